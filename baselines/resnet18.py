@@ -1,0 +1,68 @@
+"""A ResNet18 cut after its mid-level features, and an upsampling head."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError, one_sentence
+
+
+def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) -> nn.Sequential:
+    """The first six children of ResNet18 (stem, max pool, layer1, layer2) with a one-channel stem.
+
+    [N, 1, H, W] -> [N, 128, H/8, W/8]. Pretrained stem weights are summed over RGB, which is what a grey picture
+    repeated three times would see. Raises UserError where pretrained weights cannot be had.
+    """
+    if library == "timm":
+        import timm
+
+        create = lambda: timm.create_model("resnet18", pretrained=pretrained)  # noqa: E731
+    else:
+        from torchvision.models import ResNet18_Weights, resnet18
+
+        create = lambda: resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)  # noqa: E731
+    try:
+        network = create()
+    except Exception as error:  # hub and network stacks raise nearly every type
+        raise UserError(
+            f"pretrained ResNet18 weights cannot be had through {library} ({one_sentence(error)}): check the network,"
+            f" or put them into {_cache(library)}, or set model.pretrained false"
+        ) from None
+    stem = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    with torch.no_grad():
+        stem.weight.copy_(network.conv1.weight.sum(dim=1, keepdim=True))
+    return nn.Sequential(stem, *list(network.children())[1:6])
+
+
+def _cache(library: str) -> str:
+    if library == "timm":
+        return os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return os.environ.get("TORCH_HOME", "~/.cache/torch") + "/hub/checkpoints"
+
+
+class ResNet18Regressor(nn.Module):
+    """ResNet18 mid-level features and the head 128 - 128 - up - 64 - 64 - up - 32 - 2 - up.
+
+    Batch norm and ReLU after all convolutions but the last, nearest-neighbour upsampling. Input [N, 1, H, W] in
+    network range, H and W multiples of 8; output [N, 2, H, W].
+    """
+
+    def __init__(self, library: Literal["timm", "torchvision"] = "torchvision", pretrained: bool = False) -> None:
+        super().__init__()
+        self.trunk = resnet18_trunk(library, pretrained)
+
+        def conv(before: int, after: int) -> list[nn.Module]:
+            return [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+
+        self.head = nn.Sequential(
+            *conv(128, 128), nn.Upsample(scale_factor=2), *conv(128, 64), *conv(64, 64), nn.Upsample(scale_factor=2),
+            *conv(64, 32), nn.Conv2d(32, 2, 3, padding=1), nn.Upsample(scale_factor=2),
+        )  # fmt: skip
+
+    def forward(self, L: Tensor) -> Tensor:
+        """[N, 1, H, W] in network range -> [N, 2, H, W] in network range."""
+        return self.head(self.trunk(L))

@@ -1,0 +1,1 @@
+"""What every family of colorizers shares: colour, pictures, data, training, evaluation."""

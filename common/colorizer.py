@@ -1,0 +1,129 @@
+"""The interface between the engine and every family, and the way to a trained colorizer."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+
+
+class Batch(NamedTuple):
+    """Photographs in CIELAB units."""
+
+    L: Tensor  # [N, 1, H, W], 0..100
+    ab: Tensor  # [N, 2, H, W], about -86..98 and -108..95
+
+
+class Objective(NamedTuple):
+    """One loss, for one optimizer to take one step on."""
+
+    optimizer: str  # a key of `Colorizer.networks()`
+    loss: Tensor  # scalar
+    terms: dict[str, Tensor]  # its unweighted parts, for the log
+
+
+class Colorizer(nn.Module, ABC):
+    """A family's model together with its losses.
+
+    `forward` is all that evaluation and colorizing ever call. A sub-network that only training needs is named
+    in `training_only` and left out of published weights.
+    """
+
+    training_only: tuple[str, ...] = ()
+    multiple: int = 1  # forward takes heights and widths that are multiples of this
+
+    @abstractmethod
+    def forward(self, L: Tensor) -> Tensor:
+        """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
+
+    @abstractmethod
+    def training_step(self, batch: Batch) -> Iterator[Objective]:
+        """Yield one Objective per optimizer update. The engine differentiates and steps between yields."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """The bare network, with gradients through it but none for its parameters, to judge with.
+
+    Under several processes the wrapped network would wait for parameter gradients that never come; the bare
+    one does not.
+    """
+    bare = unwrap(network)
+    wanted = [p.requires_grad for p in bare.parameters()]
+    bare.requires_grad_(False)
+    try:
+        yield bare
+    finally:
+        for parameter, want in zip(bare.parameters(), wanted, strict=True):
+            parameter.requires_grad_(want)
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network inside a DistributedDataParallel, or itself."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+
+
+def family_builder(family: str) -> Callable[..., Colorizer]:
+    """The `build` function of a family, which is a folder beside `common`. Raises UserError for another name."""
+    if family not in families():
+        raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{_near(family, families())}")
+    return importlib.import_module(family).build
+
+
+def families() -> list[str]:
+    """The folders beside `common` whose package defines or imports `build`."""
+    here = Path(__file__).resolve().parent.parent
+    found = (p.parent.name for p in here.glob("[a-z]*/__init__.py") if " build" in p.read_text())
+    return sorted(name for name in found if name not in ("common", "scripts", "tests"))
+
+
+def build_colorizer(family: str, **model: object) -> Colorizer:
+    """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
+    build = family_builder(family)
+    known = inspect.signature(build).parameters
+    for key in model:
+        if key not in known:
+            raise UserError(f"model.{key} is no option of {family}: it takes {', '.join(known)}{_near(key, known)}")
+    return build(**model)
+
+
+def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tuple[Colorizer, dict]:
+    """Read published weights.
+
+    path: a .safetensors file, or a run folder that holds one. Returns the colorizer in eval mode on the device
+    and its card (see `common.checkpoint.save_weights`). Raises UserError where the file is none of ours.
+    """
+    from common.checkpoint import read_weights
+
+    state, card = read_weights(path)
+    colorizer = build_colorizer(card["family"], **card["model"])
+    try:
+        missing, unexpected = colorizer.load_state_dict(state, strict=False)
+    except RuntimeError:
+        missing, unexpected = ["shapes"], []
+    missing = [key for key in missing if key.split(".", 1)[0] not in colorizer.training_only]
+    if missing or unexpected:
+        raise UserError(
+            f"the weights {path} do not fit the {card['family']} network that their card names"
+            f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
+        )
+    return colorizer.eval().to(device=device, memory_format=torch.channels_last), card
+
+
+def _near(name: str, known: object) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)  # type: ignore[call-overload]
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,133 @@
+"""Batches: which rows of a pack a step sees, in which order, brought to the device and augmented there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from common.augment import AugmentConfig, augment
+from common.colorizer import Batch
+from common.errors import UserError
+from common.packing import Pack, open_pack
+from common.progress import Progress
+
+
+@dataclass
+class DataConfig:
+    """Where photographs come from.
+
+    Attributes:
+        train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
+        val: the same for validation; without it, part of `train` is held out by a hash of the file names.
+        size: side of the training square, in pixels.
+        margin: extra share of the side that is packed, for random crops.
+        val_fraction: share held out where the source has no validation photographs of its own.
+        val_limit: at most this many validation photographs while training.
+        cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
+        workers: threads that decode while packing (default: one a processor).
+    """
+
+    train: str = "demo"
+    val: str | None = None
+    size: int = 64
+    margin: float = 0.125
+    val_fraction: float = 0.1
+    val_limit: int = 500
+    cache: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise UserError(f"data.size is {self.size}: it takes 8 to 4096 pixels")
+        if not 0 <= self.margin <= 1:
+            raise UserError(f"data.margin is {self.margin}: it takes a share in [0, 1]")
+        if not 0 < self.val_fraction < 1:
+            raise UserError(f"data.val_fraction is {self.val_fraction}: it takes a share in (0, 1)")
+        if self.val_limit < 1:
+            raise UserError(f"data.val_limit is {self.val_limit}: it takes 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"data.workers is {self.workers}: it takes 1 or more")
+
+
+def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
+    """(training pack with its margin, validation pack): no photograph is in both."""
+    packed = config.size + round(config.size * config.margin)
+    options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
+    with progress.task(f"packing {config.train}") as report:
+        train = open_pack(config.train, packed, "all" if config.val else "train", progress=report, **options)
+    if not len(train.colour_rows):
+        raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no colour to learn")
+    with progress.task(f"packing {config.val or config.train}") as report:
+        val = open_pack(
+            config.val or config.train, config.size, validation_split(config.val), progress=report, **options
+        )
+    if config.val and (shared := set(train.names) & set(val.names)) and config.val == config.train:
+        raise UserError(
+            f"data.val is data.train, so {len(shared)} photographs would be in both: leave data.val out to split it"
+        )
+    return train, val
+
+
+def validation_split(source: str | None) -> str:
+    """Which part of a source is for measuring: its own validation part where it has one, else all of it."""
+    return "val" if source is None or has_own_split(source) else "all"
+
+
+def has_own_split(source: str) -> bool:
+    """Whether the source itself says which photographs are for validation."""
+    from common.sources import list_photos
+
+    return any(p.split for p in list_photos(source).photos)
+
+
+def row_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
+    """The rows that step `step` (from 0) sees: one epoch after another, each its own permutation.
+
+    A function of its arguments alone, so a run may start at any step. Returns int64 [batch_size].
+    """
+    first = step * batch_size
+    out: list[np.ndarray] = []
+    while batch_size > 0:
+        epoch, start = divmod(first, len(rows))
+        order = np.random.default_rng((seed, epoch)).permutation(len(rows))
+        out.append(rows[order[start : start + batch_size]])
+        first, batch_size = first + len(out[-1]), batch_size - len(out[-1])
+    return np.concatenate(out)
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed of 32 bits from several numbers, such as (seed, step, shard)."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+class TrainingData:
+    """The augmented batches of a run.
+
+    One step's batch is cut into equal shards, one for each process and accumulation step; what is in a shard
+    depends on (seed, step, shard) only, so two processes see what one process with two shards sees.
+    """
+
+    def __init__(
+        self, pack: Pack, size: int, batch_size: int, seed: int, config: AugmentConfig, device: torch.device
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.config, self.device = size, batch_size, seed, config, device
+        self.rows = pack.colour_rows
+        self.images = pack.images
+        self._resident: torch.Tensor | None = None
+        if device.type == "cuda" and pack.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self._resident = torch.from_numpy(np.asarray(pack.images)).to(device)
+
+    def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
+        part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
+        rows = row_stream(self.rows, step, self.batch_size, self.seed)[part]
+        noise = torch.from_numpy(
+            np.random.default_rng((self.seed, step, 1)).random((self.batch_size, 8), dtype=np.float32)[part]
+        ).to(self.device)
+        if self._resident is not None:
+            images = self._resident[torch.from_numpy(rows).to(self.device)]
+        else:
+            images = torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)
+        return Batch(*augment(images, noise, self.size, self.config))

@@ -1,0 +1,38 @@
+"""The one kind of error a user is shown: a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """Something the user can mend: the message says what was wrong, with which value, and what to do."""
+
+
+class PictureError(UserError):
+    """One picture file that cannot be read or written."""
+
+
+def one_sentence(error: BaseException) -> str:
+    """The first line of an error's text, without trailing stop; its type's name where it has no text."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wrap a script's main: a UserError becomes one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapped(*args: object, **kwargs: object) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of a pipe went away, as with `| head`
+            return 141
+
+    return wrapped

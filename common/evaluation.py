@@ -1,0 +1,174 @@
+"""Measuring colorizers: the same photographs, the same metrics, intervals, and a card that says how.
+
+An evaluator knows only a predict function. Photographs stream through in batches; what is kept is one number
+per image and metric.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.colorizer import Batch, Colorizer
+from common.errors import UserError
+from common.metrics import METRICS, Metric, Pictures, colorfulness_of, predicted_pictures
+from common.packing import Pack
+
+Predict = Callable[[Batch, np.ndarray], Tensor]  # (batch, its rows in the pack) -> ab [N, 2, H, W]
+
+TRIVIAL = ("grey", "mean", "shuffled", "original")
+RESAMPLES = 1000
+TRAINING_METRICS = ("rmse_ab", "mae_ab", "psnr", "auc", "colorfulness_ratio")  # cheap: for validation while training
+
+
+@dataclass
+class Evaluation:
+    """The outcome: `table[row][metric]` = {"mean", "low", "high"}, per-image values, and the protocol card."""
+
+    table: dict[str, dict[str, dict]]
+    values: dict[str, dict[str, np.ndarray]]
+    protocol: dict
+
+
+def model_predictor(colorizer: Colorizer) -> Predict:
+    """Predict with a colorizer, at the size of the batch, in the precision of its weights."""
+    return lambda batch, rows: predict_ab(colorizer, batch.L)
+
+
+def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
+    """ab [N, 2, H, W] for L [N, 1, H, W] of any size: padded by its edge to what the network takes, then cut."""
+    height, width = L.shape[-2:]
+    down, right = -height % colorizer.multiple, -width % colorizer.multiple
+    if down or right:
+        L = F.pad(L, (0, right, 0, down), mode="replicate")
+    return colorizer(L)[..., :height, :width]
+
+
+def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = None, seed: int = 0) -> Predict:
+    """The rows every table needs.
+
+    `grey`: ab = 0. `mean`: one colour everywhere, `mean_ab` (the training set's), else the mean of the pack
+    itself. `shuffled`: another photograph's ab, by one random cycle through the pack. `original`: the truth.
+    """
+    if name == "grey":
+        return lambda batch, rows: torch.zeros_like(batch.ab)
+    if name == "mean":
+        colour = torch.tensor(list(mean_ab or pack.manifest["mean_ab"]), dtype=torch.float32).view(1, 2, 1, 1)
+        return lambda batch, rows: colour.to(batch.ab.device).expand_as(batch.ab)
+    if name == "shuffled":
+        if len(pack) < 2:
+            raise UserError("the row 'shuffled' needs two photographs or more: leave it out")
+        cycle = np.random.default_rng(seed).permutation(len(pack))
+        following = np.empty_like(cycle)
+        following[cycle] = np.roll(cycle, -1)  # nobody follows himself
+        return lambda batch, rows: pack.lab(following[rows])[1].to(batch.ab.device)
+    if name == "original":
+        return lambda batch, rows: batch.ab
+    raise UserError(f"'{name}' is no trivial row: it takes one of {', '.join(TRIVIAL)}")
+
+
+@torch.no_grad()
+def evaluate(
+    predictors: dict[str, Predict],
+    pack: Pack,
+    metrics: Iterable[str] | None = None,
+    *,
+    limit: int | None = None,
+    batch_size: int = 32,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    intervals: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure predictors on the pictures of a pack, grey ones included.
+
+    metrics: names in METRICS (default: all). limit: the first so many rows. Returns means over images with 95 %
+    bootstrap intervals. Raises UserError for an unknown metric or a prediction of the wrong shape.
+    """
+    chosen = pick_metrics(metrics)
+    count = min(len(pack), limit or len(pack))
+    values: dict[str, dict[str, list]] = {row: {m: [] for m in chosen} for row in predictors}
+    truth: list[np.ndarray] = []
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, min(start + batch_size, count))
+        batch = Batch(*(x.to(device) for x in pack.lab(rows)))
+        true = Pictures(batch.ab, torch.from_numpy(pack.images[rows]).permute(0, 3, 1, 2).to(device))
+        truth.append(colorfulness_of(true.rgb).cpu().numpy())
+        for row, predict in predictors.items():
+            ab = predict(batch, rows).float()
+            if ab.shape != batch.ab.shape:
+                raise UserError(f"{row} predicts ab of shape {list(ab.shape)} where {list(batch.ab.shape)} belongs")
+            predicted = predicted_pictures(batch.L, ab)
+            done: dict[Callable, np.ndarray] = {}
+            for name, metric in chosen.items():
+                if metric.per_image not in done:
+                    done[metric.per_image] = metric.per_image(predicted, true).double().cpu().numpy()
+                values[row][name].append(done[metric.per_image])
+        if progress:
+            progress(int(rows[-1]) + 1, count)
+    joined = {row: {m: np.concatenate(v) for m, v in columns.items()} for row, columns in values.items()}
+    true_colorfulness = np.concatenate(truth)
+    table = {
+        row: {m: summarise(v, chosen[m], true_colorfulness, intervals) for m, v in columns.items()}
+        for row, columns in joined.items()
+    }
+    return Evaluation(table, joined, protocol_card(pack, chosen, count, seed))
+
+
+def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
+    """The named metrics, or all. Raises UserError for a name that is none."""
+    for name in names or ():
+        if name not in METRICS:
+            raise UserError(f"'{name}' is no metric: it takes {', '.join(METRICS)}")
+    return {name: METRICS[name] for name in names or METRICS}
+
+
+def summarise(values: np.ndarray, metric: Metric, true_colorfulness: np.ndarray, intervals: bool = True) -> dict:
+    """One value per image -> {"mean", "low", "high"}: a percentile bootstrap over images.
+
+    Images reproduced exactly (infinite psnr) are left out of the mean and counted under "exact"; where all are,
+    mean, low and high are None. The seed of the resampling is fixed, so every row sees the same resamples.
+    """
+    finite = np.isfinite(values)
+    pairs = np.stack([values[finite], true_colorfulness[finite]])
+    out: dict = {} if finite.all() else {"exact": int((~finite).sum())}
+    if not finite.any():
+        return {"mean": None, "low": None, "high": None, **out}
+
+    def statistic(means: np.ndarray) -> np.ndarray:
+        if metric.against == "difference":
+            return np.abs(means[0] - means[1])
+        if metric.against == "ratio":
+            return means[0] / np.maximum(means[1], 1e-9)
+        return means[0]
+
+    out["mean"] = float(statistic(pairs.mean(axis=1)))
+    if intervals:
+        rng = np.random.default_rng(0)
+        count = pairs.shape[1]
+        samples = [pairs[:, rng.integers(0, count, count)].mean(axis=1) for _ in range(RESAMPLES)]
+        low, high = np.percentile(statistic(np.stack(samples, axis=1)), [2.5, 97.5])
+        out |= {"low": float(low), "high": float(high)}
+    return out
+
+
+def protocol_card(pack: Pack, metrics: dict[str, Metric], count: int, seed: int) -> dict:
+    """What a reader must know to repeat or to doubt a table."""
+    m = pack.manifest
+    return {
+        "source": m["source"], "split": m["split"], "count": count, "grey": int(pack.grey[:count].sum()),
+        "content": m["content"], "size": m["size"], "crop": m["crop"],
+        "left_out": len(m["left_out"]),
+        "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
+        "metrics": {name: metric.variant for name, metric in metrics.items()},
+        "seed": seed,
+        "versions": {p: version(p) for p in ("torch", "numpy", "scikit-image", "pillow")}
+        | {"python": platform.python_version()},
+    }  # fmt: skip

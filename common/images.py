@@ -1,0 +1,220 @@
+"""The one gate through which pictures come in and go out.
+
+Reading refuses what cannot be read faithfully, with one sentence that names the file. Writing is atomic and
+keeps what belongs to the picture and not to its colour: size, alpha, EXIF, resolution.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from common.errors import PictureError, one_sentence
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm", ".pgm")
+MAX_PIXELS = 150_000_000  # a 100-megapixel scan passes, a decompression bomb does not
+_ORIENTATION = 0x0112
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+class Picture(NamedTuple):
+    """A decoded picture, upright, in 8-bit sRGB."""
+
+    rgb: np.ndarray  # uint8 [H, W, 3]
+    alpha: np.ndarray | None  # uint8 [H, W], where the file has transparency
+    exif: bytes  # without the orientation, which has been applied
+    dpi: tuple[float, float] | None
+    format: str  # Pillow's name of the file's format
+    name: str
+
+    def on_white(self) -> np.ndarray:
+        """The picture as seen on white paper, uint8 [H, W, 3]: hides the colours under transparency."""
+        if self.alpha is None:
+            return self.rgb
+        alpha = self.alpha[..., None].astype(np.uint16)
+        return ((self.rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def open_image(
+    source: str | Path | bytes | BinaryIO, name: str | None = None, draft: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Read one picture.
+
+    source: a path, the file's bytes, or an open binary file (`name` is then what errors call it).
+    draft: where a shorter side of at least this many pixels is enough, a large JPEG is decoded at a half, a
+    quarter or an eighth of its size, which is several times faster.
+    EXIF orientation is applied, an ICC profile converted to sRGB, 16 bits are brought to 8 by division, CMYK,
+    palette, grey and bilevel pictures become RGB, alpha is kept aside; of several frames the first is read.
+    Raises PictureError, with one sentence, for whatever cannot be read so.
+    """
+    if isinstance(source, (str, Path)):
+        name = name or str(source)
+        _check_file(Path(source))
+    elif isinstance(source, bytes):
+        source = io.BytesIO(source)
+    name = name or getattr(source, "name", "picture")
+    try:
+        # Pillow warns of sizes well below ours; damaged EXIF and TIFF tags it only warns of, too.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=FORMATS) as image:
+                return _decode(image, name, draft, max_pixels)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"{name} is not a picture in a format read here ({', '.join(FORMATS)}): convert it first"
+        ) from None
+    except Image.DecompressionBombError:
+        raise PictureError(_too_large(name, max_pixels)) from None
+    except MemoryError:
+        raise PictureError(f"{name} does not fit in memory: make it smaller first") from None
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+        raise PictureError(f"{name} is damaged or cut short ({one_sentence(error)}): get a whole copy") from None
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise PictureError(f"{path} is a folder, not a picture")
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path} is empty (0 bytes): get a whole copy")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise PictureError(f"{path} does not exist: check the path") from None
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+
+
+def _too_large(name: str, max_pixels: int, size: tuple[int, int] | None = None) -> str:
+    has = f"has {size[0]}x{size[1]} pixels" if size else "has too many pixels"
+    return f"{name} {has}, above the limit of {max_pixels / 1e6:g} megapixels: make it smaller first"
+
+
+def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int) -> Picture:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PictureError(_too_large(name, max_pixels, image.size))
+    if draft and image.format == "JPEG" and min(width, height) >= 2 * draft:
+        image.draft(None, (width * draft // min(width, height), height * draft // min(width, height)))
+    form, dpi = image.format or "PNG", image.info.get("dpi")
+    image.load()
+    exif = image.getexif()
+    image = ImageOps.exif_transpose(image)
+    exif.pop(_ORIENTATION, None)
+    rgb, alpha = _to_srgb(image, name)
+    return Picture(
+        rgb=rgb,
+        alpha=alpha,
+        exif=exif.tobytes() if len(exif) else b"",
+        dpi=tuple(float(x) for x in dpi) if dpi else None,
+        format="JPEG" if form == "MPO" else form,
+        name=name,
+    )
+
+
+def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's convert("RGB") would clip it at 255
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise PictureError(f"{name} has values of more than 16 bits: save it with 8 or 16 bits a channel")
+        grey = (grey >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2), None
+    if image.mode == "F":
+        raise PictureError(f"{name} has floating-point values: save it with 8 or 16 bits a channel")
+    alpha = None
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        alpha = np.asarray(with_alpha.getchannel("A"))
+        if image.mode not in ("RGBA", "LA"):
+            image = with_alpha
+    image = _apply_profile(image)
+    if image.mode == "RGBA":  # not convert("RGB") from LA or P: keep the stored colours as they are
+        rgb = np.asarray(image)[..., :3]
+    else:
+        rgb = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(rgb), alpha
+
+
+def _apply_profile(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L", "LAB"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        colours = image.convert("RGB") if image.mode == "RGBA" else image
+        return ImageCms.profileToProfile(colours, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken profile, or one for another mode: viewers ignore it as well
+
+
+def square(rgb: np.ndarray, size: int) -> np.ndarray:
+    """Centre square of a picture at a size: uint8 [H, W, 3] -> uint8 [size, size, 3].
+
+    Bicubic with antialiasing (Pillow's); a picture that has this size already is returned unchanged.
+    """
+    height, width = rgb.shape[:2]
+    if height == width == size:
+        return rgb
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    resized = Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.asarray(resized)
+
+
+_FORMAT_OF_SUFFIX = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF",
+    ".webp": "WEBP", ".bmp": "BMP", ".avif": "AVIF", ".ppm": "PPM",
+}  # fmt: skip
+_SAVE_OPTIONS = {
+    # Chroma at full resolution and next to no loss: L must survive the file.
+    "JPEG": {"quality": 98, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    "TIFF": {"compression": "tiff_deflate"},
+}
+_KEEPS_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF")
+_KEEPS_EXIF = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+
+
+def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None) -> None:
+    """Write uint8 [H, W, 3] sRGB, with the alpha, EXIF and resolution of `like`, under a temporary name first.
+
+    The suffix of the path chooses the format. Raises PictureError where the suffix names none, where the
+    format cannot hold the picture's transparency, or where the file cannot be written.
+    """
+    path = Path(path)
+    form = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if form is None:
+        raise PictureError(f"{path} names no picture format to write: use one of {', '.join(_FORMAT_OF_SUFFIX)}")
+    options: dict = dict(_SAVE_OPTIONS.get(form, {}))
+    image = Image.fromarray(rgb)
+    if like is not None:
+        if like.alpha is not None:
+            if form not in _KEEPS_ALPHA and not (like.alpha == 255).all():
+                raise PictureError(f"{path} cannot hold the transparency of {like.name}: write .png instead")
+            if form in _KEEPS_ALPHA:
+                image.putalpha(Image.fromarray(like.alpha))
+        if like.exif and form in _KEEPS_EXIF:
+            options["exif"] = like.exif
+        if like.dpi and form in ("JPEG", "PNG", "TIFF", "BMP"):
+            options["dpi"] = like.dpi
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(temporary, format=form, **options)
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
+    finally:
+        temporary.unlink(missing_ok=True)

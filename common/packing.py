@@ -1,0 +1,223 @@
+"""Photographs -> one uint8 memmap at training size, decoded once, beside a manifest that says what is in it.
+
+A pack is written under a temporary name and renamed when whole, so a half-written one is never used; a lock
+lets two processes that want the same pack make it once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.errors import PictureError, UserError
+from common.images import open_image, square
+from common.lab import rgb8_to_lab
+from common.sources import Photo, Split, cache_dir, list_photos
+
+_VERSION = 1
+GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Squares of photographs, opened: `images` reads from disk, so memory does not grow with their number."""
+
+    images: np.ndarray  # uint8 [N, S, S, 3], a read-only memmap
+    names: list[str]
+    grey: np.ndarray  # bool [N]
+    manifest: dict
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def colour_rows(self) -> np.ndarray:
+        """Rows of the photographs that are not grey: those a colorizer may learn from."""
+        return np.flatnonzero(~self.grey)
+
+    def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
+        lab = rgb8_to_lab(torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2))
+        return lab[:, :1], lab[:, 1:]
+
+    def said(self) -> str:
+        """What is in it and what was left out, in one line."""
+        m = self.manifest
+        line = f"{m['source']} ({m['split']}): {len(self)} pictures at {self.size} px"
+        if self.grey.any():
+            line += f", {int(self.grey.sum())} of them grey"
+        reasons = Counter(why for _, why in m["left_out"])
+        if reasons:
+            line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
+        return line
+
+
+def open_pack(
+    source: str, size: int, split: Split = "all", *, val_fraction: float = 0.1, cache: str | None = None,
+    workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+) -> Pack:
+    """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
+
+    progress: called with (done, total) while packing. Raises UserError where the source holds no usable
+    photograph of that split or the cache folder cannot be written.
+    """
+    listing = list_photos(source)
+    photos = listing.of_split(split, val_fraction)
+    if not photos:
+        raise UserError(
+            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}): give another source for"
+            " it, more photographs, or another validation fraction"
+        )
+    key = hashlib.sha256(json.dumps([_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos]]).encode())
+    root = cache_dir(cache) / "packs"
+    home = root / f"{_slug(source)}-{split}-{size}-{key.hexdigest()[:16]}"
+    if not (home / "manifest.json").exists():
+        with _cache_errors(root), _lock(root, home.name):
+            if not (home / "manifest.json").exists():  # made by another process while we waited
+                _make(home, source, split, photos, listing.left_out, size, workers, progress)
+    return _open(home, source)
+
+
+def _open(home: Path, source: str) -> Pack:
+    try:
+        manifest = json.loads((home / "manifest.json").read_text())
+        rows = json.loads((home / "rows.json").read_text())
+        shape = (manifest["count"], manifest["size"], manifest["size"], 3)
+        images = np.memmap(home / "images.u8", np.uint8, mode="r", shape=shape)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
+    manifest["source"] = source  # as the user spells it this time
+    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), manifest)
+
+
+@contextmanager
+def _cache_errors(root: Path) -> Iterator[None]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {root} cannot be written ({error.strerror or error}): free space there, or choose"
+            " another folder with --data.cache or $COLORIZATION_CACHE"
+        ) from None
+
+
+@contextmanager
+def _lock(root: Path, name: str) -> Iterator[None]:
+    with open(root / f".{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(
+    home: Path, source: str, split: str, photos: list[Photo], left_out: list[tuple[str, str]], size: int,
+    workers: int | None, progress: Callable[[int, int], None] | None,
+) -> None:
+    expected = sum(max(1, len(p.tiles)) for p in photos)
+    need, free = expected * size * size * 3, shutil.disk_usage(home.parent).free
+    if need > free:
+        raise UserError(
+            f"packing {source} at {size} px needs {need / 1e9:.1f} GB in {home.parent}, which has {free / 1e9:.1f} GB"
+            " free: choose another folder with --data.cache"
+        )
+    building = home.with_name(f".{home.name}.part")
+    shutil.rmtree(building, ignore_errors=True)  # of a process that died: the lock is ours
+    building.mkdir()
+    try:
+        _write(building, source, split, photos, list(left_out), size, workers, progress)
+        shutil.rmtree(home, ignore_errors=True)
+        os.replace(building, home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write(
+    folder: Path, source: str, split: str, photos: list[Photo], left_out: list[tuple[str, str]], size: int,
+    workers: int | None, progress: Callable[[int, int], None] | None,
+) -> None:
+    names: list[str] = []
+    grey: list[bool] = []
+    content = hashlib.sha256()
+    ab_sum = torch.zeros(2, dtype=torch.float64)
+    done = 0
+    with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for chunk in _chunks(photos, _CHUNK):
+            squares = []
+            for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size), chunk), strict=True):
+                if isinstance(result, str):
+                    left_out.append((photo.name, result))
+                    continue
+                names += [photo.name + (f"#{i}" if i else "") for i in range(len(result))]
+                squares += result
+            done += len(chunk)
+            if squares:
+                rows = np.stack(squares)
+                ab = rgb8_to_lab(torch.from_numpy(rows).permute(0, 3, 1, 2))[:, 1:]
+                is_grey = ab.abs().amax(dim=(1, 2, 3)) < GREY_MAX_AB
+                ab_sum += ab[~is_grey].mean(dim=(2, 3)).double().sum(dim=0)
+                grey += is_grey.tolist()
+                content.update(rows.tobytes())
+                file.write(rows.tobytes())
+            if progress:
+                progress(done, len(photos))
+        file.flush()
+        os.fsync(file.fileno())
+    if not names:
+        first = "; ".join(f"{name}: {why}" for name, why in left_out[:2])
+        raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
+    colour = len(grey) - sum(grey)
+    manifest = {
+        "source": source, "split": split, "size": size, "count": len(names), "grey": sum(grey),
+        "content": content.hexdigest()[:16], "mean_ab": (ab_sum / max(1, colour)).tolist(),
+        "crop": "centre square, bicubic with antialiasing", "left_out": left_out,
+    }  # fmt: skip
+    (folder / "rows.json").write_text(json.dumps({"names": names, "grey": grey}))
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _squares(photo: Photo, size: int) -> list[np.ndarray] | str:
+    """The squares of one photograph, or why there are none."""
+    try:
+        whole = not photo.tiles
+        rgb = open_image(photo.read(), name=photo.name, draft=size if whole else None).on_white()
+    except PictureError as error:
+        return "unreadable" if "damaged" in str(error) else str(error).replace(photo.name, "it")
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
+    if whole:
+        return [square(rgb, size)]
+    side = min(rgb.shape[:2])
+    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+    cuts = []
+    for x, y, share in photo.tiles:
+        x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
+        cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
+    return cuts
+
+
+def _chunks(items: Iterable[Photo], n: int) -> Iterator[list[Photo]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, n)):
+        yield chunk
+
+
+def _slug(source: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in Path(source.split(",")[0]).name)[:40].strip("-") or "source"

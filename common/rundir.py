@@ -1,0 +1,76 @@
+"""The folder of a run: whose it is, and the card of what came out of it."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from common.checkpoint import STATE, parameter_count
+from common.colorizer import Colorizer
+from common.config import TrainConfig, load_config
+from common.device import machine
+from common.errors import UserError, one_sentence
+from common.packing import Pack
+
+# What may change between two commands of one run without making it another run.
+_FREE = {
+    "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
+    "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
+}  # fmt: skip
+
+
+def prepare_run_dir(config: TrainConfig, run_dir: Path) -> None:
+    """Make the run folder and write its config, or see that the run in it is this one.
+
+    Raises UserError where the folder holds a run with another configuration, or something that is no run.
+    """
+    saved = run_dir / "config.yaml"
+    try:
+        if config.loop.fresh and run_dir.exists():
+            if any(run_dir.iterdir()) and not saved.exists():
+                raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
+            shutil.rmtree(run_dir)
+        if (run_dir / STATE).exists() and saved.exists():
+            _same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        config.save(saved)
+    except OSError as error:
+        raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
+
+
+def _same_run(before: dict, now: dict, run_dir: Path) -> None:
+    for key in now:
+        if key not in _FREE and before.get(key) != now[key]:
+            raise UserError(
+                f"{run_dir} was begun with {key} {before.get(key)}, and now it is {now[key]}: use another --run, or"
+                " --fresh true to begin anew"
+            )
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    out: dict = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and key != "lr_ratio":
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def make_card(
+    config: TrainConfig, pack: Pack, colorizer: Colorizer, step: int, seconds: float, precision: str, scores: dict
+) -> dict:
+    """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
+    m = pack.manifest
+    return {
+        "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
+        "family": config.family, "model": config.model, "size": config.data.size,
+        "parameters": sum(
+            parameter_count(net) for name, net in colorizer.networks().items() if name not in colorizer.training_only
+        ),
+        "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
+        "steps": step, "images": step * config.loop.batch_size, "seconds": round(seconds, 1),
+        "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
+        "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
+    }  # fmt: skip

@@ -1,0 +1,40 @@
+"""Tables for people: Markdown with intervals."""
+
+from __future__ import annotations
+
+from common.metrics import METRICS
+
+_ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
+
+
+def cell(metric: str, result: dict) -> str:
+    """One cell: the mean and the half width of its interval (`11.20 ± 0.31`), with what was counted apart."""
+    digits = METRICS[metric].digits
+    if result["mean"] is None:
+        return "exact"
+    text = f"{result['mean']:.{digits}f}"
+    if "low" in result:
+        text += f" ± {(result['high'] - result['low']) / 2:.{digits}f}"
+    if result.get("exact"):
+        text += f" ({result['exact']} exact)"
+    return text
+
+
+def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
+    """A table with one row per model, one column per metric, and the protocol under it."""
+    metrics = list(next(iter(table.values())))
+    lines = [
+        "| | " + " | ".join(f"{m} {_ARROW[METRICS[m].better]}" for m in metrics) + " |",
+        "|---|" + "---:|" * len(metrics),
+    ]
+    lines += [f"| {row} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for row, r in table.items()]
+    p = protocol
+    lines += [
+        "",
+        f"{p['count']} pictures of `{p['source']}` ({p['split']}, {p['grey']} grey, content {p['content']}) at"
+        f" {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
+    ]
+    if p.get("mean_of"):
+        lines.append(f"`mean` paints the mean colour of {p['mean_of']}.")
+    lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
+    return "\n".join(lines) + "\n"

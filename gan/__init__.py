@@ -1,0 +1,5 @@
+"""Conditional adversarial networks."""
+
+from gan.adversarial import AdversarialColorizer, build
+
+__all__ = ["AdversarialColorizer", "build"]

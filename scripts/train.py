@@ -1,0 +1,34 @@
+"""Train a colorizer.
+
+examples:
+  python -m scripts.train --config experiments/baselines/cnn.yaml --steps 200
+  python -m scripts.train --config experiments/gan/pix2pix.yaml --data.train 'shards/train-*.tar' \\
+      --data.val shards/val-000000.tar --data.size 64 --budget 20m --run runs/pix2pix
+
+The same command goes on where a run was; `tensorboard --logdir runs` shows it while it goes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from common.config import parse_config
+from common.errors import entry_point
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, print."""
+    config = parse_config(sys.argv[1:] if argv is None else argv, __doc__, "python -m scripts.train")
+    from common.engine import Interrupted, train
+
+    try:
+        train(config)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
