@@ -7,7 +7,6 @@ by --help like all others. Nothing in a config is imported by path.
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -135,12 +134,16 @@ class TrainConfig:
     optim: OptimConfig
     loop: RunConfig
 
+    def __post_init__(self) -> None:
+        if self.model.get("size", 0) is None:  # a network whose depth depends on the size follows the data
+            self.model = self.model | {"size": self.data.size}
+
     def to_dict(self) -> dict:
         """As nested plain values: what `config.yaml` and the cards hold. The loop's fields stand at the top."""
         out = asdict(self)
         optim = out["optim"] | {"betas": list(out["optim"]["betas"])}
         return {"family": self.family, "model": out["model"], "data": out["data"], "augment": out["augment"],
-                "optim": optim, **out["loop"]}  # fmt: skip
+                "optim": optim, **out["loop"], "fresh": False}  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write the resolved config; running it again repeats the run."""
@@ -177,7 +180,7 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
     family = _first_look(argv)
     parser = jsonargparse.ArgumentParser(
         prog=prog, description=description, exit_on_error=False, default_env=False, parser_mode="yaml",
-        formatter_class=_HelpFormatter,
+        formatter_class=_HelpFormatter, allow_abbrev=False,
     )
     parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file of options")
     parser.add_argument("--family", type=str, default=family, help=f"one of {', '.join(families())}")
@@ -231,17 +234,28 @@ def _plain(namespace: object) -> dict:
 
 
 def _one_line(message: str) -> str:
-    """jsonargparse explains itself over many lines; keep the key, what was wrong with it, and what it takes."""
+    """jsonargparse explains itself over many lines; keep the key, what it got, and what it takes."""
     text = " ".join(message.split())
-    if match := re.search(r"[Uu]nrecognized arguments?: (.+)", text):
+    if match := re.search(r"[Uu]nrecognized arguments?: (\S+)", text):
         return f"unknown option {match[1]}: --help lists all"
-    if match := re.search(r"(?:Option|Key|key) ['\"]?([\w.]+)['\"]? is not (?:accepted|expected)", text):
+    if match := re.search(r"(?:[Oo]ption|[Kk]ey|Subkey|Group) ['\"]?([\w.]+)['\"]? (?:is not|does not)", text):
         return f"unknown option {match[1]}: --help lists all"
-    match = re.search(r"[\"'](?:--)?([\w.]+)[\"']: ?(.*)", text)
-    if match:
-        detail = re.sub(r"Parser key.*?: ?|Does not validate against any of the Union subtypes.*?Errors: ?", "", match[2])
-        return f"{match[1]}: {detail.strip(' .')}"
-    return text
+    key = re.search(r"[\"'](?:--)?([\w.]+)[\"']:", text)
+    got = re.search(r"[Gg]iven value: (.*?)$|Got value: (.*?)(?: Given|$)", text)
+    takes = re.findall(r"Expected an? (.+?)(?:\. Got| Given| -|$)", text)
+    if key and takes and got:
+        kinds = dict.fromkeys(_in_words(kind) for kind in takes)
+        return f"{key[1]} is {(got[1] or got[2]).strip()}: it takes {' or '.join(kinds)}"
+    return f"{key[1]}: {text}" if key else text
+
+
+def _in_words(kind: str) -> str:
+    if "Literal[" in kind:
+        return kind.split("[", 1)[1].rstrip("]").replace("'", "")
+    name = re.sub(r"<class '(\w+)'>", r"\1", kind)
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word",
+             "tuple": "a list of two numbers", "NoneType": "null", "dict": "a mapping"}  # fmt: skip
+    return words.get(name, name)
 
 
 class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -250,7 +264,3 @@ class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in text.splitlines())
 
-
-def command_line() -> str:
-    """The command that runs this process, for messages that tell how to go on."""
-    return "python -m " + sys.argv[0].rsplit("/", 2)[-2] + "." + Path(sys.argv[0]).stem + " " + " ".join(sys.argv[1:])

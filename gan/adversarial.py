@@ -60,7 +60,7 @@ class AdversarialColorizer(Colorizer):
 
 
 def build(
-    size: int = 64,
+    size: int | None = None,
     width: int = 64,
     norm: Norm = "batch",
     dropout: float = 0.5,
@@ -73,7 +73,8 @@ def build(
     """Build a pix2pix colorizer.
 
     Args:
-        size: the U-Net halves its input until a picture of this size is one pixel: 32, 64, 128, 256, ...
+        size: the U-Net halves its input as often as this size can be halved, at most ten times: to one pixel for
+            32, 64, 128, 256 (default: the size of the training data).
         width: channels of the generator's first layer (64 in the paper).
         norm: normalisation of both networks.
         dropout: in the widest decoder blocks of the generator.
@@ -83,9 +84,7 @@ def build(
         l1_weight: weight of L1 on ab in network range.
         adversarial_weight: weight of the adversarial term.
     """
-    depth = size.bit_length() - 1
-    if size != 2**depth or not 3 <= depth <= 10:
-        raise UserError(f"model.size is {size}: the U-Net halves it to one pixel, so it takes 8, 16, 32, ... 1024")
+    depth = halvings(64 if size is None else size)
     if not 0 <= dropout < 1:
         raise UserError(f"model.dropout is {dropout}: it takes a share in [0, 1)")
     if l1_weight < 0 or adversarial_weight < 0 or l1_weight + adversarial_weight == 0:
@@ -96,3 +95,14 @@ def build(
         UNet(depth, width, norm, dropout), PatchGAN(receptive_field, discriminator_width, norm),
         adversarial, l1_weight, adversarial_weight, multiple=2**depth,
     )  # fmt: skip
+
+
+def halvings(size: int) -> int:
+    """How often a size can be halved, at most ten times. Raises UserError where that is less than three times."""
+    depth = 0
+    while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
+        depth += 1
+    if depth < 3:
+        near = max(8, round(size / 32) * 32)
+        raise UserError(f"model.size is {size}: the U-Net halves it three times or more, so it takes {near}, say")
+    return depth

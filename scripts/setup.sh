@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Install the project, once: into the active virtual environment, else into .venv, which is made.
+# Prints the Python to use on stdout, everything else on stderr. Calling it again costs nothing.
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+venv="${VIRTUAL_ENV:-$root/.venv}"
+if [ ! -x "$venv/bin/python" ]; then
+  base=""
+  for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+      base="$candidate"
+      break
+    fi
+  done
+  [ -n "$base" ] || { echo "error: Python 3.10 or newer is needed and was not found" >&2; exit 2; }
+  echo "making $venv with $("$base" --version)" >&2
+  "$base" -m venv "$venv" || { echo "error: $base cannot make a virtual environment: install its venv package" >&2; exit 2; }
+fi
+
+# The pins were tested together on one Python; where a pin has no build for another, the lower bounds decide.
+stamp="$venv/.colorization-lab"
+wanted="$root $(cat "$root/setup.cfg" "$root/constraints.txt" | cksum)"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  echo "installing colorization-lab into $venv (a few minutes, several GB, the first time)" >&2
+  install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[dev]")
+  if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
+    echo "the tested versions do not all install here; trying the newest that fit" >&2
+    "${install[@]}" >&2
+  fi
+  echo "$wanted" >"$stamp"
+fi
+echo "$venv/bin/python"

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Train pix2pix. Sets everything up at its first call; every option of scripts.train may follow:
+#   bash scripts/train_gan.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
+# Watch it: tensorboard --logdir runs
+set -euo pipefail
+root="$(cd "$(dirname "$0")/.." && pwd)"
+python="$(bash "$root/scripts/setup.sh")"
+exec "$python" -m scripts.train --config "$root/experiments/gan/pix2pix_64.yaml" "$@"
