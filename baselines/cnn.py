@@ -26,7 +26,11 @@ class CNN(nn.Sequential):
                 width, stride = item
                 layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.ReLU(inplace=True)]
                 channels = width
-        layers += [nn.Conv2d(channels, 2, 3, padding=1), nn.Tanh(), nn.Upsample(scale_factor=2, mode="nearest")]
+        layers += [
+            nn.Conv2d(channels, 2, 3, padding=1),
+            nn.Tanh(),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+        ]
         super().__init__(*layers)
 
 
@@ -77,7 +81,13 @@ class DeepCNN(nn.Module):
         )  # fmt: skip
         self.middle = nn.Sequential(*(Residual(6 * w, dilation=1 + i % 2) for i in range(blocks)))
         self.up = nn.Sequential(
-            conv(6 * w, 4 * w), up(), conv(4 * w, 2 * w), up(), conv(2 * w, w), nn.Conv2d(w, 2, 3, padding=1), up()
+            conv(6 * w, 4 * w),
+            up(),
+            conv(4 * w, 2 * w),
+            up(),
+            conv(2 * w, w),
+            nn.Conv2d(w, 2, 3, padding=1),
+            up(),
         )
         last = self.up[-2]
         nn.init.zeros_(last.weight)

@@ -65,7 +65,7 @@ class Ema:
         return self.average if self.decay else bare_state_dict(colorizer)
 
 
-class averaged_weights:  # noqa: N801
+class averaged_weights:
     """Context in which the colorizer is in eval mode and holds the averaged weights."""
 
     def __init__(self, colorizer: Colorizer, ema: Ema) -> None:

@@ -118,7 +118,12 @@ class RunConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("sample_every", "keep_every", "early_stop", "seed"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        _check("precision", self.precision, self.precision != "fp16", "auto, bf16 or fp32 (fp16 overflows in Lab)")
+        _check(
+            "precision",
+            self.precision,
+            self.precision != "fp16",
+            "auto, bf16 or fp32 (fp16 overflows in Lab)",
+        )
         _check("monitor", self.monitor, self.monitor in TRAINING_METRICS, ", ".join(TRAINING_METRICS))
         seconds(self.budget)
 
@@ -179,8 +184,13 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
     """
     family = _first_look(argv)
     parser = jsonargparse.ArgumentParser(
-        prog=prog, description=description, exit_on_error=False, default_env=False, parser_mode="yaml",
-        formatter_class=_HelpFormatter, allow_abbrev=False,
+        prog=prog,
+        description=description,
+        exit_on_error=False,
+        default_env=False,
+        parser_mode="yaml",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file of options")
     parser.add_argument("--family", type=str, default=family, help=f"one of {', '.join(families())}")
@@ -263,4 +273,3 @@ class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in text.splitlines())
-

@@ -112,7 +112,13 @@ class TrainingData:
     def __init__(
         self, pack: Pack, size: int, batch_size: int, seed: int, config: AugmentConfig, device: torch.device
     ) -> None:
-        self.size, self.batch_size, self.seed, self.config, self.device = size, batch_size, seed, config, device
+        self.size, self.batch_size, self.seed, self.config, self.device = (
+            size,
+            batch_size,
+            seed,
+            config,
+            device,
+        )
         self.rows = pack.colour_rows
         self.images = pack.images
         self._resident: torch.Tensor | None = None

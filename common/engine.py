@@ -20,8 +20,17 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import Tensor, nn
 
 from common.checkpoint import (
-    BEST, STATE, WEIGHTS, Ema, averaged_weights, bare_state_dict, load_bare_state_dict, parameter_count, read_state,
-    save_state, save_weights,
+    BEST,
+    STATE,
+    WEIGHTS,
+    Ema,
+    averaged_weights,
+    bare_state_dict,
+    load_bare_state_dict,
+    parameter_count,
+    read_state,
+    save_state,
+    save_weights,
 )  # fmt: skip
 from common.colorizer import Colorizer, build_colorizer
 from common.config import OptimConfig, TrainConfig, seconds
@@ -228,7 +237,12 @@ def clip_gradients(network: nn.Module, limit: float) -> Tensor:
 def validate(colorizer: Colorizer, pack: Pack, limit: int, device: torch.device) -> dict[str, float]:
     """The cheap metrics on the first photographs of a pack, without intervals."""
     result = evaluate(
-        {"model": model_predictor(colorizer)}, pack, TRAINING_METRICS, limit=limit, device=device, intervals=False
+        {"model": model_predictor(colorizer)},
+        pack,
+        TRAINING_METRICS,
+        limit=limit,
+        device=device,
+        intervals=False,
     )
     return {name: value["mean"] for name, value in result.table["model"].items()}
 

@@ -25,7 +25,13 @@ Predict = Callable[[Batch, np.ndarray], Tensor]  # (batch, its rows in the pack)
 
 TRIVIAL = ("grey", "mean", "shuffled", "original")
 RESAMPLES = 1000
-TRAINING_METRICS = ("rmse_ab", "mae_ab", "psnr", "auc", "colorfulness_ratio")  # cheap: for validation while training
+TRAINING_METRICS = (
+    "rmse_ab",
+    "mae_ab",
+    "psnr",
+    "auc",
+    "colorfulness_ratio",
+)  # cheap: for validation while training
 
 
 @dataclass

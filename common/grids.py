@@ -45,7 +45,9 @@ def sheet(sections: dict[str, dict[str, np.ndarray]], tile: int | None = None) -
     tile = tile or size * max(1, round(160 / size))
     font = ImageFont.load_default(size=max(12, min(17, tile // 8)))
     pitch = tile + _GAP
-    height = sum(_HEADER * (2 if heading else 1) + pitch * len(next(iter(c.values()))) for heading, c in sections.items())
+    height = sum(
+        _HEADER * (2 if heading else 1) + pitch * len(next(iter(c.values()))) for heading, c in sections.items()
+    )
     image = Image.new("RGB", (pitch * len(first) + _GAP, height + _GAP), _PAPER)
     draw = ImageDraw.Draw(image)
     y = 0

@@ -43,7 +43,9 @@ class Picture(NamedTuple):
 
 
 def open_image(
-    source: str | Path | bytes | BinaryIO, name: str | None = None, draft: int | None = None,
+    source: str | Path | bytes | BinaryIO,
+    name: str | None = None,
+    draft: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Read one picture.
@@ -131,18 +133,8 @@ def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | No
         return np.repeat(grey[..., None], 3, axis=2), None
     if image.mode == "F":
         raise PictureError(f"{name} has floating-point values: save it with 8 or 16 bits a channel")
-    alpha = None
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        alpha = np.asarray(with_alpha.getchannel("A"))
-        if image.mode not in ("RGBA", "LA"):
-            image = with_alpha
-    image = _apply_profile(image)
-    if image.mode == "RGBA":  # not convert("RGB") from LA or P: keep the stored colours as they are
-        rgb = np.asarray(image)[..., :3]
-    else:
-        rgb = np.asarray(image.convert("RGB"))
-    return np.ascontiguousarray(rgb), alpha
+    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
+    return np.asarray(_apply_profile(image).convert("RGB")), alpha
 
 
 def _apply_profile(image: Image.Image) -> Image.Image:

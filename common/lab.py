@@ -17,10 +17,7 @@ _XYZ_FROM_RGB = (
     (0.019334 / _WHITE[2], 0.119193 / _WHITE[2], 0.950227 / _WHITE[2]),
 )
 # Its inverse, written out: torch.linalg.inv has no ONNX form.
-_RGB_FROM_XYZ = tuple(
-    tuple(row)
-    for row in torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64)).tolist()
-)
+_RGB_FROM_XYZ = tuple(tuple(row) for row in torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64)).tolist())
 _EPSILON = 0.008856  # (6/29)^3 as CIE prints it
 _KAPPA = 7.787
 

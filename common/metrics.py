@@ -84,7 +84,13 @@ def ssim(predicted: Pictures, true: Pictures) -> Tensor:
 
     def one(p: np.ndarray, t: np.ndarray) -> float:
         return structural_similarity(
-            p, t, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            p,
+            t,
+            data_range=255,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
 
     return _threaded(one, predicted.rgb, true.rgb)

@@ -71,8 +71,14 @@ class Pack:
 
 
 def open_pack(
-    source: str, size: int, split: Split = "all", *, val_fraction: float = 0.1, cache: str | None = None,
-    workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    source: str,
+    size: int,
+    split: Split = "all",
+    *,
+    val_fraction: float = 0.1,
+    cache: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Pack:
     """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
 
@@ -128,8 +134,14 @@ def _lock(root: Path, name: str) -> Iterator[None]:
 
 
 def _make(
-    home: Path, source: str, split: str, photos: list[Photo], left_out: list[tuple[str, str]], size: int,
-    workers: int | None, progress: Callable[[int, int], None] | None,
+    home: Path,
+    source: str,
+    split: str,
+    photos: list[Photo],
+    left_out: list[tuple[str, str]],
+    size: int,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     expected = sum(max(1, len(p.tiles)) for p in photos)
     need, free = expected * size * size * 3, shutil.disk_usage(home.parent).free
@@ -150,8 +162,14 @@ def _make(
 
 
 def _write(
-    folder: Path, source: str, split: str, photos: list[Photo], left_out: list[tuple[str, str]], size: int,
-    workers: int | None, progress: Callable[[int, int], None] | None,
+    folder: Path,
+    source: str,
+    split: str,
+    photos: list[Photo],
+    left_out: list[tuple[str, str]],
+    size: int,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     names: list[str] = []
     grey: list[bool] = []

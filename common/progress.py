@@ -47,7 +47,9 @@ class Progress:
                 last = now
                 left = (now - started) / done * (total - done)
                 print(
-                    f"{title}: {done / total:4.0%}  {clock(left)} left  {note}".rstrip(), file=sys.stderr, flush=True
+                    f"{title}: {done / total:4.0%}  {clock(left)} left  {note}".rstrip(),
+                    file=sys.stderr,
+                    flush=True,
                 )
 
         return report
@@ -60,7 +62,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
-def _console():  # noqa: ANN202
+def _console():
     from rich.console import Console
 
     global _shared
@@ -68,7 +70,7 @@ def _console():  # noqa: ANN202
     return _shared
 
 
-def _bar():  # noqa: ANN202
+def _bar():
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(

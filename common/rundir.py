@@ -59,7 +59,13 @@ def _flat(config: dict, prefix: str = "") -> dict:
 
 
 def make_card(
-    config: TrainConfig, pack: Pack, colorizer: Colorizer, step: int, seconds: float, precision: str, scores: dict
+    config: TrainConfig,
+    pack: Pack,
+    colorizer: Colorizer,
+    step: int,
+    seconds: float,
+    precision: str,
+    scores: dict,
 ) -> dict:
     """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
     m = pack.manifest

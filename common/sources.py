@@ -86,7 +86,12 @@ def _list_folder(spec: str, root: Path) -> Listing:
         stat = entry.stat()
         top = name.split("/", 1)[0]
         photos.append(
-            Photo(name, f"{stat.st_size}:{stat.st_mtime_ns}", path.read_bytes, top if top in ("train", "val") else None)
+            Photo(
+                name,
+                f"{stat.st_size}:{stat.st_mtime_ns}",
+                path.read_bytes,
+                top if top in ("train", "val") else None,
+            )
         )
     if {p.split for p in photos} != {"train", "val"}:  # only both together are the folder's own split
         photos = [Photo(p.name, p.stamp, p.read) for p in photos]
@@ -230,7 +235,10 @@ def _torchvision_photos(name: str) -> Iterator[Photo]:
     parts = {
         "CIFAR10": {"train": {"train": True}, "val": {"train": False}},
         "STL10": {"train": {"split": "train+unlabeled"}, "val": {"split": "test"}},
-        "Places365": {"train": {"split": "train-standard", "small": True}, "val": {"split": "val", "small": True}},
+        "Places365": {
+            "train": {"split": "train-standard", "small": True},
+            "val": {"split": "val", "small": True},
+        },
     }[name]
     for split, options in parts.items():
         have = root / f".{split}.complete"

@@ -23,7 +23,7 @@ class Tracker:
 
         self._keep_until(step)
         self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
-        self._jsonl = open(run_dir / "metrics.jsonl", "a")
+        self._jsonl = open(run_dir / "metrics.jsonl", "a")  # noqa: SIM115 - closed by close()
         if step == 0:
             text = yaml.safe_dump(config, sort_keys=False)
             self._writer.add_text("config", "\n".join("    " + line for line in text.splitlines()), 0)

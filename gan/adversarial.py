@@ -23,8 +23,13 @@ class AdversarialColorizer(Colorizer):
     training_only = ("discriminator",)
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, adversarial: str, l1_weight: float,
-        adversarial_weight: float, multiple: int,
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        adversarial: str,
+        l1_weight: float,
+        adversarial_weight: float,
+        multiple: int,
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator

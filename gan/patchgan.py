@@ -18,9 +18,7 @@ class PatchGAN(nn.Module):
     Raises UserError for a receptive field that no number of layers gives.
     """
 
-    def __init__(
-        self, receptive_field: int = 70, width: int = 64, norm: Norm = "batch", in_channels: int = 3
-    ) -> None:
+    def __init__(self, receptive_field: int = 70, width: int = 64, norm: Norm = "batch", in_channels: int = 3) -> None:
         super().__init__()
         if receptive_field not in LAYERS:
             raise UserError(f"model.receptive_field is {receptive_field}: it takes {', '.join(map(str, LAYERS))}")
@@ -32,7 +30,10 @@ class PatchGAN(nn.Module):
                 norm_layer(norm, 2 * width), nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 1),
             )  # fmt: skip
         else:
-            parts: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            parts: list[nn.Module] = [
+                nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
+                nn.LeakyReLU(0.2),
+            ]
             channels = width
             for i in range(1, layers + 1):
                 after = width * min(2**i, 8)

@@ -41,7 +41,12 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int, width: int = 64, norm: Norm = "batch", dropout: float = 0.5, in_channels: int = 1,
+        self,
+        depth: int,
+        width: int = 64,
+        norm: Norm = "batch",
+        dropout: float = 0.5,
+        in_channels: int = 1,
         out_channels: int = 2,
     ) -> None:
         super().__init__()

@@ -1,0 +1,38 @@
+"""Command lines of the scripts: help with runnable examples, errors in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that keeps the layout of its description and raises UserError for a bad command line."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Called by argparse."""
+        raise UserError(f"{message}: --help shows what {self.prog} takes")
+
+    def add_measuring(self, default_size: int | None) -> None:
+        """The options of everything that measures on a source of photographs."""
+        self.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
+        self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
+                          help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
+        self.add_argument("--val_fraction", type=float, default=0.1, help="share held out, for --split train or val")
+        self.add_argument("--size", type=int, default=default_size, help="side of the square they are measured at")
+        self.add_argument("--metrics", nargs="+", help="default: all")
+        self.add_argument("--limit", type=int, help="only the first so many photographs")
+        self.add_argument("--mean_from", help="source whose mean colour the row 'mean' paints")
+        self.add_argument("--batch_size", type=int, default=32)
+        self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+        self.add_argument("--seed", type=int, default=0, help="of the row 'shuffled'")
+        self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")

@@ -1,0 +1,101 @@
+"""Rows of a table: from names on a command line to predict functions, measured alike."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.colorizer import load_colorizer
+from common.data import validation_split
+from common.device import machine, pick_device
+from common.errors import UserError
+from common.evaluation import TRIVIAL, Evaluation, Predict, evaluate, model_predictor, trivial_predictor
+from common.packing import Pack, open_pack
+from common.progress import Progress
+
+
+@dataclass
+class Rows:
+    """Predictors by row name, the cards of those that are models, and what could not be read."""
+
+    predictors: dict[str, Predict] = field(default_factory=dict)
+    cards: dict[str, dict] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def open_measured(args: argparse.Namespace, size: int, progress: Progress) -> Pack:
+    """The pack that the options of `Parser.add_measuring` name."""
+    if not 16 <= size <= 4096:
+        raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
+    split = validation_split(args.data) if args.split == "auto" else args.split
+    with progress.task(f"packing {args.data}") as report:
+        return open_pack(args.data, size, split, val_fraction=args.val_fraction, cache=args.cache, progress=report)
+
+
+def load_rows(names: list[str], device: str) -> Rows:
+    """Load models: each a weights file or run folder, optionally `NAME=PATH`. Trivial names are kept for later.
+
+    What cannot be read becomes a failure, not an exception: the other rows are still worth a table.
+    """
+    rows = Rows()
+    for name in names:
+        title, _, path = name.rpartition("=")
+        if path in TRIVIAL:
+            rows.predictors[title or path] = path  # type: ignore[assignment]
+            continue
+        try:
+            colorizer, card = load_colorizer(path, pick_device(device))
+        except UserError as error:
+            rows.failures.append(str(error))
+            continue
+        title = _free_title(title or card.get("name") or Path(path).stem, rows.predictors)
+        rows.predictors[title], rows.cards[title], rows.paths[title] = (
+            model_predictor(colorizer),
+            card,
+            Path(path),
+        )
+    return rows
+
+
+def _free_title(title: str, taken: dict) -> str:
+    count, free = 1, title
+    while free in taken or free in TRIVIAL:
+        count += 1
+        free = f"{title} ({count})"
+    return free
+
+
+def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress) -> Evaluation:
+    """Evaluate the rows on a pack; fills in the trivial ones."""
+    mean_ab, mean_of = _mean_colour(rows, pack, args)
+    for title, predict in rows.predictors.items():
+        if isinstance(predict, str):
+            rows.predictors[title] = trivial_predictor(predict, pack, mean_ab, args.seed)
+    with progress.task("evaluating") as report:
+        result = evaluate(
+            rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
+            device=pick_device(args.device), seed=args.seed, progress=report,
+        )  # fmt: skip
+    result.protocol |= {"mean_of": mean_of, "machine": machine()}
+    result.protocol["models"] = {
+        title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
+        for title, card in rows.cards.items()
+    }
+    return result
+
+
+def _mean_colour(rows: Rows, pack: Pack, args: argparse.Namespace) -> tuple[list[float], str]:
+    if args.mean_from:
+        training = open_pack(args.mean_from, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
+        return training.manifest["mean_ab"], f"the training part of `{args.mean_from}`"
+    for card in rows.cards.values():
+        return card["trained_on"]["mean_ab"], f"what `{card['name']}` was trained on"
+    return pack.manifest["mean_ab"], "the measured pictures themselves (no training set was named)"
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run folder that weights lie in, where they lie in one."""
+    folder = path if path.is_dir() else path.parent
+    return folder if (folder / "metrics.jsonl").exists() else None

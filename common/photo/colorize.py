@@ -1,0 +1,64 @@
+"""Colorize one photograph of any size: its luminance stays, only colour is added."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.colorizer import Colorizer
+from common.evaluation import predict_ab
+from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.photo.upsample import GuidedUpsampling, working_size
+
+_STRIP_PIXELS = 2_000_000
+
+
+def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
+    lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None])
+    return lab[:, :1]
+
+
+def _strips(height: int, width: int) -> list[slice]:
+    rows = max(1, _STRIP_PIXELS // width)
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _small_lightness(rgb: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Lightness [1, 1, *size] of a large picture, averaged in strips, then resized."""
+    height, width = rgb.shape[:2]
+    if (height, width) == size:
+        return _lightness(rgb, device)
+    factor = max(1, min(height // size[0], width // size[1]))
+    if factor == 1:
+        whole = _lightness(rgb, device)
+    else:  # an exact mean over factor x factor blocks; the rest at the edge is left to the resize
+        tall = height // factor * factor
+        rows = max(factor, _STRIP_PIXELS // width // factor * factor)
+        parts = [
+            F.avg_pool2d(_lightness(rgb[top : min(top + rows, tall)], device), factor) for top in range(0, tall, rows)
+        ]
+        whole = torch.cat(parts, dim=2)
+    return F.interpolate(whole, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+@torch.no_grad()
+def colorize(colorizer: Colorizer, rgb: np.ndarray, size: int) -> np.ndarray:
+    """Colorize a photograph.
+
+    rgb: uint8 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the network
+    sees (the whole picture, squeezed, as it was trained on squares). Returns uint8 [H, W, 3] of the same lightness
+    up to 8-bit rounding. Works in strips: beside input and output it needs about 200 MB, whatever the size.
+    """
+    height, width = rgb.shape[:2]
+    device = next(colorizer.parameters()).device
+    working = _small_lightness(rgb, working_size(height, width), device)
+    seen = F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    upsampling = GuidedUpsampling(working, predict_ab(colorizer, seen).float(), (height, width))
+    out = np.empty_like(rgb)
+    for rows in _strips(height, width):
+        L = _lightness(rgb[rows], device)
+        strip = ab_to_rgb8(L, upsampling.strip(L, rows.start))
+        out[rows] = strip[0].permute(1, 2, 0).cpu().numpy()
+    return out

@@ -1,0 +1,54 @@
+"""Measure colorizers and trivial rows on photographs.
+
+examples:
+  python -m scripts.evaluate grey mean original --data demo --size 64
+  python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
+
+A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH names it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from common.arguments import Parser
+from common.errors import UserError, entry_point
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, print."""
+    parser = Parser("python -m scripts.evaluate", __doc__)
+    parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
+    parser.add_measuring(default_size=64)
+    parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
+    args = parser.parse_args(argv)
+
+    from common.comparison import load_rows, measure, open_measured
+    from common.evaluation import pick_metrics
+    from common.progress import Progress
+    from common.table import markdown_table
+
+    pick_metrics(args.metrics)
+    progress = Progress()
+    rows = load_rows(args.rows, args.device)
+    if not rows.predictors:
+        raise UserError("; ".join(rows.failures))
+    pack = open_measured(args, args.size, progress)
+    progress.say(pack.said())
+    result = measure(rows, pack, args, progress)
+    print(markdown_table(result.table, result.protocol))
+    if args.json:
+        try:
+            args.json.write_text(json.dumps(result.table | {"protocol": result.protocol}, indent=1))
+        except OSError as error:
+            raise UserError(f"{args.json} cannot be written ({error.strerror}): choose another --json") from None
+    for failure in rows.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if rows.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
