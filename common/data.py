@@ -39,8 +39,8 @@ class DataConfig:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 4096:
-            raise UserError(f"data.size is {self.size}: it takes 8 to 4096 pixels")
+        if not 16 <= self.size <= 4096:
+            raise UserError(f"data.size is {self.size}: it takes 16 to 4096 pixels")
         if not 0 <= self.margin <= 1:
             raise UserError(f"data.margin is {self.margin}: it takes a share in [0, 1]")
         if not 0 < self.val_fraction < 1:
@@ -123,7 +123,7 @@ class TrainingData:
         self.images = pack.images
         self._resident: torch.Tensor | None = None
         if device.type == "cuda" and pack.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            self._resident = torch.from_numpy(np.asarray(pack.images)).to(device)
+            self._resident = torch.from_numpy(np.array(pack.images)).to(device)
 
     def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""

@@ -169,7 +169,9 @@ def protocol_card(pack: Pack, metrics: dict[str, Metric], count: int, seed: int)
     """What a reader must know to repeat or to doubt a table."""
     m = pack.manifest
     return {
-        "source": m["source"], "split": m["split"], "count": count, "grey": int(pack.grey[:count].sum()),
+        "source": m["source"], "split": m["split"], "count": count,
+        "photographs": len({name.partition("#")[0] for name in pack.names[:count]}),
+        "grey": int(pack.grey[:count].sum()),
         "content": m["content"], "size": m["size"], "crop": m["crop"],
         "left_out": len(m["left_out"]),
         "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",

@@ -6,6 +6,7 @@ keeps what belongs to the picture and not to its colour: size, alpha, EXIF, reso
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import warnings
@@ -20,7 +21,9 @@ from common.errors import PictureError, one_sentence
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm", ".pgm")
 MAX_PIXELS = 150_000_000  # a 100-megapixel scan passes, a decompression bomb does not
-_ORIENTATION = 0x0112
+# What of a file's EXIF is about the photograph: description, camera, dates, artist, copyright, and the Exif and GPS
+# directories. The rest describes the file's own layout (in a TIFF all of it does) and would spoil another file.
+_KEPT_EXIF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -112,7 +115,8 @@ def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int) -
     image.load()
     exif = image.getexif()
     image = ImageOps.exif_transpose(image)
-    exif.pop(_ORIENTATION, None)
+    for tag in set(exif) - set(_KEPT_EXIF):
+        del exif[tag]
     rgb, alpha = _to_srgb(image, name)
     return Picture(
         rgb=rgb,
@@ -134,7 +138,7 @@ def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | No
     if image.mode == "F":
         raise PictureError(f"{name} has floating-point values: save it with 8 or 16 bits a channel")
     alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
-    return np.asarray(_apply_profile(image).convert("RGB")), alpha
+    return np.array(_apply_profile(image).convert("RGB")), alpha
 
 
 def _apply_profile(image: Image.Image) -> Image.Image:
@@ -209,4 +213,5 @@ def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None) -
     except (OSError, ValueError) as error:
         raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

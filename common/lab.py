@@ -123,7 +123,7 @@ def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
         return rgb.clamp(0, 1) if clip else rgb
 
 
-def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 16) -> Tensor:
+def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
     """Reduce chroma, at constant L and hue, until each colour fits in sRGB.
 
     L: [..., 1, H, W] in 0..100, ab: [..., 2, H, W]. Returns ab of the same shape: equal where the colour

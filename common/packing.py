@@ -27,7 +27,7 @@ from common.images import open_image, square
 from common.lab import rgb8_to_lab
 from common.sources import Photo, Split, cache_dir, list_photos
 
-_VERSION = 1
+_VERSION = 2
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK = 256
 
@@ -55,19 +55,25 @@ class Pack:
 
     def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
         """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
-        lab = rgb8_to_lab(torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2))
+        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[rows])).permute(0, 3, 1, 2))
         return lab[:, :1], lab[:, 1:]
 
     def said(self) -> str:
         """What is in it and what was left out, in one line."""
         m = self.manifest
-        line = f"{m['source']} ({m['split']}): {len(self)} pictures at {self.size} px"
+        line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
         return line
+
+
+def counted(squares: int, photographs: int) -> str:
+    """ "1000 photographs", or "20 squares of 2 photographs" where each is in it several times."""
+    noun = "photograph" if photographs == 1 else "photographs"
+    return f"{photographs} {noun}" if squares == photographs else f"{squares} squares of {photographs} {noun}"
 
 
 def open_pack(
@@ -203,7 +209,8 @@ def _write(
         raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
     colour = len(grey) - sum(grey)
     manifest = {
-        "source": source, "split": split, "size": size, "count": len(names), "grey": sum(grey),
+        "source": source, "split": split, "size": size, "photographs": len({n.partition("#")[0] for n in names}),
+        "count": len(names), "grey": sum(grey),
         "content": content.hexdigest()[:16], "mean_ab": (ab_sum / max(1, colour)).tolist(),
         "crop": "centre square, bicubic with antialiasing", "left_out": left_out,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.metrics import METRICS
+from common.packing import counted
 
 _ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
 
@@ -31,8 +32,8 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
     p = protocol
     lines += [
         "",
-        f"{p['count']} pictures of `{p['source']}` ({p['split']}, {p['grey']} grey, content {p['content']}) at"
-        f" {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
+        f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
+        f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
     if p.get("mean_of"):
         lines.append(f"`mean` paints the mean colour of {p['mean_of']}.")

@@ -1,0 +1,182 @@
+"""Measure the speed of this project against the usual way of doing the same, in one run on one machine.
+
+examples:
+  python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
+  python -m scripts.benchmark train --data demo --size 64 --seconds 10
+
+`train`: images/s of the ResNet18 regressor in this project's engine, and in the usual loop: a folder of JPEG files,
+a DataLoader with one worker a processor, scikit-image's Lab for each image, fp32, contiguous layout. Same network,
+loss, batch size and augmentation (random crop, flip). The two take turns, so noise of the machine meets both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common.arguments import Parser
+from common.errors import UserError, entry_point
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, print."""
+    parser = Parser("python -m scripts.benchmark", __doc__)
+    parser.add_argument("what", choices=["train"])
+    parser.add_argument("--data", default="demo", help="folder, tar shards, named set, or demo")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=40, help="for each of the two, in each of the rounds")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    args = parser.parse_args(argv)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "photographs"
+        count = write_folder(args.data, folder)
+        packing = pack_seconds(args)
+        ours, usual = [], []
+        for round_number in range(args.rounds):
+            usual.append(usual_loop(folder, args.size, args.batch_size, args.seconds))
+            ours.append(engine_loop(args, Path(scratch) / f"run{round_number}"))
+            print(f"round {round_number + 1}: usual {usual[-1]:.1f}, engine {ours[-1]:.1f} images/s", flush=True)
+    from common.device import machine
+
+    result = {
+        "usual": max(usual),
+        "engine": max(ours),
+        "ratio": max(ours) / max(usual),
+        "packing_seconds": packing,
+        "photographs": count,
+        "size": args.size,
+        "batch_size": args.batch_size,
+        "machine": machine(),
+    }
+    print(
+        f"training ResNet18 at {args.size} px, batch {args.batch_size}, {count} photographs, {result['machine']}:\n"
+        f"  usual loop  {result['usual']:6.1f} images/s\n"
+        f"  engine      {result['engine']:6.1f} images/s  ({result['ratio']:.2f} times as fast)\n"
+        f"  packing     {packing:6.1f} s, once (0 where the pack was there)"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+    return 0
+
+
+def write_folder(source: str, folder: Path) -> int:
+    """Write a source's photographs as the files that they are; returns how many."""
+    from common.sources import list_photos
+
+    folder.mkdir()
+    photos = list_photos(source).photos
+    for i, photo in enumerate(photos):
+        (folder / f"{i:07d}{Path(photo.name).suffix or '.jpg'}").write_bytes(photo.read())
+    if not photos:
+        raise UserError(f"source {source} is empty")
+    return len(photos)
+
+
+def _data_config(args):  # noqa: ANN001
+    from common.data import DataConfig
+
+    return DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1)
+
+
+def pack_seconds(args) -> float:  # noqa: ANN001
+    """Seconds that packing takes, once for all runs."""
+    from common.data import training_packs
+    from common.progress import Progress
+
+    start = time.perf_counter()
+    training_packs(_data_config(args), Progress(quiet=True))
+    return time.perf_counter() - start
+
+
+def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> float:
+    """images/s of the loop that everybody writes, data loading included, after two steps of warm-up."""
+    import os
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from skimage.color import rgb2lab
+    from torchvision.transforms import v2 as transforms
+
+    from baselines.resnet18 import ResNet18Regressor
+
+    packed = size + size // 8
+    change = transforms.Compose(
+        [
+            transforms.Resize((packed, packed)),
+            transforms.RandomCrop(size),
+            transforms.RandomHorizontalFlip(),
+        ]
+    )
+
+    class Folder(torch.utils.data.Dataset):
+        def __init__(self) -> None:
+            self.files = sorted(folder.iterdir())
+
+        def __len__(self) -> int:
+            return len(self.files)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            rgb = np.asarray(change(Image.open(self.files[index]).convert("RGB")))
+            lab = torch.from_numpy(rgb2lab(rgb).astype("float32")).permute(2, 0, 1).contiguous()
+            return lab[:1] / 50 - 1, lab[1:] / 110
+
+    torch.manual_seed(0)
+    dataset = Folder()
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=len(dataset) >= batch_size
+    )
+    network = ResNet18Regressor()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    images, start = 0, 0.0
+    for step, (L, ab) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
+        if step == 2:
+            start = time.perf_counter()
+        elif start and time.perf_counter() - start > seconds:
+            break
+        loss = torch.nn.functional.mse_loss(network(L), ab)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        images += len(L) if step >= 2 else 0
+    return images / (time.perf_counter() - start)
+
+
+def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
+    """images/s of the same training in this project's engine, as its own log has it, after the first interval."""
+    from common.augment import AugmentConfig
+    from common.config import OptimConfig, RunConfig, TrainConfig
+    from common.engine import train
+    from common.progress import Progress
+    from common.tracking import read_metrics
+
+    loop = RunConfig(
+        run=str(run_dir),
+        budget=f"{args.seconds}s",
+        batch_size=args.batch_size,
+        log_every=2,
+        eval_every=10**9,
+        sample_every=0,
+        save_every=10**9,
+    )
+    model = {"network": "resnet18", "loss": "mse"}
+    train(
+        TrainConfig("baselines", model, _data_config(args), AugmentConfig(), OptimConfig(), loop), Progress(quiet=True)
+    )
+    lines = read_metrics(run_dir, "train")[1:]
+    if not lines:
+        raise UserError(f"--seconds {args.seconds} is too short for two steps at this size: give more")
+    return len(lines) / sum(1 / line["images_per_s"] for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from common import metrics as m
+from common.lab import rgb8_to_lab
+from common.metrics import METRICS, Pictures, predicted_pictures
+from tests.conftest import photo_array
+
+TRUE = np.stack([photo_array(i, 32, 40) for i in range(4)])
+PREDICTED = np.stack([photo_array(i + 20, 32, 40) for i in range(4)])
+
+
+def pictures(rgb):
+    tensor = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+    return Pictures(rgb8_to_lab(tensor)[:, 1:], tensor)
+
+
+P, T = pictures(PREDICTED), pictures(TRUE)
+LAB_P, LAB_T = rgb2lab(PREDICTED), rgb2lab(TRUE)
+D = LAB_P[..., 1:] - LAB_T[..., 1:]
+PAIRS = list(zip(PREDICTED, TRUE, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mse_ab", [mean_squared_error(p[..., 1:], t[..., 1:]) for p, t in zip(LAB_P, LAB_T, strict=True)]),
+        ("rmse_ab", np.sqrt((D**2).mean(axis=(1, 2, 3)))),
+        ("l2_ab", np.linalg.norm(D, axis=-1).mean(axis=(1, 2))),
+        ("mae_ab", np.abs(D).mean(axis=(1, 2, 3))),
+        ("psnr", [peak_signal_noise_ratio(t, p, data_range=255) for p, t in PAIRS]),
+        (
+            "ssim",
+            [
+                structural_similarity(
+                    p, t, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+                )
+                for p, t in PAIRS
+            ],
+        ),
+        ("delta_e", [deltaE_ciede2000(a, b).mean() for a, b in zip(LAB_P, LAB_T, strict=True)]),
+    ],
+)
+def test_against_scikit_image(name, expected):
+    np.testing.assert_allclose(METRICS[name].per_image(P, T).numpy(), expected, rtol=1e-4)
+
+
+def test_auc_is_the_limit_of_many_thresholds():
+    distance = np.linalg.norm(D, axis=-1)
+    thresholds = np.linspace(0, 150, 30001)
+    curve = np.stack([(distance <= t).mean(axis=(1, 2)) for t in thresholds[::10]])
+    area = np.trapezoid(curve, thresholds[::10], axis=0) / 150
+    np.testing.assert_allclose(m.auc(P, T).numpy(), area, atol=2e-4)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_colorfulness_by_its_formula(absolute):
+    for i, rgb in enumerate(TRUE.astype(float)):
+        rg, yb = rgb[..., 0] - rgb[..., 1], (rgb[..., 0] + rgb[..., 1]) / 2 - rgb[..., 2]
+        if absolute:
+            rg, yb = np.abs(rg), np.abs(yb)
+        expected = np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+        assert float(m.colorfulness_of(T.rgb, absolute)[i]) == pytest.approx(expected)
+
+
+def test_colorfulness_of_constructed_pictures():
+    grey = torch.full((1, 3, 8, 8), 77, dtype=torch.uint8)
+    assert float(m.colorfulness_of(grey)) == 0
+    red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    red[:, 0] = 200  # rg = 200, yb = 100 everywhere: no variance
+    assert float(m.colorfulness_of(red)) == pytest.approx(0.3 * np.hypot(200, 100))
+    half = red.clone()
+    half[..., 4:] = torch.tensor([0, 200, 0], dtype=torch.uint8).view(3, 1, 1)  # rg = +-200, yb = 100
+    assert float(m.colorfulness_of(half)) == pytest.approx(200 + 0.3 * 100)
+    assert float(m.colorfulness_of(half, absolute=True)) == pytest.approx(0.3 * np.hypot(200, 100))
+
+
+def test_every_metric_is_perfect_for_the_truth():
+    for name, metric in METRICS.items():
+        values = metric.per_image(T, T)
+        assert values.shape == (4,)
+        if metric.better == "lower" and not metric.against:
+            assert float(values.abs().max()) < 1e-9, name
+    assert torch.isinf(m.psnr(T, T)).all()
+
+
+def test_predictions_are_brought_into_the_gamut_and_rounded():
+    L = torch.full((1, 1, 8, 8), 95.0)
+    ab = torch.full((1, 2, 8, 8), 90.0)
+    predicted = predicted_pictures(L, ab)
+    assert predicted.rgb.dtype == torch.uint8
+    assert torch.equal(predicted.ab, ab)  # the ab metrics see the prediction itself
+    assert float((rgb8_to_lab(predicted.rgb)[:, 0] - 95).abs().max()) < 0.5

@@ -1,0 +1,51 @@
+"""Fixtures: small photographs made from seeds, and one cache for the whole test session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.packing import Pack, open_pack
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
+    """A smooth colourful picture, uint8 [H, W, 3], different for every seed."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache folder for the session, away from the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["COLORIZATION_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of twelve small colour photographs, some in a sub-folder, and one text file."""
+    folder = tmp_path / "photos"
+    (folder / "deep" / "er").mkdir(parents=True)
+    for i in range(12):
+        target = folder / ("deep/er" if i % 3 else ".") / f"photo{i}.png"
+        Image.fromarray(photo_array(i)).save(target)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_pack() -> Pack:
+    """The demo's held-out photographs at 32 px."""
+    return open_pack("demo", 32, "val")
