@@ -6,6 +6,8 @@ by --help like all others. Nothing in a config is imported by path.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -182,7 +184,12 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
 
     Raises UserError with one line that names the key, what it got and what it takes.
     """
-    family = _first_look(argv)
+    family, files = _first_look(argv)
+    known = _known_keys(family)
+    for file in files:
+        for key in _keys(file):
+            if key not in known:
+                raise UserError(_unknown(key, known))
     parser = jsonargparse.ArgumentParser(
         prog=prog,
         description=description,
@@ -202,7 +209,7 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
     try:
         args = parser.parse_args(argv)
     except jsonargparse.ArgumentError as error:
-        raise UserError(_one_line(str(error))) from None
+        raise UserError(_one_line(str(error), known)) from None
     if not family:
         raise UserError(f"no family is given: use --config FILE or --family with one of {', '.join(families())}")
     values = args.clone()
@@ -224,32 +231,51 @@ def load_config(path: Path) -> dict:
     return values
 
 
-def _first_look(argv: list[str]) -> str | None:
-    """The family that the command line or its config file names, before the whole is parsed."""
-    family = None
+def _first_look(argv: list[str]) -> tuple[str | None, list[dict]]:
+    """The family that the command line or its config files name, and those files, before the whole is parsed."""
+    family, files = None, []
     for i, word in enumerate(argv):
         key, _, value = word.partition("=")
         value = value or (argv[i + 1] if i + 1 < len(argv) else "")
         if key == "--config":
-            family = load_config(Path(value)).get("family", family)
+            files.append(load_config(Path(value)))
+            family = files[-1].get("family", family)
         elif key == "--family":
             family = value
     if family is not None:
         family_builder(str(family))
-    return family
+    return family, files
+
+
+def _known_keys(family: str | None) -> list[str]:
+    keys = ["family", *(f.name for f in fields(RunConfig))]
+    keys += [f"{group}.{f.name}" for group, config in _GROUPS.items() for f in fields(config)]
+    return keys + [f"model.{name}" for name in (inspect.signature(family_builder(family)).parameters if family else ())]
+
+
+def _keys(values: dict, prefix: str = "") -> list[str]:
+    """Dotted keys of a config file; groups are opened, other mappings are values."""
+    keys = []
+    for key, value in values.items():
+        group = not prefix and key in (*_GROUPS, "model") and isinstance(value, dict)
+        keys += _keys(value, f"{key}.") if group else [f"{prefix}{key}"]
+    return keys
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key.removeprefix("--"), known, 1)
+    return f"unknown option {key}: " + (f"did you mean {close[0]}?" if close else "--help lists all")
 
 
 def _plain(namespace: object) -> dict:
     return namespace.as_dict() if hasattr(namespace, "as_dict") else dict(namespace)
 
 
-def _one_line(message: str) -> str:
+def _one_line(message: str, known: list[str]) -> str:
     """jsonargparse explains itself over many lines; keep the key, what it got, and what it takes."""
     text = " ".join(message.split())
-    if match := re.search(r"[Uu]nrecognized arguments?: (\S+)", text):
-        return f"unknown option {match[1]}: --help lists all"
-    if match := re.search(r"(?:[Oo]ption|[Kk]ey|Subkey|Group) ['\"]?([\w.]+)['\"]? (?:is not|does not)", text):
-        return f"unknown option {match[1]}: --help lists all"
+    if match := re.search(r"[Uu]nrecognized arguments?: ([^\s=]+)", text):
+        return _unknown(match[1], known)
     key = re.search(r"[\"'](?:--)?([\w.]+)[\"']:", text)
     got = re.search(r"[Gg]iven value: (.*?)$|Got value: (.*?)(?: Given|$)", text)
     takes = re.findall(r"Expected an? (.+?)(?:\. Got| Given| -|$)", text)
