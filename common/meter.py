@@ -7,6 +7,7 @@ import time
 import torch
 from torch import Tensor
 
+from common.colorizer import Objective
 from common.errors import UserError
 
 
@@ -27,11 +28,11 @@ class Meter:
         self.counts: dict[str, int] = {}
         self.images, self.since = 0, time.perf_counter()
 
-    def add(self, step: int, optimizer: str, loss: Tensor, terms: dict[str, Tensor]) -> None:
-        """Take in one objective."""
-        for name, value in {f"loss/{optimizer}": loss, **terms}.items():
+    def add(self, step: int, objective: Objective) -> None:
+        """Take in one objective: its loss and its terms."""
+        for name, value in {f"loss/{objective.optimizer}": objective.loss, **objective.terms}.items():
             value = value.detach().float()
-            self.unchecked.append((step, optimizer, name, value))
+            self.unchecked.append((step, objective.optimizer, name, value))
             self._sum(name, value)
 
     def add_norm(self, optimizer: str, norm: Tensor) -> None:

@@ -29,6 +29,10 @@ class Plateau:
     since_cut: int = 0
     factor: float = 1.0
 
+    def state(self) -> dict:
+        """As keyword arguments for the next one."""
+        return {"best": self.best, "since_best": self.since_best, "since_cut": self.since_cut, "factor": self.factor}
+
     def update(self, value: float, config: OptimConfig) -> bool:
         """Take in a validation; True where it is the best so far."""
         better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)

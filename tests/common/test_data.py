@@ -75,7 +75,7 @@ def test_the_centre_is_the_centre():
 def test_flips_happen_to_half():
     images = IMAGES[:1].expand(400, -1, -1, -1)
     L, _ = augment(images, torch.rand(400, 8), 20, AugmentConfig())
-    assert 0.4 < (L == L[0]).flatten(1).all(1).float().mean() < 0.6
+    assert 0.4 < (L[0] == L).flatten(1).all(1).float().mean() < 0.6
 
 
 def test_a_resized_crop_of_the_whole_is_the_whole():

@@ -1,0 +1,214 @@
+"""What a training run holds between two steps, how it is saved and found again, and its periodic work."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
+from torch import nn
+
+from common.checkpoint import (
+    BEST,
+    STATE,
+    WEIGHTS,
+    Ema,
+    averaged_weights,
+    bare_state_dict,
+    load_bare_state_dict,
+    parameter_count,
+    read_state,
+    save_state,
+    save_weights,
+)
+from common.colorizer import build_colorizer
+from common.config import OptimConfig, TrainConfig, seconds
+from common.data import TrainingData, training_packs
+from common.device import pick_device, pick_precision
+from common.errors import UserError
+from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
+from common.grids import colour_columns, sheet, spread_rows
+from common.progress import Progress, clock
+from common.rundir import make_card, prepare_run_dir
+from common.schedule import Plateau, lr_factor
+from common.tracking import Tracker
+
+COLLAPSE_RATIO, COLLAPSE_PATIENCE = 0.25, 3
+
+
+class Run:
+    """One run: machine, photographs, networks, optimizers, log; new, or as it was saved.
+
+    Raises UserError where the configuration and the machine, the photographs or the run folder do not go together.
+    """
+
+    def __init__(self, config: TrainConfig, progress: Progress | None) -> None:
+        self.config, self.folder = config, Path(config.loop.run)
+        loop = config.loop
+
+        device = pick_device(loop.device)
+        self.precision = pick_precision(loop.precision, device)
+        AcceleratorState._reset_state()  # it is global: another run of this process may have set another precision
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        self.shards = self.accelerator.num_processes * loop.accumulate
+        if loop.batch_size % self.shards:
+            raise UserError(
+                f"batch_size is {loop.batch_size}: it takes a multiple of processes x accumulate, {self.shards}"
+            )
+
+        self.progress = progress or Progress(quiet=not self.main)
+        if self.main:
+            prepare_run_dir(config, self.folder)
+        self.accelerator.wait_for_everyone()
+        self.train_pack, self.val_pack = training_packs(config.data, self.progress)
+        self.data = TrainingData(
+            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device
+        )
+        epochs = loop.epochs and math.ceil(loop.epochs * len(self.data.rows) / loop.batch_size)
+        self.last_step = min((n for n in (loop.steps, epochs) if n), default=None)
+        self.budget = seconds(loop.budget)
+        if not (self.last_step or self.budget):
+            raise UserError("the run has no end: give steps, epochs or budget")
+
+        torch.manual_seed(loop.seed)
+        self.colorizer = build_colorizer(config.family, **config.model)
+        self.colorizer.to(device=self.device, memory_format=torch.channels_last)
+        if config.data.size % self.colorizer.multiple:
+            raise UserError(
+                f"data.size is {config.data.size}: this network takes multiples of {self.colorizer.multiple}"
+            )
+        self.ema = Ema(self.colorizer, config.optim.ema)
+        self.optimizers = {n: make_optimizer(n, net, config.optim) for n, net in self.colorizer.networks().items()}
+        compiles = loop.compile if loop.compile is not None else self.device.type == "cuda"
+        for name, network in self.colorizer.networks().items():
+            if compiles:
+                network.compile()
+            setattr(self.colorizer, name, self.accelerator.prepare(network))
+
+        self.step, self.seconds, self.low_colour = 0, 0.0, 0
+        self.scores: dict[str, float] = {}
+        self.plateau = Plateau(config.higher_is_better)
+        found = read_state(self.folder, self.device)
+        if found:
+            self._restore(found)
+        self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
+        self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
+        sizes = ", ".join(f"{n} {parameter_count(net) / 1e6:.2f} M" for n, net in self.colorizer.networks().items())
+        self.tracker.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {loop.batch_size}")
+        if found:
+            self.tracker.say(f"{self.folder} goes on at step {self.step}, after {clock(self.seconds)}")
+
+    def _restore(self, state: dict) -> None:
+        self.step, self.seconds, self.low_colour = state["step"], state["seconds"], state["low_colour"]
+        self.scores = state["scores"]
+        load_bare_state_dict(self.colorizer, state["weights"])
+        self.ema.average = state["ema"]
+        self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def save(self) -> None:
+        """Publish the weights and save the exact state."""
+        if not self.main:
+            return
+        self.publish(WEIGHTS)
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "low_colour": self.low_colour,
+            "scores": self.scores,
+            "weights": bare_state_dict(self.colorizer),
+            "ema": self.ema.average,
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "plateau": self.plateau.state(),
+        }
+        save_state(self.folder, state)
+
+    def publish(self, name: str) -> None:
+        """Write the weights for use, averaged where the run averages, under a name in the run folder."""
+        if self.main:
+            card = make_card(
+                self.config, self.train_pack, self.colorizer, self.step, self.seconds, self.precision, self.scores
+            )
+            save_weights(self.folder / name, self.ema.state(self.colorizer), self.colorizer.training_only, card)
+
+    @property
+    def saved(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.folder / STATE).exists()
+
+    def share_done(self) -> float:
+        """How much of the run is done, 0..1: by steps or by the clock, whichever is further."""
+        if self.config.loop.early_stop and self.plateau.since_best >= self.config.loop.early_stop:
+            return 1.0
+        by_steps = self.step / self.last_step if self.last_step else 0.0
+        by_clock = self.seconds / self.budget if self.budget else 0.0
+        return min(1.0, max(by_steps, by_clock))
+
+    def agree(self, share: float, asked: int) -> tuple[float, int]:
+        """What the first process says of (share done, stop asked for): clocks and signals differ between them."""
+        if self.accelerator.num_processes == 1:
+            return share, asked
+        words = torch.tensor([share, float(asked)], dtype=torch.float64, device=self.device)
+        share, asked = broadcast(words).tolist()
+        return share, int(asked)
+
+    def set_learning_rates(self, share: float) -> None:
+        """Set every optimizer's rate for this share of the run."""
+        factor = lr_factor(self.config.optim, share) * self.plateau.factor
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.optim.lr * self.config.optim.lr_ratio.get(name, 1.0) * factor
+
+    def validate(self) -> None:
+        """Measure the (averaged) weights on the validation photographs: log, best weights, collapse alarm."""
+        with averaged_weights(self.colorizer, self.ema) as colorizer:
+            result = evaluate(
+                {"model": model_predictor(colorizer)},
+                self.val_pack,
+                TRAINING_METRICS,
+                limit=self.config.data.val_limit,
+                device=self.device,
+                intervals=False,
+            )
+        self.scores = {name: value["mean"] for name, value in result.table["model"].items()}
+        self.tracker.scalars("val", self.step, self.scores)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
+        self.tracker.say(f"step {self.step}: validation {told}")
+        ratio = self.scores["colorfulness_ratio"]
+        self.low_colour = self.low_colour + 1 if ratio < COLLAPSE_RATIO else 0
+        if self.low_colour == COLLAPSE_PATIENCE:
+            self.tracker.say(
+                f"warning: for {COLLAPSE_PATIENCE} validations the predictions have had under {COLLAPSE_RATIO:.0%} of"
+                f" the true colourfulness (now {ratio:.0%}): they are turning grey-brown; see Collapse in README.md"
+            )
+        if self.plateau.update(self.scores[self.config.loop.monitor], self.config.optim):
+            self.publish(BEST)
+
+    def draw_samples(self) -> None:
+        """A sheet grey | model | original of a fixed choice of validation photographs, into the log."""
+        if not self.main:
+            return
+        with averaged_weights(self.colorizer, self.ema) as colorizer:
+            predictors = {self.config.family: model_predictor(colorizer)}
+            rows = spread_rows(self.val_pack, self.config.loop.samples)
+            picture: np.ndarray = sheet({"": colour_columns(predictors, self.val_pack, rows, self.device)})
+        self.tracker.picture("samples", self.step, picture)
+
+
+def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of the network of that name."""
+    options: dict = {"lr": config.lr * config.lr_ratio.get(name, 1.0), "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=config.betas[0], **options)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), betas=tuple(config.betas), foreach=True, **options)
