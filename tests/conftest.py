@@ -20,7 +20,7 @@ def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
     """A smooth colourful picture, uint8 [H, W, 3], different for every seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,7 +52,7 @@ def test_a_damaged_shard_is_refused(tmp_path, where):
     else:
         data = bytearray(b"no tar")
     path.write_bytes(data)
-    with pytest.raises(UserError, match="^shard ") as caught:
+    with pytest.raises(UserError, match="shard") as caught:
         list_photos(str(path))
     assert "\n" not in str(caught.value)
 

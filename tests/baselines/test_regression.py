@@ -1,0 +1,81 @@
+import pytest
+import torch
+import torchvision
+
+from baselines.cnn import CNN, DeepCNN
+from baselines.resnet18 import ResNet18Regressor, resnet18_trunk
+from common.checkpoint import parameter_count
+from common.colorizer import Batch, build_colorizer
+from common.errors import UserError
+
+
+def test_the_plain_cnn_has_the_published_count():
+    assert parameter_count(CNN()) == 3_892_194
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in CNN()) == 12
+
+
+def test_the_deep_cnn_starts_at_grey_and_standardises():
+    network = DeepCNN(width=8, blocks=2)
+    L = torch.rand(4, 1, 16, 16) * 0.2 + 0.5
+    assert not network(L).any()
+    assert network.standardise(L).mean().abs() < 1e-5
+    assert network.standardise(L).std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_the_trunk_is_resnet18s_first_six_children(library):
+    trunk = resnet18_trunk(library, pretrained=False)
+    assert len(trunk) == 6
+    assert trunk(torch.zeros(1, 1, 64, 64)).shape == (1, 128, 8, 8)
+    reference = torchvision.models.resnet18()
+    expected = sum(parameter_count(child) for child in list(reference.children())[:6])
+    assert parameter_count(trunk) == expected - 2 * 64 * 7 * 7  # one channel in the stem, not three
+
+
+def test_a_grey_picture_sees_the_same_trunk_as_its_rgb(monkeypatch):
+    torch.manual_seed(0)
+    reference = torchvision.models.resnet18()
+    monkeypatch.setattr("torchvision.models.resnet18", lambda weights: reference)
+    trunk = resnet18_trunk("torchvision", pretrained=False).eval()
+    L = torch.rand(2, 1, 32, 32)
+    six = torch.nn.Sequential(*list(reference.eval().children())[:6])
+    torch.testing.assert_close(trunk(L), six(L.expand(-1, 3, -1, -1)), atol=1e-4, rtol=1e-4)
+
+
+def test_the_resnet_predicts_at_full_size():
+    assert ResNet18Regressor()(torch.zeros(2, 1, 40, 56)).shape == (2, 2, 40, 56)
+
+
+def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.resnet18", no_network)
+    monkeypatch.setattr("timm.create_model", no_network)
+    for library in ("timm", "torchvision"):
+        with pytest.raises(UserError, match="or set model") as caught:
+            build_colorizer("baselines", network="resnet18", encoder=library, pretrained=True)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"loss": "mse"}, 0.25),
+        ({"loss": "l1"}, 0.5),
+        ({"loss": "smooth_l1"}, 0.45),  # |d| - beta / 2 with beta = 0.1
+        ({"loss": "l1+mse", "l1_weight": 2.0, "mse_weight": 4.0}, 2.0),
+    ],
+)
+def test_losses_on_a_constant_error(options, expected):
+    colorizer = build_colorizer("baselines", network="cnn_deep", **options)  # predicts grey at first
+    batch = Batch(torch.rand(2, 1, 16, 16) * 100, torch.full((2, 2, 16, 16), 55.0))  # 0.5 in network range
+    (objective,) = colorizer.training_step(batch)
+    assert float(objective.loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_that_cancel_everything_are_refused():
+    with pytest.raises(UserError, match="one must be above 0"):
+        build_colorizer("baselines", loss="l1+mse", l1_weight=0.0, mse_weight=0.0)
+    with pytest.raises(UserError, match="did you mean 'network'"):
+        build_colorizer("baselines", netwrok="cnn")

@@ -1,0 +1,170 @@
+"""The real entry points, on a few pictures."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.images import open_image
+from common.lab import rgb8_to_lab
+from scripts import benchmark, colorize, compare, evaluate, train
+from tests.conftest import ROOT, photo_array
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A regressor trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    argv = ["--family=baselines", "--model.network=resnet18", "--steps=12", "--data.size=32", "--batch_size=8"]
+    assert train.main([*argv, f"--run={folder}", "--eval_every=6", "--optim.lr=0.003"]) == 0
+    return folder
+
+
+def test_evaluate_writes_means_intervals_and_protocol(run, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert evaluate.main([str(run), "grey", "mean", "original", "--data=demo", "--size=32", f"--json={out}"]) == 0
+    result = json.loads(out.read_text())
+    assert set(result) == {"tiny", "grey", "mean", "original", "protocol"}
+    assert set(result["grey"]["rmse_ab"]) == {"mean", "low", "high"}
+    assert result["grey"]["rmse_ab"]["low"] < result["grey"]["rmse_ab"]["mean"] < result["grey"]["rmse_ab"]["high"]
+    assert result["protocol"]["models"]["tiny"]["steps"] == 12
+    assert result["protocol"]["mean_of"] == "what `tiny` was trained on"
+    printed = capsys.readouterr().out
+    assert "| tiny | " in printed
+    assert f"{result['tiny']['rmse_ab']['mean']:.2f}" in printed
+
+
+def test_a_row_that_cannot_be_read_does_not_spoil_the_others(run, tmp_path, capsys):
+    argv = ["--data=demo", "--size=32", "--metrics", "rmse_ab"]
+    assert evaluate.main([f"mine={run}", f"{tmp_path}/none.safetensors", *argv]) == 1
+    captured = capsys.readouterr()
+    assert "| mine | " in captured.out
+    assert "none.safetensors do not exist" in captured.err
+
+
+def test_compare_writes_table_grid_and_curves(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = [str(run), f"again={run}/best.safetensors", "--data=demo", "--seen=demo", f"--out={out}", "--photos=3"]
+    assert compare.main([*argv, "--metrics", "rmse_ab", "auc"]) == 0
+    assert {p.name for p in out.iterdir()} == {"table.md", "results.json", "grid.png", "curves.png"}
+    table = (out / "table.md").read_text()
+    for row in ("grey", "mean", "shuffled", "original", "tiny", "again"):
+        assert f"| {row} | " in table
+    width, height = Image.open(out / "grid.png").size
+    assert width > 4 * 32  # grey, two models, original
+    assert height > 5 * 32  # three photographs, and two that were seen in training
+
+
+def lightness(rgb):
+    return rgb8_to_lab(torch.from_numpy(rgb).permute(2, 0, 1))[0]
+
+
+def write_odd_files(folder):
+    """Pictures of every kind, and things that are none: name -> whether it can be colorized."""
+    folder.mkdir()
+    rgb = photo_array(5, 60, 90)
+    Image.fromarray(rgb[:1, :1]).save(folder / "one.png")
+    Image.fromarray(rgb).resize((1250, 750)).save(folder / "large.jpg", quality=90)
+    Image.fromarray(np.linspace(0, 65535, 5400).reshape(60, 90).astype(np.uint16)).save(folder / "grey16.png")
+    Image.fromarray(rgb).convert("CMYK").save(folder / "cmyk.jpg", quality=90)
+    Image.fromarray(rgb).quantize(32).save(folder / "palette.png", transparency=5)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rgb).save(folder / "rotated.jpg", exif=exif.tobytes(), quality=90)
+    Image.fromarray(rgb).convert("1").save(folder / "bilevel.tif", compression="group4")
+    Image.fromarray(rgb[:1]).save(folder / "line.webp")
+    good = {p.name: True for p in folder.iterdir()}
+    (folder / "cut.jpg").write_bytes((folder / "large.jpg").read_bytes()[:3000])
+    (folder / "text.jpg").write_text("this is text")
+    (folder / "empty.png").write_bytes(b"")
+    return good | {"cut.jpg": False, "text.jpg": False, "empty.png": False}
+
+
+def test_colorize_odd_files(run, tmp_path, capsys):
+    expected = write_odd_files(tmp_path / "in")
+    out = tmp_path / "out"
+    argv = [str(tmp_path / "in"), str(tmp_path / "nowhere"), f"--weights={run}", f"--out={out}"]
+    assert colorize.main(argv) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1] == "8 colorized, 4 not"
+    assert {p.name for p in out.iterdir()} == {name for name, good in expected.items() if good}
+    for name in (name for name, good in expected.items() if good):
+        before, after = open_image(tmp_path / "in" / name), open_image(out / name)
+        assert before.rgb.shape == after.rgb.shape
+        share = float(((lightness(before.rgb) - lightness(after.rgb)).abs() <= 1).float().mean())
+        assert share >= 0.99, (name, share)
+        assert (before.alpha is None) == (after.alpha is None)
+    for name in (name for name, good in expected.items() if not good):
+        assert sum(name in line for line in told) == 1, name
+
+
+def test_colorize_keeps_what_exists(run, tmp_path, capsys):
+    Image.fromarray(photo_array(1)).save(tmp_path / "a.png")
+    argv = [str(tmp_path / "a.png"), f"--weights={run}"]
+    assert colorize.main(argv) == 0
+    made = (tmp_path / "a.color.png").read_bytes()
+    assert colorize.main(argv) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert colorize.main([*argv, "--overwrite"]) == 0
+    assert (tmp_path / "a.color.png").read_bytes() == made
+    assert colorize.main([*argv, f"--out={tmp_path}/named.webp"]) == 0
+    assert open_image(tmp_path / "named.webp").format == "WEBP"
+    assert colorize.main([*argv, str(tmp_path / "a.color.png"), f"--out={tmp_path}/one.png"]) == 2
+
+
+def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
+    from common.colorizer import load_colorizer
+    from common.photo import colorize as photo
+
+    colorizer, card = load_colorizer(run)
+    rgb = photo_array(7, 700, 600)
+    whole = photo.colorize(colorizer, rgb, card["size"])
+    monkeypatch.setattr(photo, "_STRIP_PIXELS", 20_000)
+    strips = photo.colorize(colorizer, rgb, card["size"])
+    assert np.abs(whole.astype(int) - strips).max() <= 2  # the small copy is averaged in other pieces
+    assert (whole != strips).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "says"),
+    [
+        (evaluate.main, ["grey"], "--data"),
+        (evaluate.main, ["grey", "--data", "demo", "--size", "5"], "size is 5"),
+        (evaluate.main, ["grey", "--data", "demo", "--metrics", "psnrr"], "'psnrr' is no metric"),
+        (evaluate.main, ["nowhere", "--data", "demo"], "nowhere do not exist"),
+        (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
+        (compare.main, ["grey", "--data", "demo", "--out", "x"], "no model is given"),
+        (colorize.main, ["README.md", "--weights", "nowhere"], "nowhere do not exist"),
+        (benchmark.main, ["infer"], "invalid choice"),
+    ],
+)
+def test_bad_command_lines_are_one_line(main, argv, says, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(argv) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ")
+    assert says in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "colorize", "benchmark"])
+def test_help_shows_a_runnable_example(name):
+    shown = subprocess.run(
+        [sys.executable, "-m", f"scripts.{name}", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert shown.returncode == 0
+    assert "examples:" in shown.stdout
+    assert f"python -m scripts.{name} " in shown.stdout
+
+
+@pytest.mark.slow
+def test_benchmark_train(tmp_path, capsys):
+    argv = ["train", "--data=demo", "--size=32", "--seconds=1", "--rounds=1", "--batch_size=4"]
+    assert benchmark.main([*argv, f"--json={tmp_path / 'b.json'}"]) == 0
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert figures["ratio"] == pytest.approx(figures["engine"] / figures["usual"])
+    assert f"({figures['ratio']:.2f} times as fast)" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""One contract, checked on every experiment file."""
+
+import pytest
+import torch
+
+from common.checkpoint import save_weights
+from common.colorizer import Batch, build_colorizer, load_colorizer
+from common.config import parse_config
+from common.lab import rgb8_to_lab
+from common.run import make_optimizer
+from tests.conftest import ROOT, photo_array
+
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+SIZE = 32
+
+
+@pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
+def config(request):
+    return parse_config(["--config", str(request.param), "--data.size", str(SIZE)], "", "train")
+
+
+@pytest.fixture
+def colorizer(config):
+    torch.manual_seed(0)
+    return build_colorizer(config.family, **config.model)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rgb = torch.stack([torch.from_numpy(photo_array(i, SIZE, SIZE)).permute(2, 0, 1) for i in range(4)])
+    lab = rgb8_to_lab(rgb)
+    return Batch(lab[:, :1], lab[:, 1:])
+
+
+def test_forward_is_ab_of_the_same_size(colorizer, batch):
+    colorizer.eval()
+    with torch.no_grad():
+        ab = colorizer(batch.L)
+        wide = colorizer(torch.rand(1, 1, colorizer.multiple * 2, colorizer.multiple * 3) * 100)
+    assert ab.shape == batch.ab.shape
+    assert wide.shape == (1, 2, colorizer.multiple * 2, colorizer.multiple * 3)
+    assert ab.isfinite().all()
+    assert ab.abs().max() < 150
+
+
+def test_networks_are_attributes_and_hold_all_parameters(colorizer):
+    networks = colorizer.networks()
+    assert all(getattr(colorizer, name) is network for name, network in networks.items())
+    held = {id(p) for network in networks.values() for p in network.parameters()}
+    assert held == {id(p) for p in colorizer.parameters()}
+    assert set(colorizer.training_only) < set(networks)
+
+
+def test_each_objective_reaches_only_its_own_network(colorizer, batch):
+    networks = colorizer.networks()
+    with torch.no_grad():  # a last layer that starts at zero would stop the gradient there
+        for parameter in colorizer.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    seen = []
+    for objective in colorizer.training_step(batch):
+        for network in networks.values():
+            network.zero_grad(set_to_none=True)
+        assert objective.loss.ndim == 0
+        assert objective.loss.isfinite()
+        assert all(term.isfinite() for term in objective.terms.values())
+        objective.loss.backward()
+        seen.append(objective.optimizer)
+        for name, network in networks.items():
+            reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters()]
+            if name == objective.optimizer:
+                assert sum(reached) > len(reached) / 3, f"{name} is hardly reached"
+            else:
+                assert not any(reached), f"the objective of {objective.optimizer} reaches {name}"
+    assert set(seen) == set(networks)
+
+
+@pytest.mark.slow
+def test_thirty_steps_on_one_batch_lower_the_loss(colorizer, config, batch):
+    """The first network's named terms against ab fall; an adversary need not lose."""
+    optimizers = {name: make_optimizer(name, net, config.optim) for name, net in colorizer.networks().items()}
+    history = []
+    for step in range(30):
+        torch.manual_seed(step)
+        terms = {}
+        for objective in colorizer.training_step(batch):
+            optimizers[objective.optimizer].zero_grad()
+            objective.loss.backward()
+            optimizers[objective.optimizer].step()
+            terms |= {name: value.item() for name, value in objective.terms.items()}
+        distance = next(value for name, value in terms.items() if name in ("mse", "l1", "smooth_l1"))
+        history.append(distance)
+    assert sum(history[-5:]) < 0.9 * sum(history[:5])
+
+
+def test_published_weights_predict_the_same(colorizer, config, batch, tmp_path):
+    card = {"family": config.family, "model": config.model, "size": SIZE}
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), colorizer.training_only, card)
+    loaded, read = load_colorizer(tmp_path / "w.safetensors")
+    assert read == card
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(batch.L), colorizer.eval()(batch.L), atol=1e-4, rtol=1e-4)
