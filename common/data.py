@@ -55,15 +55,16 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     """(training pack with its margin, validation pack): no photograph is in both."""
     packed = config.size + round(config.size * config.margin)
     options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
+    part = "all" if config.val and not has_own_split(config.train) else "train"
     with progress.task(f"packing {config.train}") as report:
-        train = open_pack(config.train, packed, "all" if config.val else "train", progress=report, **options)
+        train = open_pack(config.train, packed, part, progress=report, **options)
     if not len(train.colour_rows):
         raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no colour to learn")
     with progress.task(f"packing {config.val or config.train}") as report:
         val = open_pack(
             config.val or config.train, config.size, validation_split(config.val), progress=report, **options
         )
-    if config.val and (shared := set(train.names) & set(val.names)) and config.val == config.train:
+    if config.val == config.train and (shared := set(train.names) & set(val.names)):
         raise UserError(
             f"data.val is data.train, so {len(shared)} photographs would be in both: leave data.val out to split it"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from common.colorizer import Colorizer
@@ -26,21 +27,10 @@ def _strips(height: int, width: int) -> list[slice]:
 
 
 def _small_lightness(rgb: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Lightness [1, 1, *size] of a large picture, averaged in strips, then resized."""
-    height, width = rgb.shape[:2]
-    if (height, width) == size:
-        return _lightness(rgb, device)
-    factor = max(1, min(height // size[0], width // size[1]))
-    if factor == 1:
-        whole = _lightness(rgb, device)
-    else:  # an exact mean over factor x factor blocks; the rest at the edge is left to the resize
-        tall = height // factor * factor
-        rows = max(factor, _STRIP_PIXELS // width // factor * factor)
-        parts = [
-            F.avg_pool2d(_lightness(rgb[top : min(top + rows, tall)], device), factor) for top in range(0, tall, rows)
-        ]
-        whole = torch.cat(parts, dim=2)
-    return F.interpolate(whole, size=size, mode="bilinear", antialias=True, align_corners=False)
+    """Lightness [1, 1, *size] of a picture made smaller by Pillow, which keeps borders where they are."""
+    height, width = size
+    small = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return _lightness(np.array(small), device)
 
 
 @torch.no_grad()
@@ -49,7 +39,8 @@ def colorize(colorizer: Colorizer, rgb: np.ndarray, size: int) -> np.ndarray:
 
     rgb: uint8 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the network
     sees (the whole picture, squeezed, as it was trained on squares). Returns uint8 [H, W, 3] of the same lightness
-    up to 8-bit rounding. Works in strips: beside input and output it needs under 100 MB, whatever the size.
+    up to 8-bit rounding. Works in strips: beside the picture and its copies in 8 bits it needs about 100 MB, whatever
+    the size.
     """
     height, width = rgb.shape[:2]
     device = next(colorizer.parameters()).device

@@ -125,8 +125,8 @@ def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
     whole = photo.colorize(colorizer, rgb, card["size"])
     monkeypatch.setattr(photo, "_STRIP_PIXELS", 20_000)
     strips = photo.colorize(colorizer, rgb, card["size"])
-    assert np.abs(whole.astype(int) - strips).max() <= 2  # the small copy is averaged in other pieces
-    assert (whole != strips).mean() < 0.02
+    assert np.abs(whole.astype(int) - strips).max() <= 1  # sums in another order
+    assert (whole != strips).mean() < 1e-3
 
 
 @pytest.mark.parametrize(
