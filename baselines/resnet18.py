@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Literal
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) ->
     if library == "timm":
         import timm
 
+        if pretrained:
+            _fail_fast()
         create = lambda: timm.create_model("resnet18", pretrained=pretrained)  # noqa: E731
     else:
         from torchvision.models import ResNet18_Weights, resnet18
@@ -36,6 +40,16 @@ def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) ->
     with torch.no_grad():
         stem.weight.copy_(network.conv1.weight.sum(dim=1, keepdim=True))
     return nn.Sequential(stem, *list(network.children())[1:6])
+
+
+def _fail_fast() -> None:
+    """Without a network the hub's client retries for most of a minute; told so, it looks into its cache at once."""
+    from huggingface_hub import constants
+
+    try:
+        socket.create_connection((urlparse(constants.ENDPOINT).hostname, 443), timeout=3).close()
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
 
 
 def _cache(library: str) -> str:

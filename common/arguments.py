@@ -7,6 +7,27 @@ import argparse
 from common.errors import UserError
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"it is {text} and takes a whole number above 0")
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    return int(text) if int(text) == 0 else positive(text)
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"it is {text} and takes a number between 0 and 1")
+    return value
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the layout of its description and raises UserError for a bad command line."""
 
@@ -22,17 +43,17 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse."""
         raise UserError(f"{message}: --help shows what {self.prog} takes")
 
-    def add_measuring(self, default_size: int | None) -> None:
+    def add_measuring(self) -> None:
         """The options of everything that measures on a source of photographs."""
         self.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
                           help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
-        self.add_argument("--val_fraction", type=float, default=0.1, help="share held out, for --split train or val")
-        self.add_argument("--size", type=int, default=default_size, help="side of the square they are measured at")
+        self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
+        self.add_argument("--size", type=int, help="side of the square they are measured at (default: as trained)")
         self.add_argument("--metrics", nargs="+", help="default: all")
-        self.add_argument("--limit", type=int, help="only the first so many photographs")
+        self.add_argument("--limit", type=positive, help="only so many photographs, spread evenly over the source")
         self.add_argument("--mean_from", help="source whose mean colour the row 'mean' paints")
-        self.add_argument("--batch_size", type=int, default=32)
+        self.add_argument("--batch_size", type=positive, default=32)
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-        self.add_argument("--seed", type=int, default=0, help="of the row 'shuffled'")
+        self.add_argument("--seed", type=natural, default=0, help="of the row 'shuffled'")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from common.colorizer import Colorizer, unwrap
 from common.errors import UserError, one_sentence
+from common.files import write_atomically
 
 STATE, WEIGHTS, BEST = "state.pt", "weights.safetensors", "best.safetensors"
 _STATE_VERSION = 1
@@ -83,31 +83,18 @@ class averaged_weights:
         self.colorizer.train()
 
 
-def write_atomically(path: Path, write: object) -> None:
-    """Call `write(temporary path)`, flush it to disk, and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)  # type: ignore[operator]
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({one_sentence(error)}): free space, then run again") from None
-
-
 def save_state(run_dir: Path, state: dict) -> None:
     """Write the training state of a run: plain types and tensors only."""
     write_atomically(run_dir / STATE, lambda p: torch.save(state | {"version": _STATE_VERSION}, p))
 
 
-def read_state(run_dir: Path, device: torch.device) -> dict | None:
-    """The training state of a run, or None where it has none yet. Raises UserError for a damaged one."""
+def read_state(run_dir: Path) -> dict | None:
+    """The training state of a run, on the CPU, or None where it has none yet. Raises UserError for a damaged one."""
     path = run_dir / STATE
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling damaged files raises nearly every type
         raise UserError(f"{path} is damaged ({one_sentence(error)}): begin anew with --fresh true") from None
     if state.get("version") != _STATE_VERSION:

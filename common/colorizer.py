@@ -110,7 +110,7 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tupl
     from common.checkpoint import read_weights
 
     state, card = read_weights(path)
-    colorizer = build_colorizer(card["family"], **card["model"])
+    colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
     try:
         missing, unexpected = colorizer.load_state_dict(state, strict=False)
     except RuntimeError:
@@ -122,6 +122,11 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tupl
             f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
         )
     return colorizer.eval().to(device=device, memory_format=torch.channels_last), card
+
+
+def without_downloads(model: dict) -> dict:
+    """Model options for weights that are about to be loaded: nothing pretrained need be fetched first."""
+    return model | {"pretrained": False} if "pretrained" in model else model
 
 
 def _near(name: str, known: object) -> str:

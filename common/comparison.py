@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.colorizer import load_colorizer
-from common.data import validation_split
 from common.device import machine, pick_device
 from common.errors import UserError
 from common.evaluation import TRIVIAL, Evaluation, Predict, evaluate, model_predictor, trivial_predictor
 from common.packing import Pack, open_pack
 from common.progress import Progress
+from common.sources import list_photos
 
 
 @dataclass
@@ -25,13 +25,25 @@ class Rows:
     failures: list[str] = field(default_factory=list)
 
 
-def open_measured(args: argparse.Namespace, size: int, progress: Progress) -> Pack:
-    """The pack that the options of `Parser.add_measuring` name."""
+def open_measured(args: argparse.Namespace, rows: Rows, progress: Progress) -> Pack:
+    """The pack that the options of `Parser.add_measuring` name.
+
+    Without a size, the largest that a model was trained at. Without a split, the source's own validation part; of a
+    source that a model was trained on a part of, the part that it did not see; else all.
+    """
+    size = args.size or max((card["size"] for card in rows.cards.values()), default=64)
     if not 16 <= size <= 4096:
         raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
-    split = validation_split(args.data) if args.split == "auto" else args.split
+    listing, split, fraction = list_photos(args.data, args.cache), args.split, args.val_fraction
+    if split == "auto":
+        split = listing.measured_split
+        for title, card in rows.cards.items():
+            seen = card["trained_on"]
+            if split == "all" and seen["split"] == "train" and Path(seen["source"]) == Path(args.data):
+                split, fraction = "val", card["config"]["data"]["val_fraction"]
+                progress.say(f"{title} was trained on a part of {args.data}: the rest is measured (--split all: all)")
     with progress.task(f"packing {args.data}") as report:
-        return open_pack(args.data, size, split, val_fraction=args.val_fraction, cache=args.cache, progress=report)
+        return open_pack(listing, size, split, val_fraction=fraction, cache=args.cache, progress=report)
 
 
 def load_rows(names: list[str], device: str) -> Rows:
@@ -41,7 +53,7 @@ def load_rows(names: list[str], device: str) -> Rows:
     """
     rows = Rows()
     for name in names:
-        title, _, path = name.rpartition("=")
+        title, _, path = ("", "", name) if Path(name).exists() else name.rpartition("=")
         if path in TRIVIAL:
             rows.predictors[title or path] = path  # type: ignore[assignment]
             continue
@@ -61,7 +73,7 @@ def load_rows(names: list[str], device: str) -> Rows:
 
 def _free_title(title: str, taken: dict) -> str:
     count, free = 1, title
-    while free in taken or free in TRIVIAL:
+    while free in taken or free in (*TRIVIAL, "protocol"):  # the JSON's own keys
         count += 1
         free = f"{title} ({count})"
     return free
@@ -92,7 +104,7 @@ def _mean_colour(rows: Rows, pack: Pack, args: argparse.Namespace) -> tuple[list
         return training.manifest["mean_ab"], f"the training part of `{args.mean_from}`"
     for card in rows.cards.values():
         return card["trained_on"]["mean_ab"], f"what `{card['name']}` was trained on"
-    return pack.manifest["mean_ab"], "the measured pictures themselves (no training set was named)"
+    return pack.manifest["mean_ab_with_grey"], "the measured pictures themselves (no training set was named)"
 
 
 def run_folder(path: Path) -> Path | None:

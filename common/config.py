@@ -21,7 +21,10 @@ from common.colorizer import families, family_builder
 from common.data import DataConfig
 from common.errors import UserError
 from common.evaluation import TRAINING_METRICS
+from common.files import write_atomically
 from common.metrics import METRICS
+
+MONITORED = [name for name in TRAINING_METRICS if METRICS[name].better != "truth"]
 
 
 @dataclass
@@ -126,7 +129,7 @@ class RunConfig:
             self.precision != "fp16",
             "auto, bf16 or fp32 (fp16 overflows in Lab)",
         )
-        _check("monitor", self.monitor, self.monitor in TRAINING_METRICS, ", ".join(TRAINING_METRICS))
+        _check("monitor", self.monitor, self.monitor in MONITORED, ", ".join(MONITORED))
         seconds(self.budget)
 
 
@@ -154,7 +157,8 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write the resolved config; running it again repeats the run."""
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False))
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        write_atomically(path, lambda p: p.write_text(text))
 
     @property
     def higher_is_better(self) -> bool:

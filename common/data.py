@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from common.colorizer import Batch
 from common.errors import UserError
 from common.packing import Pack, open_pack
 from common.progress import Progress
+from common.sources import list_photos
 
 
 @dataclass
@@ -54,33 +56,28 @@ class DataConfig:
 def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     """(training pack with its margin, validation pack): no photograph is in both."""
     packed = config.size + round(config.size * config.margin)
+    listing = list_photos(config.train, config.cache)
+    val_listing = list_photos(config.val, config.cache) if config.val else listing
     options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
-    part = "all" if config.val and not has_own_split(config.train) else "train"
+    part = "all" if config.val and not listing.has_split else "train"
     with progress.task(f"packing {config.train}") as report:
-        train = open_pack(config.train, packed, part, progress=report, **options)
+        train = open_pack(listing, packed, part, progress=report, **options)
+    with progress.task(f"packing {val_listing.spec}") as report:
+        val_part = val_listing.measured_split if config.val else "val"
+        val = open_pack(val_listing, config.size, val_part, progress=report, **options)
     if not len(train.colour_rows):
         raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no colour to learn")
-    with progress.task(f"packing {config.val or config.train}") as report:
-        val = open_pack(
-            config.val or config.train, config.size, validation_split(config.val), progress=report, **options
-        )
-    if config.val == config.train and (shared := set(train.names) & set(val.names)):
+    train = train.without(val)
+    if not len(train.colour_rows):
         raise UserError(
-            f"data.val is data.train, so {len(shared)} photographs would be in both: leave data.val out to split it"
+            f"all photographs of {config.train} are in {val_listing.spec} too: leave data.val out to hold out a part"
         )
     return train, val
 
 
-def validation_split(source: str | None) -> str:
-    """Which part of a source is for measuring: its own validation part where it has one, else all of it."""
-    return "val" if source is None or has_own_split(source) else "all"
-
-
-def has_own_split(source: str) -> bool:
-    """Whether the source itself says which photographs are for validation."""
-    from common.sources import list_photos
-
-    return any(p.split for p in list_photos(source).photos)
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def row_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
@@ -92,8 +89,7 @@ def row_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.nd
     out: list[np.ndarray] = []
     while batch_size > 0:
         epoch, start = divmod(first, len(rows))
-        order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-        out.append(rows[order[start : start + batch_size]])
+        out.append(rows[_order(seed, epoch, len(rows))[start : start + batch_size]])
         first, batch_size = first + len(out[-1]), batch_size - len(out[-1])
     return np.concatenate(out)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -29,7 +29,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     Raises what `Run` raises, NonFiniteLoss where the training diverges (the last saved state is from before), and
     Interrupted where SIGINT or SIGTERM asked it to stop, after saving.
     """
-    run, loop = Run(config, progress), config.loop
+    with closing(Run(config, progress)) as run:
+        return _loop(run, config)
+
+
+def _loop(run: Run, config: TrainConfig) -> Path:
+    loop = config.loop
     colorizer, optimizers, accelerator = run.colorizer, run.optimizers, run.accelerator
     meter = Meter(every=loop.log_every if run.device.type == "cuda" else 1)
     colorizer.train()
@@ -57,7 +62,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
                         if last:
                             name = objective.optimizer
                             norm = clip_gradients(colorizer.networks()[name], config.optim.clip)
-                            meter.add_norm(name, norm)
+                            meter.add_norm(run.step, name, norm)
                             optimizers[name].step()
             meter.check(run.step, optimizers)
             run.ema.update(colorizer, run.step)
@@ -66,17 +71,20 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             run.seconds = time.perf_counter() - started
             meter.images += loop.batch_size
             share, asked = run.agree(run.share_done(), stop.asked)
-            ends = share >= 1
 
-            if run.step % loop.log_every == 0 or ends or asked:
+            if run.step % loop.log_every == 0 or share >= 1 or asked:
                 scalars = meter.means(optimizers)
                 run.tracker.scalars("train", run.step, scalars)
                 report(share, 1.0, f"step {run.step}  {Meter.short(scalars)}")
-            if run.step % loop.eval_every == 0 or ends:
+            if run.step % loop.eval_every == 0 or share >= 1:
+                meter.check(run.step, optimizers, now=True)
                 run.validate()
+                share, asked = run.agree(run.share_done(), stop.asked)  # it may stop early
+            ends = share >= 1
             if loop.sample_every and (run.step % loop.sample_every == 0 or ends):
                 run.draw_samples()
             if loop.keep_every and run.step % loop.keep_every == 0:
+                meter.check(run.step, optimizers, now=True)
                 run.publish(f"weights-{run.step:08d}.safetensors")
             if run.step % loop.save_every == 0 or ends or asked:
                 meter.check(run.step, optimizers, now=True)
@@ -84,7 +92,6 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
 
     if asked and not run.saved:
         run.save()
-    run.tracker.close()
     accelerator.wait_for_everyone()
     if asked and share < 1:
         raise Interrupted(run.step, run.folder, asked)
@@ -95,7 +102,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
 
 def clip_gradients(network: nn.Module, limit: float) -> Tensor:
     """Scale the gradients of a network to a norm of at most `limit` (0: leave them); returns the norm before."""
-    return nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf, foreach=True)
+    return nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf)
 
 
 class Interrupted(Exception):

@@ -49,12 +49,20 @@ def model_predictor(colorizer: Colorizer) -> Predict:
 
 
 def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
-    """ab [N, 2, H, W] for L [N, 1, H, W] of any size: padded by its edge to what the network takes, then cut."""
+    """ab [N, 2, H, W] for L [N, 1, H, W] of any size.
+
+    Where the network does not take the size, L is padded by its edge and ab cut; where more than half as many
+    pixels would be padding, L is resized to the nearest size that it takes, and ab back.
+    """
     height, width = L.shape[-2:]
     down, right = -height % colorizer.multiple, -width % colorizer.multiple
-    if down or right:
-        L = F.pad(L, (0, right, 0, down), mode="replicate")
-    return colorizer(L)[..., :height, :width]
+    if not (down or right):
+        return colorizer(L)
+    if (height + down) * (width + right) <= 1.5 * height * width:
+        return colorizer(F.pad(L, (0, right, 0, down), mode="replicate"))[..., :height, :width]
+    near = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
+    ab = colorizer(F.interpolate(L, size=near, mode="bilinear", antialias=True, align_corners=False))
+    return F.interpolate(ab.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = None, seed: int = 0) -> Predict:
@@ -66,7 +74,7 @@ def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = N
     if name == "grey":
         return lambda batch, rows: torch.zeros_like(batch.ab)
     if name == "mean":
-        colour = torch.tensor(list(mean_ab or pack.manifest["mean_ab"]), dtype=torch.float32).view(1, 2, 1, 1)
+        colour = torch.tensor(list(mean_ab or pack.manifest["mean_ab_with_grey"]), dtype=torch.float32).view(1, 2, 1, 1)
         return lambda batch, rows: colour.to(batch.ab.device).expand_as(batch.ab)
     if name == "shuffled":
         if len(pack) < 2:
@@ -95,15 +103,16 @@ def evaluate(
 ) -> Evaluation:
     """Measure predictors on the pictures of a pack, grey ones included.
 
-    metrics: names in METRICS (default: all). limit: the first so many rows. Returns means over images with 95 %
-    bootstrap intervals. Raises UserError for an unknown metric or a prediction of the wrong shape.
+    metrics: names in METRICS (default: all). limit: so many rows, spread evenly over the pack. Returns means over
+    images with 95 % bootstrap intervals. Raises UserError for an unknown metric, and for a prediction of the wrong
+    shape or with values that are not finite.
     """
     chosen = pick_metrics(metrics)
-    count = min(len(pack), limit or len(pack))
+    measured = np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
     values: dict[str, dict[str, list]] = {row: {m: [] for m in chosen} for row in predictors}
     truth: list[np.ndarray] = []
-    for start in range(0, count, batch_size):
-        rows = np.arange(start, min(start + batch_size, count))
+    for start in range(0, len(measured), batch_size):
+        rows = measured[start : start + batch_size]
         batch = Batch(*(x.to(device) for x in pack.lab(rows)))
         true = Pictures(batch.ab, torch.from_numpy(pack.images[rows]).permute(0, 3, 1, 2).to(device))
         truth.append(colorfulness_of(true.rgb).cpu().numpy())
@@ -111,21 +120,23 @@ def evaluate(
             ab = predict(batch, rows).float()
             if ab.shape != batch.ab.shape:
                 raise UserError(f"{row} predicts ab of shape {list(ab.shape)} where {list(batch.ab.shape)} belongs")
+            if not ab.isfinite().all():
+                raise UserError(f"{row} predicts colours that are not finite: its training diverged, or it overflows")
             predicted = predicted_pictures(batch.L, ab)
             done: dict[Callable, np.ndarray] = {}
             for name, metric in chosen.items():
                 if metric.per_image not in done:
-                    done[metric.per_image] = metric.per_image(predicted, true).double().cpu().numpy()
+                    done[metric.per_image] = metric.per_image(predicted, true).cpu().double().numpy()
                 values[row][name].append(done[metric.per_image])
         if progress:
-            progress(int(rows[-1]) + 1, count)
+            progress(start + len(rows), len(measured))
     joined = {row: {m: np.concatenate(v) for m, v in columns.items()} for row, columns in values.items()}
     true_colorfulness = np.concatenate(truth)
     table = {
         row: {m: summarise(v, chosen[m], true_colorfulness, intervals) for m, v in columns.items()}
         for row, columns in joined.items()
     }
-    return Evaluation(table, joined, protocol_card(pack, chosen, count, seed))
+    return Evaluation(table, joined, protocol_card(pack, chosen, measured, seed))
 
 
 def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
@@ -142,7 +153,7 @@ def summarise(values: np.ndarray, metric: Metric, true_colorfulness: np.ndarray,
     Images reproduced exactly (infinite psnr) are left out of the mean and counted under "exact"; where all are,
     mean, low and high are None. The seed of the resampling is fixed, so every row sees the same resamples.
     """
-    finite = np.isfinite(values)
+    finite = ~np.isposinf(values)
     pairs = np.stack([values[finite], true_colorfulness[finite]])
     out: dict = {} if finite.all() else {"exact": int((~finite).sum())}
     if not finite.any():
@@ -165,14 +176,20 @@ def summarise(values: np.ndarray, metric: Metric, true_colorfulness: np.ndarray,
     return out
 
 
-def protocol_card(pack: Pack, metrics: dict[str, Metric], count: int, seed: int) -> dict:
+def protocol_card(pack: Pack, metrics: dict[str, Metric], rows: np.ndarray, seed: int) -> dict:
     """What a reader must know to repeat or to doubt a table."""
     m = pack.manifest
+    tiled = m["photographs"] < m["count"]
     return {
-        "source": m["source"], "split": m["split"], "count": count,
-        "photographs": len({name.partition("#")[0] for name in pack.names[:count]}),
-        "grey": int(pack.grey[:count].sum()),
-        "content": m["content"], "size": m["size"], "crop": m["crop"],
+        "source": m["source"],
+        "split": m["split"],
+        "count": len(rows),
+        "of": m["count"],
+        "photographs": len({pack.names[i].rpartition("#")[0] or pack.names[i] for i in rows}) if tiled else len(rows),
+        "grey": int(pack.grey[rows].sum()),
+        "content": m["content"],
+        "size": m["size"],
+        "crop": m["crop"],
         "left_out": len(m["left_out"]),
         "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
         "metrics": {name: metric.variant for name, metric in metrics.items()},

@@ -19,11 +19,13 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from common.errors import PictureError, one_sentence
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm", ".pgm")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm")
 MAX_PIXELS = 150_000_000  # a 100-megapixel scan passes, a decompression bomb does not
 # What of a file's EXIF is about the photograph: description, camera, dates, artist, copyright, and the Exif and GPS
 # directories. The rest describes the file's own layout (in a TIFF all of it does) and would spoil another file.
 _KEPT_EXIF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
+# Pillow warns of sizes well below the limit, and of damaged EXIF and TIFF tags, which do not matter here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -67,11 +69,8 @@ def open_image(
         source = io.BytesIO(source)
     name = name or getattr(source, "name", "picture")
     try:
-        # Pillow warns of sizes well below ours; damaged EXIF and TIFF tags it only warns of, too.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(source, formats=FORMATS) as image:
-                return _decode(image, name, draft, max_pixels)
+        with Image.open(source, formats=FORMATS) as image:
+            return _decode(image, name, draft, max_pixels)
     except PictureError:
         raise
     except UnidentifiedImageError:

@@ -16,8 +16,12 @@ _XYZ_FROM_RGB = (
     (0.212671, 0.715160, 0.072169),
     (0.019334 / _WHITE[2], 0.119193 / _WHITE[2], 0.950227 / _WHITE[2]),
 )
-# Its inverse, written out: torch.linalg.inv has no ONNX form.
-_RGB_FROM_XYZ = tuple(tuple(row) for row in torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64)).tolist())
+# Its inverse, as constants: torch.linalg.inv has no ONNX form.
+_RGB_FROM_XYZ = (
+    (3.0799803022718044, -1.5371515162713185, -0.5428213080224702),
+    (-0.9212477523232382, 1.8759900014898907, 0.045247339514465974),
+    (0.052890461098811827, -0.20404133836651123, 1.1512320119619404),
+)
 _EPSILON = 0.008856  # (6/29)^3 as CIE prints it
 _KAPPA = 7.787
 
@@ -96,8 +100,7 @@ def rgb8_to_lab(rgb: Tensor) -> Tensor:
         raise TypeError(f"rgb8_to_lab takes uint8, got {rgb.dtype}: use rgb_to_lab for floats in 0..1")
     _check_channels(rgb, "rgb")
     with torch.autocast(rgb.device.type, enabled=False):
-        levels = torch.arange(256, device=rgb.device, dtype=torch.float64) / 255
-        table = _linear_from_srgb(levels).float()
+        table = _linear_from_srgb(torch.arange(256, dtype=torch.float64) / 255).float().to(rgb.device)
         return _lab_from_linear(table[rgb.int()])
 
 

@@ -35,16 +35,18 @@ class Meter:
             self.unchecked.append((step, objective.optimizer, name, value))
             self._sum(name, value)
 
-    def add_norm(self, optimizer: str, norm: Tensor) -> None:
-        """Take in the norm of a network's gradient."""
-        self._sum(f"grad_norm/{optimizer}", norm.detach().float())
+    def add_norm(self, step: int, optimizer: str, norm: Tensor) -> None:
+        """Take in the norm of a network's gradient, which the losses of all processes have gone into."""
+        norm = norm.detach().float()
+        self.unchecked.append((step, optimizer, "gradient", norm))
+        self._sum(f"grad_norm/{optimizer}", norm)
 
     def _sum(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0) + value
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def check(self, step: int, optimizers: dict[str, torch.optim.Optimizer], now: bool = False) -> None:
-        """Raise NonFiniteLoss for the first loss that is not finite."""
+        """Raise NonFiniteLoss for the first loss or gradient that is not finite."""
         if not self.unchecked or not (now or (step + 1) % self.every == 0):
             return
         finite = torch.stack([value for *_, value in self.unchecked]).isfinite().tolist()

@@ -109,7 +109,7 @@ def colorfulness_of(rgb: Tensor, absolute: bool = False) -> Tensor:
     sqrt(var_rg + var_yb) + 0.3 sqrt(mean_rg^2 + mean_yb^2) with rg = R - G and yb = (R + G) / 2 - B; with
     `absolute`, of |rg| and |yb|: the variant of the colorization literature's tables, which reads lower.
     """
-    r, g, b = rgb.double().unbind(1)
+    r, g, b = rgb.cpu().double().unbind(1)  # not every device has float64
     rg, yb = r - g, (r + g) / 2 - b
     if absolute:
         rg, yb = rg.abs(), yb.abs()

@@ -6,7 +6,6 @@ lets two processes that want the same pack make it once.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,13 +22,14 @@ import numpy as np
 import torch
 
 from common.errors import PictureError, UserError
+from common.files import locked
 from common.images import open_image, square
 from common.lab import rgb8_to_lab
-from common.sources import Photo, Split, cache_dir, list_photos
+from common.sources import Listing, Photo, Split, cache_dir, list_photos
 
-_VERSION = 2
+_VERSION = 3
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
-_CHUNK = 256
+_CHUNK_BYTES = 16_000_000  # of packed pictures in hand at once; their float Lab is some twenty times that
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Pack:
     images: np.ndarray  # uint8 [N, S, S, 3], a read-only memmap
     names: list[str]
     grey: np.ndarray  # bool [N]
+    digests: list[str]  # of each photograph's file
     manifest: dict
+    elsewhere: np.ndarray | None = None  # bool [N]: photographs that must not be learned from, being in another pack
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,8 +52,13 @@ class Pack:
 
     @property
     def colour_rows(self) -> np.ndarray:
-        """Rows of the photographs that are not grey: those a colorizer may learn from."""
-        return np.flatnonzero(~self.grey)
+        """Rows of the photographs that a colorizer may learn from: not grey, and not held out."""
+        return np.flatnonzero(~self.grey if self.elsewhere is None else ~self.grey & ~self.elsewhere)
+
+    def without(self, other: Pack) -> Pack:
+        """The same pack, but nothing is to be learned from photographs whose very file is in the other pack, too."""
+        held_out = set(other.digests)
+        return replace(self, elsewhere=np.array([d in held_out for d in self.digests], dtype=bool))
 
     def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
         """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
@@ -64,6 +71,8 @@ class Pack:
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
+        if self.elsewhere is not None and self.elsewhere.any():
+            line += f", {int(self.elsewhere.sum())} not learned from, being in the validation set too"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
@@ -77,7 +86,7 @@ def counted(squares: int, photographs: int) -> str:
 
 
 def open_pack(
-    source: str,
+    source: str | Listing,
     size: int,
     split: Split = "all",
     *,
@@ -88,10 +97,11 @@ def open_pack(
 ) -> Pack:
     """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
 
-    progress: called with (done, total) while packing. Raises UserError where the source holds no usable
-    photograph of that split or the cache folder cannot be written.
+    source: as `list_photos` takes it, or what it gave. progress: called with (done, total) while packing. Raises
+    UserError where the source holds no usable photograph of that split or the cache folder cannot be written.
     """
-    listing = list_photos(source)
+    listing = source if isinstance(source, Listing) else list_photos(source, cache)
+    source = listing.spec
     photos = listing.of_split(split, val_fraction)
     if not photos:
         raise UserError(
@@ -102,7 +112,7 @@ def open_pack(
     root = cache_dir(cache) / "packs"
     home = root / f"{_slug(source)}-{split}-{size}-{key.hexdigest()[:16]}"
     if not (home / "manifest.json").exists():
-        with _cache_errors(root), _lock(root, home.name):
+        with _cache_errors(root), locked(root / f".{home.name}.lock"):
             if not (home / "manifest.json").exists():  # made by another process while we waited
                 _make(home, source, split, photos, listing.left_out, size, workers, progress)
     return _open(home, source)
@@ -117,7 +127,7 @@ def _open(home: Path, source: str) -> Pack:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
     manifest["source"] = source  # as the user spells it this time
-    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), manifest)
+    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], manifest)
 
 
 @contextmanager
@@ -130,13 +140,6 @@ def _cache_errors(root: Path) -> Iterator[None]:
             f"the cache folder {root} cannot be written ({error.strerror or error}): free space there, or choose"
             " another folder with --data.cache or $COLORIZATION_CACHE"
         ) from None
-
-
-@contextmanager
-def _lock(root: Path, name: str) -> Iterator[None]:
-    with open(root / f".{name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _make(
@@ -178,25 +181,32 @@ def _write(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     names: list[str] = []
+    digests: list[str] = []
     grey: list[bool] = []
     content = hashlib.sha256()
-    ab_sum = torch.zeros(2, dtype=torch.float64)
+    ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all, of those in colour
+    whole = 0
+    chunk_length = max(1, _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos))))
     done = 0
     with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for chunk in _chunks(photos, _CHUNK):
+        for chunk in _chunks(photos, min(256, chunk_length)):
             squares = []
             for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size), chunk), strict=True):
                 if isinstance(result, str):
                     left_out.append((photo.name, result))
                     continue
-                names += [photo.name + (f"#{i}" if i else "") for i in range(len(result))]
-                squares += result
+                cuts, digest = result
+                whole += 1
+                names += [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
+                digests += [digest] * len(cuts)
+                squares += cuts
             done += len(chunk)
             if squares:
                 rows = np.stack(squares)
                 ab = rgb8_to_lab(torch.from_numpy(rows).permute(0, 3, 1, 2))[:, 1:]
                 is_grey = ab.abs().amax(dim=(1, 2, 3)) < GREY_MAX_AB
-                ab_sum += ab[~is_grey].mean(dim=(2, 3)).double().sum(dim=0)
+                means = ab.mean(dim=(2, 3)).double()
+                ab_sums += torch.stack([means.sum(dim=0), means[~is_grey].sum(dim=0)])
                 grey += is_grey.tolist()
                 content.update(rows.tobytes())
                 file.write(rows.tobytes())
@@ -209,33 +219,36 @@ def _write(
         raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
     colour = len(grey) - sum(grey)
     manifest = {
-        "source": source, "split": split, "size": size, "photographs": len({n.partition("#")[0] for n in names}),
+        "source": source, "split": split, "size": size, "photographs": whole,
         "count": len(names), "grey": sum(grey),
-        "content": content.hexdigest()[:16], "mean_ab": (ab_sum / max(1, colour)).tolist(),
+        "content": content.hexdigest()[:16], "mean_ab": (ab_sums[1] / max(1, colour)).tolist(),
+        "mean_ab_with_grey": (ab_sums[0] / len(names)).tolist(),
         "crop": "centre square, bicubic with antialiasing", "left_out": left_out,
     }  # fmt: skip
-    (folder / "rows.json").write_text(json.dumps({"names": names, "grey": grey}))
+    (folder / "rows.json").write_text(json.dumps({"names": names, "grey": grey, "digests": digests}))
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def _squares(photo: Photo, size: int) -> list[np.ndarray] | str:
-    """The squares of one photograph, or why there are none."""
+def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str] | str:
+    """The squares of one photograph and the digest of its file, or why there are none."""
     try:
         whole = not photo.tiles
-        rgb = open_image(photo.read(), name=photo.name, draft=size if whole else None).on_white()
+        data = photo.read()
+        rgb = open_image(data, name=photo.name, draft=size if whole else None).on_white()
     except PictureError as error:
         return "unreadable" if "damaged" in str(error) else str(error).replace(photo.name, "it")
     except OSError as error:
         return f"unreadable ({error.strerror})"
+    digest = hashlib.sha256(data).hexdigest()[:24]
     if whole:
-        return [square(rgb, size)]
+        return [square(rgb, size)], digest
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     cuts = []
     for x, y, share in photo.tiles:
         x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
         cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
-    return cuts
+    return cuts, digest
 
 
 def _chunks(items: Iterable[Photo], n: int) -> Iterator[list[Photo]]:

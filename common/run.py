@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import build_colorizer
+from common.colorizer import build_colorizer, without_downloads
 from common.config import OptimConfig, TrainConfig, seconds
 from common.data import TrainingData, training_packs
 from common.device import pick_device, pick_precision
@@ -33,7 +35,7 @@ from common.errors import UserError
 from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
 from common.grids import colour_columns, sheet, spread_rows
 from common.progress import Progress, clock
-from common.rundir import make_card, prepare_run_dir
+from common.rundir import check_run_dir, hold_run_dir, make_card
 from common.schedule import Plateau, lr_factor
 from common.tracking import Tracker
 
@@ -66,9 +68,7 @@ class Run:
             )
 
         self.progress = progress or Progress(quiet=not self.main)
-        if self.main:
-            prepare_run_dir(config, self.folder)
-        self.accelerator.wait_for_everyone()
+        check_run_dir(config, self.folder)
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
         self.data = TrainingData(
             self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device
@@ -80,15 +80,23 @@ class Run:
             raise UserError("the run has no end: give steps, epochs or budget")
 
         torch.manual_seed(loop.seed)
-        self.colorizer = build_colorizer(config.family, **config.model)
+        resumes = not loop.fresh and (self.folder / STATE).exists()
+        model = without_downloads(config.model) if resumes else config.model
+        self.colorizer = build_colorizer(config.family, **model)
         self.colorizer.to(device=self.device, memory_format=torch.channels_last)
         if config.data.size % self.colorizer.multiple:
             raise UserError(
                 f"data.size is {config.data.size}: this network takes multiples of {self.colorizer.multiple}"
             )
+        for name in config.optim.lr_ratio:
+            if name not in self.colorizer.networks():
+                known = ", ".join(self.colorizer.networks())
+                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
         self.ema = Ema(self.colorizer, config.optim.ema)
         self.optimizers = {n: make_optimizer(n, net, config.optim) for n, net in self.colorizer.networks().items()}
-        compiles = loop.compile if loop.compile is not None else self.device.type == "cuda"
+        torch.backends.cudnn.deterministic = True  # a resumed run is to be the same run
+        on_cuda = self.device.type == "cuda" and any(map(shutil.which, ("cc", "gcc", "clang")))  # triton calls one
+        compiles = loop.compile if loop.compile is not None else on_cuda
         for name, network in self.colorizer.networks().items():
             if compiles:
                 network.compile()
@@ -97,27 +105,53 @@ class Run:
         self.step, self.seconds, self.low_colour = 0, 0.0, 0
         self.scores: dict[str, float] = {}
         self.plateau = Plateau(config.higher_is_better)
-        found = read_state(self.folder, self.device)
+        self._held = ExitStack()
+        try:
+            self._open()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _open(self) -> None:
+        """Take hold of the run folder, go on where it was, and begin to log."""
+        config = self.config
+        if self.main:
+            self._held.enter_context(hold_run_dir(config, self.folder))
+        self.accelerator.wait_for_everyone()
+        found = read_state(self.folder)
         if found:
             self._restore(found)
         self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
+        self._held.callback(self.tracker.close)
         self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
         sizes = ", ".join(f"{n} {parameter_count(net) / 1e6:.2f} M" for n, net in self.colorizer.networks().items())
-        self.tracker.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {loop.batch_size}")
+        batch = config.loop.batch_size
+        self.tracker.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {batch}")
         if found:
             self.tracker.say(f"{self.folder} goes on at step {self.step}, after {clock(self.seconds)}")
 
+    def close(self) -> None:
+        """Flush the log and let others into the run folder."""
+        self._held.close()
+
     def _restore(self, state: dict) -> None:
+        content = self.train_pack.manifest["content"]
+        if state["content"] != content:
+            raise UserError(
+                f"the photographs of {self.config.data.train} are not those that {self.folder} was trained on so far:"
+                " use another --run, or --fresh true to begin anew"
+            )
         self.step, self.seconds, self.low_colour = state["step"], state["seconds"], state["low_colour"]
         self.scores = state["scores"]
         load_bare_state_dict(self.colorizer, state["weights"])
-        self.ema.average = state["ema"]
+        self.ema.average = {key: value.to(self.device) for key, value in state["ema"].items()}
         self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
     def save(self) -> None:
         """Publish the weights and save the exact state."""
+        self._average_statistics()
         if not self.main:
             return
         self.publish(WEIGHTS)
@@ -130,6 +164,7 @@ class Run:
             "ema": self.ema.average,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "plateau": self.plateau.state(),
+            "content": self.train_pack.manifest["content"],
         }
         save_state(self.folder, state)
 
@@ -169,8 +204,16 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.optim.lr * self.config.optim.lr_ratio.get(name, 1.0) * factor
 
+    def _average_statistics(self) -> None:
+        """Give all processes the mean of their running statistics (batch norm's): each has seen its own shards."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.colorizer.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.accelerator.reduce(buffer, reduction="mean"))
+
     def validate(self) -> None:
         """Measure the (averaged) weights on the validation photographs: log, best weights, collapse alarm."""
+        self._average_statistics()
         with averaged_weights(self.colorizer, self.ema) as colorizer:
             result = evaluate(
                 {"model": model_predictor(colorizer)},
@@ -180,7 +223,12 @@ class Run:
                 device=self.device,
                 intervals=False,
             )
-        self.scores = {name: value["mean"] for name, value in result.table["model"].items()}
+        # without psnr where every picture is exact
+        scores = {n: value["mean"] for n, value in result.table["model"].items() if value["mean"] is not None}
+        values = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.device)
+        if self.accelerator.num_processes > 1:  # each decides upon them, so they must not differ by a rounding
+            values = broadcast(values)
+        self.scores = dict(zip(scores, values.tolist(), strict=True))
         self.tracker.scalars("val", self.step, self.scores)
         told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
         self.tracker.say(f"step {self.step}: validation {told}")

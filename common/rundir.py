@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from common.colorizer import Colorizer
 from common.config import TrainConfig, load_config
 from common.device import machine
 from common.errors import UserError, one_sentence
+from common.files import locked
 from common.packing import Pack
 
 # What may change between two commands of one run without making it another run.
@@ -20,21 +23,36 @@ _FREE = {
 }  # fmt: skip
 
 
-def prepare_run_dir(config: TrainConfig, run_dir: Path) -> None:
-    """Make the run folder and write its config, or see that the run in it is this one.
+def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
+    """See that the run folder can be this run's, before anything is made or deleted.
 
-    Raises UserError where the folder holds a run with another configuration, or something that is no run.
+    Raises UserError where it holds a run with another configuration, or something that is no run.
     """
     saved = run_dir / "config.yaml"
     try:
-        if config.loop.fresh and run_dir.exists():
-            if any(run_dir.iterdir()) and not saved.exists():
-                raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
-            shutil.rmtree(run_dir)
-        if (run_dir / STATE).exists() and saved.exists():
+        if config.loop.fresh and run_dir.exists() and any(run_dir.iterdir()) and not saved.exists():
+            raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
+        if not config.loop.fresh and (run_dir / STATE).exists() and saved.exists():
             _same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
+    except OSError as error:
+        raise UserError(f"the run folder {run_dir} cannot be read ({one_sentence(error)})") from None
+
+
+@contextmanager
+def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
+    """Make the run folder (anew with `fresh`), write its config, and keep other processes out of it.
+
+    Raises UserError where it cannot be written or another process trains in it.
+    """
+    try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        config.save(saved)
+        lock = run_dir / ".lock"
+        with locked(lock, f"another process is training in {run_dir}: wait for it, or use another --run"):
+            for path in run_dir.iterdir() if config.loop.fresh else ():
+                if path != lock:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            config.save(run_dir / "config.yaml")
+            yield
     except OSError as error:
         raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
 
@@ -54,7 +72,7 @@ def _flat(config: dict, prefix: str = "") -> dict:
         if isinstance(value, dict) and key != "lr_ratio":
             out |= _flat(value, f"{prefix}{key}.")
         else:
-            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+            out[prefix + key] = value
     return out
 
 

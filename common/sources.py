@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import UserError, one_sentence
+from common.files import locked
 from common.images import SUFFIXES
 
 Split = Literal["train", "val", "all"]
@@ -41,6 +42,16 @@ class Listing:
     photos: list[Photo]
     left_out: list[tuple[str, str]]  # (name, why)
 
+    @property
+    def has_split(self) -> bool:
+        """Whether the source itself says which photographs are for validation."""
+        return any(p.split for p in self.photos)
+
+    @property
+    def measured_split(self) -> Split:
+        """The part to measure on where nobody chose: the source's own validation part, else all of it."""
+        return "val" if self.has_split else "all"
+
     def of_split(self, split: Split, val_fraction: float) -> list[Photo]:
         """The photographs of a split: by the source's own word, else by a hash of the file's name."""
         if split == "all":
@@ -50,20 +61,21 @@ class Listing:
 
 def split_of(name: str, val_fraction: float) -> str:
     """ "train" or "val", from the file's name alone: the same in every folder, on every machine, for ever."""
-    digest = hashlib.sha256(name.rsplit("/", 1)[-1].encode()).digest()
+    digest = hashlib.sha256(os.fsencode(name.rsplit("/", 1)[-1])).digest()
     return "val" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"
 
 
-def list_photos(spec: str) -> Listing:
+def list_photos(spec: str, cache: str | None = None) -> Listing:
     """List a source.
 
-    spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`).
+    spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`), which
+    is downloaded into `cache` at its first use.
     Raises UserError, with one sentence, where it is none of these or holds no photograph.
     """
     if spec == "demo":
         return _list_demo()
     if spec in NAMED_SETS:
-        return _list_named(spec)
+        return _list_named(spec, cache)
     if ".tar" in spec:
         return _list_shards(spec)
     path = Path(spec).expanduser()
@@ -207,15 +219,17 @@ NAMED_SETS = {
 }
 
 
-def _list_named(spec: str) -> Listing:
+def _list_named(spec: str, cache: str | None) -> Listing:
     library, name = NAMED_SETS[spec]
+    root = cache_dir(cache) / "sets"
     try:
-        if library == "fastai":
-            from fastai.data.external import URLs, untar_data  # seconds to import: only here
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{spec}.lock"):  # another process may be downloading it
+            if library == "fastai":
+                from fastai.data.external import URLs, untar_data  # seconds to import: only here
 
-            listing = _list_folder(spec, untar_data(getattr(URLs, name)))
-        else:
-            listing = Listing(spec, list(_torchvision_photos(name)), [])
+                return _list_folder(spec, untar_data(getattr(URLs, name), data=root))
+            return Listing(spec, list(_torchvision_photos(name, root / spec)), [])
     except UserError:
         raise
     except Exception as error:  # whatever the network stack raises
@@ -223,14 +237,12 @@ def _list_named(spec: str) -> Listing:
             f"the set {spec} could not be loaded through {library} ({one_sentence(error)}): it is downloaded at"
             " its first use, so check the network, or give a folder or shards instead"
         ) from None
-    return listing
 
 
-def _torchvision_photos(name: str) -> Iterator[Photo]:
+def _torchvision_photos(name: str, root: Path) -> Iterator[Photo]:
     from torchvision import datasets
 
-    root = cache_dir(None) / "sets" / name.lower()
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True)
     loader = getattr(datasets, name)
     parts = {
         "CIFAR10": {"train": {"train": True}, "val": {"train": False}},

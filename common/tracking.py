@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from common.files import write_atomically
 from common.progress import Progress
 
 
@@ -22,7 +23,7 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         self._keep_until(step)
-        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1)
         self._jsonl = open(run_dir / "metrics.jsonl", "a")  # noqa: SIM115 - closed by close()
         if step == 0:
             text = yaml.safe_dump(config, sort_keys=False)
@@ -33,7 +34,7 @@ class Tracker:
         path = self.run_dir / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in lines))
+            write_atomically(path, lambda p: p.write_text("".join(line + "\n" for line in lines)))
 
     def scalars(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Log numbers under `kind` (train, val)."""

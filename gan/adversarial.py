@@ -13,7 +13,7 @@ from common.colorizer import Batch, Colorizer, Objective, frozen
 from common.errors import UserError
 from common.lab import L_to_unit, ab_from_unit, ab_to_unit
 from gan.losses import adversarial_loss
-from gan.patchgan import PatchGAN
+from gan.patchgan import LAYERS, PatchGAN
 from gan.unet import Norm, UNet
 
 
@@ -89,7 +89,12 @@ def build(
         l1_weight: weight of L1 on ab in network range.
         adversarial_weight: weight of the adversarial term.
     """
-    depth = halvings(64 if size is None else size)
+    size = 64 if size is None else size
+    depth = halvings(size)
+    fits = [field for field, layers in LAYERS.items() if size >= 3 * 2**layers or layers == 0]
+    if receptive_field in LAYERS and receptive_field not in fits:
+        takes = ", ".join(map(str, fits))
+        raise UserError(f"model.receptive_field is {receptive_field}: at {size} px it takes {takes}")
     if not 0 <= dropout < 1:
         raise UserError(f"model.dropout is {dropout}: it takes a share in [0, 1)")
     if l1_weight < 0 or adversarial_weight < 0 or l1_weight + adversarial_weight == 0:

@@ -35,7 +35,8 @@ class UNet(nn.Module):
     """Encoder-decoder with a skip at every scale: 4x4 stride-2 convolutions down, 4x4 stride-2 transposed ones up.
 
     Widths C64-128-256-512-512-... (times width / 64), LeakyReLU 0.2 down, ReLU up, no normalisation in the first
-    and the innermost layer, dropout 0.5 in the (at most three) widest decoder blocks after the innermost, tanh.
+    and the innermost layer, dropout 0.5 in decoder blocks that follow the innermost (three at depth 7 and more, two at
+    6, one at 5), tanh.
     Input [N, in_channels, H, W], output [N, out_channels, H, W] in -1..1; H and W are multiples of 2 ** depth.
     With depth 8, width 64 and 3 channels in and out it has 54.41 M parameters, as published.
     """

@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.arguments import Parser
+from common.arguments import Parser, positive
 from common.errors import UserError, entry_point
+from common.files import write_text
 
 
 @entry_point
@@ -28,10 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("python -m scripts.benchmark", __doc__)
     parser.add_argument("what", choices=["train"])
     parser.add_argument("--data", default="demo", help="folder, tar shards, named set, or demo")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--size", type=positive, default=224)
+    parser.add_argument("--batch_size", type=positive, default=32)
     parser.add_argument("--seconds", type=float, default=40, help="for each of the two, in each of the rounds")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=positive, default=2)
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         f"  packing     {packing:6.1f} s, once (0 where the pack was there)"
     )
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+        write_text(args.json, json.dumps(result, indent=1))
     return 0
 
 
@@ -108,6 +109,7 @@ def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> floa
     from torchvision.transforms import v2 as transforms
 
     from baselines.resnet18 import ResNet18Regressor
+    from common.device import pick_device
 
     packed = size + size // 8
     change = transforms.Compose(
@@ -135,7 +137,8 @@ def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> floa
     loader = torch.utils.data.DataLoader(
         dataset, batch_size, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=len(dataset) >= batch_size
     )
-    network = ResNet18Regressor()
+    device = pick_device("auto")
+    network = ResNet18Regressor().to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     images, start = 0, 0.0
     for step, (L, ab) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
@@ -143,10 +146,11 @@ def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> floa
             start = time.perf_counter()
         elif start and time.perf_counter() - start > seconds:
             break
-        loss = torch.nn.functional.mse_loss(network(L), ab)
+        loss = torch.nn.functional.mse_loss(network(L.to(device)), ab.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        loss.item()  # a log's look at the loss, which waits for the device
         images += len(L) if step >= 2 else 0
     return images / (time.perf_counter() - start)
 

@@ -67,7 +67,11 @@ def list_inputs(inputs: list[str], failures: list[str]) -> list[Path]:
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            try:
+                found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            except OSError as error:
+                failures.append(f"folder {path} cannot be read ({error.strerror}): check its permissions")
+                continue
             if not found:
                 failures.append(f"folder {path} holds no pictures: looked for {', '.join(SUFFIXES)}")
             files += found

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from common.arguments import Parser
+from common.arguments import Parser, positive
 from common.errors import UserError, entry_point
 
 
@@ -22,9 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, compare, print."""
     parser = Parser("python -m scripts.compare", __doc__)
     parser.add_argument("runs", nargs="+", help="run folders or weights, also as NAME=PATH")
-    parser.add_measuring(default_size=None)
+    parser.add_measuring()
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--photos", type=int, default=8, help="photographs in the grid")
+    parser.add_argument("--photos", type=positive, default=8, help="photographs in the grid")
     parser.add_argument("--seen", help="a source they were trained on: some of its photographs are shown apart")
     args = parser.parse_args(argv)
 
@@ -44,9 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device)
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
-    sizes = {card["size"] for card in rows.cards.values()}
-    size = args.size or max(sizes)
-    pack = open_measured(args, size, progress)
+    pack = open_measured(args, rows, progress)
     progress.say(pack.said())
     result = measure(rows, pack, args, progress)
 
@@ -59,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         device = pick_device(args.device)
         sections = {}
         if args.seen:
-            seen = open_pack(args.seen, size, "train", val_fraction=args.val_fraction, cache=args.cache)
+            seen = open_pack(args.seen, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
             choice = spread_rows(seen, max(2, args.photos // 3))
             sections["seen in training"] = colour_columns(models, seen, choice, device)
         held_out = colour_columns(models, pack, spread_rows(pack, args.photos), device)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.arguments import Parser
 from common.errors import UserError, entry_point
+from common.files import write_text
 
 
 @entry_point
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = Parser("python -m scripts.evaluate", __doc__)
     parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
-    parser.add_measuring(default_size=64)
+    parser.add_measuring()
     parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
     args = parser.parse_args(argv)
 
@@ -36,15 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     rows = load_rows(args.rows, args.device)
     if not rows.predictors:
         raise UserError("; ".join(rows.failures))
-    pack = open_measured(args, args.size, progress)
+    pack = open_measured(args, rows, progress)
     progress.say(pack.said())
     result = measure(rows, pack, args, progress)
     print(markdown_table(result.table, result.protocol))
     if args.json:
-        try:
-            args.json.write_text(json.dumps(result.table | {"protocol": result.protocol}, indent=1))
-        except OSError as error:
-            raise UserError(f"{args.json} cannot be written ({error.strerror}): choose another --json") from None
+        write_text(args.json, json.dumps(result.table | {"protocol": result.protocol}, indent=1))
     for failure in rows.failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if rows.failures else 0

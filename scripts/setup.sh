@@ -15,8 +15,13 @@ if [ ! -x "$venv/bin/python" ]; then
   done
   [ -n "$base" ] || { echo "error: Python 3.10 or newer is needed and was not found" >&2; exit 2; }
   echo "making $venv with $("$base" --version)" >&2
-  "$base" -m venv "$venv" || { echo "error: $base cannot make a virtual environment: install its venv package" >&2; exit 2; }
+  if ! "$base" -m venv "$venv" >&2; then
+    rm -rf "$venv"
+    echo "error: $base cannot make a virtual environment: install its venv package (python3-venv on Debian)" >&2
+    exit 2
+  fi
 fi
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >&2
 
 # The pins were tested together on one Python; where a pin has no build for another, the lower bounds decide.
 stamp="$venv/.colorization-lab"

@@ -5,4 +5,4 @@
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 python="$(bash "$root/scripts/setup.sh")"
-exec "$python" -m scripts.train --config "$root/experiments/baselines/resnet18.yaml" "$@"
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m scripts.train --config "$root/experiments/baselines/resnet18.yaml" "$@"

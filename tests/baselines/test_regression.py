@@ -4,8 +4,8 @@ import torchvision
 
 from baselines.cnn import CNN, DeepCNN
 from baselines.resnet18 import ResNet18Regressor, resnet18_trunk
-from common.checkpoint import parameter_count
-from common.colorizer import Batch, build_colorizer
+from common.checkpoint import parameter_count, save_weights
+from common.colorizer import Batch, build_colorizer, load_colorizer
 from common.errors import UserError
 
 
@@ -58,6 +58,22 @@ def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+def test_weights_of_a_pretrained_network_load_without_a_network(monkeypatch, tmp_path):
+    state = build_colorizer("baselines", network="resnet18").state_dict()
+    card = {"family": "baselines", "model": {"network": "resnet18", "pretrained": True}, "size": 32}
+    save_weights(tmp_path / "w.safetensors", state, (), card)
+    real = torchvision.models.resnet18
+
+    def no_network(weights):
+        if weights is not None:
+            raise OSError("no route to host")
+        return real()
+
+    monkeypatch.setattr("torchvision.models.resnet18", no_network)
+    loaded, _ = load_colorizer(tmp_path / "w.safetensors")
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -71,7 +87,7 @@ def test_losses_on_a_constant_error(options, expected):
     colorizer = build_colorizer("baselines", network="cnn_deep", **options)  # predicts grey at first
     batch = Batch(torch.rand(2, 1, 16, 16) * 100, torch.full((2, 2, 16, 16), 55.0))  # 0.5 in network range
     (objective,) = colorizer.training_step(batch)
-    assert float(objective.loss) == pytest.approx(expected, rel=1e-5)
+    assert objective.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_that_cancel_everything_are_refused():

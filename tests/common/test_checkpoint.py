@@ -77,15 +77,15 @@ def test_state_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         save_state(tmp_path, {"step": 2})
     monkeypatch.undo()
-    assert read_state(tmp_path, torch.device("cpu"))["step"] == 1
+    assert read_state(tmp_path)["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_a_damaged_state_is_one_sentence(tmp_path):
-    assert read_state(tmp_path, torch.device("cpu")) is None
+    assert read_state(tmp_path) is None
     (tmp_path / "state.pt").write_bytes(b"garbage")
     with pytest.raises(UserError, match="--fresh true"):
-        read_state(tmp_path, torch.device("cpu"))
+        read_state(tmp_path)
 
 
 def test_ema_is_the_weighted_sum_of_the_past():

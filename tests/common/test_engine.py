@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from common import engine
 from common.colorizer import Objective
+from common.files import locked
 from common.meter import Meter, NonFiniteLoss
 from common.tracking import read_metrics
 from scripts.train import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, photo_array
 
 TINY = {
     "cnn": ["--family", "baselines", "--model.network", "cnn"],
@@ -24,7 +25,7 @@ TINY = {
 
 def arguments(model, run, *more, steps=9):
     return [
-        *TINY[model], "--run", str(run), "--steps", str(steps), "--data.size", "32", "--batch_size", "4",
+        *TINY[model], "--device=cpu", "--run", str(run), "--steps", str(steps), "--data.size=32", "--batch_size=4",
         "--log_every", "2", "--eval_every", "4", "--sample_every", "5", "--save_every", "3", "--optim.ema", "0.9",
         *more,
     ]  # fmt: skip
@@ -49,6 +50,7 @@ def assert_same_state(one, other):
 
 KILLED = """
 import os, signal, sys
+from common.files import locked
 from common.meter import Meter
 from scripts.train import main
 check = Meter.check
@@ -219,6 +221,7 @@ def test_another_configuration_is_another_run(tmp_path, capsys):
         (["--batch_size", "3", "--accumulate", "2"], "batch_size is 3"),
         (["--data.size", "20"], "takes multiples of 8"),
         (["--run", "/proc/nothing"], "cannot be written"),
+        (["--optim.lr_ratio", "{critic: 0.5}"], "optim.lr_ratio names critic"),
     ],
 )
 def test_impossible_runs_are_one_line(tmp_path, capsys, more, says):
@@ -226,6 +229,38 @@ def test_impossible_runs_are_one_line(tmp_path, capsys, more, says):
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert told.startswith("error: ")
     assert says in told
+
+
+def test_a_mistake_does_not_cost_the_old_run(tmp_path):
+    run = tmp_path / "a"
+    assert main(arguments("cnn", run, steps=1)) == 0
+    before = (run / "weights.safetensors").read_bytes()
+    assert main(arguments("cnn", run, "--fresh", "true", "--data.train", "nowhere")) == 2
+    assert (run / "weights.safetensors").read_bytes() == before
+
+
+def test_a_run_folder_is_for_one_process_at_a_time(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    with locked(tmp_path / "a" / ".lock"):
+        assert main(arguments("cnn", tmp_path / "a", steps=1)) == 2
+    assert "another process is training" in capsys.readouterr().err
+    assert main(arguments("cnn", tmp_path / "a", steps=1)) == 0
+
+
+def test_other_photographs_are_another_run(tmp_path, photos, capsys):
+    more = ["--data.train", str(photos), "--data.val_fraction", "0.3"]
+    assert main(arguments("cnn", tmp_path / "a", *more, steps=1)) == 0
+    for name in ("photo0.png", "photo3.png", "photo6.png", "photo9.png"):  # some are in the training part
+        Image.fromarray(photo_array(77)).save(photos / name)
+    assert main(arguments("cnn", tmp_path / "a", *more, steps=2)) == 2
+    assert "are not those" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_validation_of_a_diverged_network_is_one_sentence(tmp_path, capsys):
+    more = ["--optim.lr", "1e30", "--optim.warmup", "0", "--eval_every", "1"]
+    assert main(arguments("cnn", tmp_path / "a", *more)) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
 
 
 def test_a_run_without_end_is_refused(tmp_path, capsys):

@@ -4,9 +4,9 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from common.colorizer import Batch
+from common.colorizer import Batch, Colorizer
 from common.errors import UserError
-from common.evaluation import TRIVIAL, evaluate, summarise, trivial_predictor
+from common.evaluation import TRIVIAL, evaluate, predict_ab, summarise, trivial_predictor
 from common.metrics import METRICS, colorfulness_of
 from common.table import markdown_table
 
@@ -106,8 +106,42 @@ def test_bad_requests(demo_pack):
         evaluate({}, demo_pack, ["rmse"])
     with pytest.raises(UserError, match="no trivial row"):
         trivial_predictor("gray", demo_pack)
+    with pytest.raises(UserError, match="not finite"):
+        evaluate({"bad": lambda batch, rows: batch.ab * float("nan")}, demo_pack)
     with pytest.raises(UserError, match="shape"):
         evaluate({"bad": lambda batch, rows: batch.L}, demo_pack)
+
+
+def test_a_limit_is_spread_over_the_pack(demo_pack):
+    seen = []
+    predict = {"x": lambda batch, rows: seen.extend(rows) or batch.ab}
+    result = evaluate(predict, demo_pack, ["mae_ab"], limit=5, batch_size=2)
+    assert seen == [0, 5, 10, 14, 19]
+    assert (result.protocol["count"], result.protocol["of"]) == (5, 20)
+
+
+class Stretch(Colorizer):
+    """Takes multiples of 32; its ab is its L."""
+
+    multiple = 32
+
+    def forward(self, L):
+        assert not (L.shape[-1] % 32 or L.shape[-2] % 32)
+        return L.expand(-1, 2, -1, -1)
+
+    def training_step(self, batch):
+        yield from ()
+
+    def networks(self):
+        return {}
+
+
+@pytest.mark.parametrize("size", [(32, 64), (30, 60), (8, 8), (50, 41)])
+def test_prediction_at_sizes_that_a_network_does_not_take(size):
+    ramp = torch.linspace(20, 80, size[1]).expand(1, 1, *size)
+    ab = predict_ab(Stretch(), ramp)
+    assert ab.shape == (1, 2, *size)
+    torch.testing.assert_close(ab[:, :1], ramp, atol=4, rtol=0)
 
 
 def test_the_table_says_how_it_came_about(demo_pack):

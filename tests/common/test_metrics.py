@@ -52,7 +52,7 @@ def test_auc_is_the_limit_of_many_thresholds():
     distance = np.linalg.norm(D, axis=-1)
     thresholds = np.linspace(0, 150, 30001)
     curve = np.stack([(distance <= t).mean(axis=(1, 2)) for t in thresholds[::10]])
-    area = np.trapezoid(curve, thresholds[::10], axis=0) / 150
+    area = ((curve[1:] + curve[:-1]) / 2).mean(axis=0)
     np.testing.assert_allclose(m.auc(P, T).numpy(), area, atol=2e-4)
 
 

@@ -73,6 +73,18 @@ def test_no_photograph_in_both_parts(tmp_path):
     assert val.size == 16
 
 
+def test_photographs_of_both_sources_are_learned_from_in_neither(tmp_path):
+    for i in range(8):
+        save(tmp_path / "train", f"{i}.png", photo_array(i))
+    for i in range(6, 10):
+        save(tmp_path / "val", f"other{i}.png", photo_array(i))  # the same files under other names
+    config = DataConfig(train=str(tmp_path / "train"), val=str(tmp_path / "val"), size=16, cache=str(tmp_path / "c"))
+    train, val = training_packs(config, QUIET)
+    assert [train.names[i] for i in train.colour_rows] == [f"{i}.png" for i in range(6)]
+    assert len(val) == 4
+    assert "2 not learned from, being in the validation set too" in train.said()
+
+
 @pytest.mark.parametrize("case", ["one", "grey", "unreadable", "same"])
 def test_useless_sources_are_one_sentence(tmp_path, case):
     folder = tmp_path / "p"
@@ -93,7 +105,9 @@ def test_useless_sources_are_one_sentence(tmp_path, case):
     with pytest.raises(UserError) as caught:
         training_packs(DataConfig(**config), QUIET)
     assert "\n" not in str(caught.value)
-    says = {"one": "no photographs for 'val'", "grey": "grey", "unreadable": "no usable", "same": "in both"}[case]
+    says = {"one": "no photographs for 'val'", "grey": "grey", "unreadable": "no usable", "same": "hold out a part"}[
+        case
+    ]
     assert says in str(caught.value)
 
 

@@ -132,5 +132,5 @@ def test_named_sets_read_through_the_library(monkeypatch, photos):
     listing = list_photos("cifar10")
     assert [p.split for p in listing.photos] == ["train", "train", "val"]
     assert listing.photos[1].read().startswith(b"P6")
-    monkeypatch.setattr("fastai.data.external.untar_data", lambda url: photos)
+    monkeypatch.setattr("fastai.data.external.untar_data", lambda url, data: photos)
     assert len(list_photos("imagenette").photos) == 12

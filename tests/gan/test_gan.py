@@ -47,6 +47,16 @@ def test_receptive_fields_by_gradient(receptive_field):
     assert int(touched.any(dim=1).sum()) == receptive_field
 
 
+@pytest.mark.parametrize("receptive_field", [r for r in LAYERS if r > 1])
+def test_the_smallest_size_of_a_receptive_field(receptive_field):
+    """What build refuses is just what cannot be computed."""
+    smallest = 3 * 2 ** LAYERS[receptive_field]
+    network = PatchGAN(receptive_field, width=2, norm="none")
+    assert network(torch.zeros(1, 3, smallest, smallest)).shape == (1, 1, 1, 1)
+    with pytest.raises(RuntimeError):
+        network(torch.zeros(1, 3, smallest - 1, smallest - 1))
+
+
 def test_patches_of_70_give_30x30_logits_at_256():
     assert PatchGAN(70, width=2)(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
@@ -122,6 +132,7 @@ def test_frozen_passes_gradients_through_and_restores():
         ({"size": 50}, "model.size is 50"),
         ({"size": 0}, "model.size is 0"),
         ({"receptive_field": 33}, "model.receptive_field is 33: it takes 1, 16, 34, 70, 142, 286"),
+        ({"size": 32, "receptive_field": 142}, "at 32 px it takes 1, 16, 34, 70"),
         ({"dropout": 1.0}, "model.dropout"),
         ({"l1_weight": 0.0, "adversarial_weight": 0.0}, "one must be above 0"),
         ({"l1_wieght": 1.0}, "did you mean 'l1_weight'"),

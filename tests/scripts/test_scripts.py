@@ -11,6 +11,7 @@ from PIL import Image
 
 from common.images import open_image
 from common.lab import rgb8_to_lab
+from common.sources import list_photos
 from scripts import benchmark, colorize, compare, evaluate, train
 from tests.conftest import ROOT, photo_array
 
@@ -57,6 +58,20 @@ def test_compare_writes_table_grid_and_curves(run, tmp_path, capsys):
     width, height = Image.open(out / "grid.png").size
     assert width > 4 * 32  # grey, two models, original
     assert height > 5 * 32  # three photographs, and two that were seen in training
+
+
+def test_a_source_that_was_trained_on_is_measured_where_it_was_not(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    argv = ["--family=baselines", "--model.network=resnet18", "--steps=1", "--data.size=32", "--batch_size=2"]
+    assert train.main([*argv, f"--run={run}", f"--data.train={photos}", "--data.val_fraction=0.3"]) == 0
+    out = tmp_path / "out.json"
+    assert evaluate.main([str(run), f"--data={photos}", "--metrics", "mae_ab", f"--json={out}"]) == 0
+    protocol = json.loads(out.read_text())["protocol"]
+    held_out = {p.name for p in list_photos(str(photos)).of_split("val", 0.3)}
+    assert protocol["split"] == "val"
+    assert protocol["count"] == len(held_out)
+    assert protocol["size"] == 32
+    assert "the rest is measured" in capsys.readouterr().err
 
 
 def lightness(rgb):
@@ -138,8 +153,11 @@ def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
         (evaluate.main, ["nowhere", "--data", "demo"], "nowhere do not exist"),
         (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
         (compare.main, ["grey", "--data", "demo", "--out", "x"], "no model is given"),
-        (colorize.main, ["README.md", "--weights", "nowhere"], "nowhere do not exist"),
+        (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
+        (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "--limit: it is 0 and takes a whole number"),
+        (evaluate.main, ["grey", "--data", "demo", "--val_fraction", "2"], "takes a number between 0 and 1"),
+        (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--json", "/proc/x"], "/proc/x cannot be written"),
     ],
 )
 def test_bad_command_lines_are_one_line(main, argv, says, capsys, monkeypatch):
