@@ -247,7 +247,7 @@ class Run:
         if not self.main:
             return
         with averaged_weights(self.colorizer, self.ema) as colorizer:
-            predictors = {self.config.family: model_predictor(colorizer)}
+            predictors = {self.folder.name: model_predictor(colorizer)}
             rows = spread_rows(self.val_pack, self.config.loop.samples)
             picture: np.ndarray = sheet({"": colour_columns(predictors, self.val_pack, rows, self.device)})
         self.tracker.picture("samples", self.step, picture)
