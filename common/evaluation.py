@@ -192,6 +192,7 @@ def protocol_card(pack: Pack, metrics: dict[str, Metric], rows: np.ndarray, seed
         "crop": m["crop"],
         "left_out": len(m["left_out"]),
         "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
+        "gamut": "predictions clipped per channel, as scikit-image's lab2rgb does",
         "metrics": {name: metric.variant for name, metric in metrics.items()},
         "seed": seed,
         "versions": {p: version(p) for p in ("torch", "numpy", "scikit-image", "pillow")}

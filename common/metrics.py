@@ -17,7 +17,7 @@ from skimage.color import deltaE_ciede2000
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.lab import lab_to_rgb, rgb8_to_lab
 
 
 class Pictures(NamedTuple):
@@ -28,8 +28,13 @@ class Pictures(NamedTuple):
 
 
 def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
-    """Pictures of predicted colour: brought into sRGB at constant L and hue, then rounded to 8 bits."""
-    return Pictures(ab.float(), ab_to_rgb8(L, ab))
+    """Pictures of predicted colour: brought into sRGB by clipping each channel, then rounded to 8 bits.
+
+    That is scikit-image's `lab2rgb` and what the literature's tables do, so numbers compare; pictures that people
+    get reduce chroma instead (`common.lab.ab_to_rgb8`).
+    """
+    rgb = lab_to_rgb(torch.cat([L.float(), ab.float()], dim=1))
+    return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8))
 
 
 PerImage = Callable[[Pictures, Pictures], Tensor]

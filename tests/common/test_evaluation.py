@@ -39,8 +39,8 @@ def test_trivial_rows_by_scikit_image_alone(demo_pack):
                 )
             )
         assert table[row]["rmse_ab"]["mean"] == pytest.approx(np.mean(rmse), rel=1e-3)
-        assert table[row]["psnr"]["mean"] == pytest.approx(np.mean(psnr), rel=5e-3)
-        assert table[row]["ssim"]["mean"] == pytest.approx(np.mean(ssim), rel=5e-3)
+        assert table[row]["psnr"]["mean"] == pytest.approx(np.mean(psnr), rel=1e-3)
+        assert table[row]["ssim"]["mean"] == pytest.approx(np.mean(ssim), rel=1e-3)
 
 
 def test_the_original_is_perfect(demo_pack):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from common import metrics as m
@@ -87,10 +87,12 @@ def test_every_metric_is_perfect_for_the_truth():
     assert torch.isinf(m.psnr(T, T)).all()
 
 
-def test_predictions_are_brought_into_the_gamut_and_rounded():
-    L = torch.full((1, 1, 8, 8), 95.0)
-    ab = torch.full((1, 2, 8, 8), 90.0)
-    predicted = predicted_pictures(L, ab)
-    assert predicted.rgb.dtype == torch.uint8
-    assert torch.equal(predicted.ab, ab)  # the ab metrics see the prediction itself
-    assert float((rgb8_to_lab(predicted.rgb)[:, 0] - 95).abs().max()) < 0.5
+def test_predictions_are_clipped_as_scikit_image_does_and_rounded():
+    rng = np.random.default_rng(0)
+    lab = np.stack([rng.uniform(0, 100, (9, 9)), *rng.uniform(-120, 120, (2, 9, 9))], axis=-1)
+    tensor = torch.from_numpy(lab).permute(2, 0, 1)[None].float()
+    predicted = predicted_pictures(tensor[:, :1], tensor[:, 1:])
+    assert torch.equal(predicted.ab, tensor[:, 1:])  # the ab metrics see the prediction itself
+    expected = np.round(lab2rgb(lab) * 255).astype(int)
+    assert np.abs(predicted.rgb[0].permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert (predicted.rgb[0].permute(1, 2, 0).numpy() == expected).mean() > 0.98
