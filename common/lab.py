@@ -108,7 +108,8 @@ def _linear_from_lab(lab: Tensor) -> Tensor:
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
     xyz = []
-    for f in (fy + a / 500, fy, fy - b / 200):
+    # scikit-image stops fz at 0, which only colours far outside of sRGB reach
+    for f in (fy + a / 500, fy, (fy - b / 200).clamp(min=0)):
         xyz.append(torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA))
     return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
 

@@ -65,8 +65,8 @@ def test_initialisation():
     torch.manual_seed(0)
     network = init_pix2pix(UNet(depth=5, width=32))
     weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, torch.nn.Conv2d)])
-    assert float(weights.mean()) == pytest.approx(0, abs=1e-4)
-    assert float(weights.std()) == pytest.approx(0.02, rel=0.01)
+    assert weights.mean().item() == pytest.approx(0, abs=1e-4)
+    assert weights.std().item() == pytest.approx(0.02, rel=0.01)
 
 
 def test_dropout_is_in_the_widest_decoder_blocks():
