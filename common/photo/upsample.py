@@ -10,7 +10,9 @@ _WORKING_SIDE = 512  # the guided filter is fitted at this size; its coefficient
 
 
 def _box_mean(x: Tensor, radius: int) -> Tensor:
-    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+    side = 2 * radius + 1  # along one axis, then the other: the same mean, also where the border cuts the window
+    x = F.avg_pool2d(x, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
+    return F.avg_pool2d(x, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
 
 
 def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0) -> Tensor:
