@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Called by argparse."""
-        raise UserError(f"{message}: --help shows what {self.prog} takes")
+        raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
 
     def add_measuring(self) -> None:
         """The options of everything that measures on a source of photographs."""

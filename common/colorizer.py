@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, near
 
 
 class Batch(NamedTuple):
@@ -80,7 +79,7 @@ def unwrap(network: nn.Module) -> nn.Module:
 def family_builder(family: str) -> Callable[..., Colorizer]:
     """The `build` function of a family, which is a folder beside `common`. Raises UserError for another name."""
     if family not in families():
-        raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{_near(family, families())}")
+        raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
     return importlib.import_module(family).build
 
 
@@ -97,7 +96,7 @@ def build_colorizer(family: str, **model: object) -> Colorizer:
     known = inspect.signature(build).parameters
     for key in model:
         if key not in known:
-            raise UserError(f"model.{key} is no option of {family}: it takes {', '.join(known)}{_near(key, known)}")
+            raise UserError(f"model.{key} is no option of {family}: it takes {', '.join(known)}{near(key, known)}")
     return build(**model)
 
 
@@ -127,8 +126,3 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tupl
 def without_downloads(model: dict) -> dict:
     """Model options for weights that are about to be loaded: nothing pretrained need be fetched first."""
     return model | {"pretrained": False} if "pretrained" in model else model
-
-
-def _near(name: str, known: object) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)  # type: ignore[call-overload]
-    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.colorizer import load_colorizer
 from common.device import machine, pick_device
-from common.errors import UserError
+from common.errors import UserError, near
 from common.evaluation import TRIVIAL, Evaluation, Predict, evaluate, model_predictor, trivial_predictor
 from common.packing import Pack, open_pack
 from common.progress import Progress
@@ -58,6 +58,9 @@ def load_rows(names: list[str], device: str) -> Rows:
             rows.predictors[title or path] = path  # type: ignore[assignment]
             continue
         try:
+            if not Path(path).exists():
+                known = f"{', '.join(TRIVIAL)}{near(path, TRIVIAL)}"
+                raise UserError(f"row {path} is no run folder, no weights file and none of {known}")
             colorizer, card = load_colorizer(path, pick_device(device))
         except UserError as error:
             rows.failures.append(str(error))
@@ -90,7 +93,7 @@ def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress
             rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
             device=pick_device(args.device), seed=args.seed, progress=report,
         )  # fmt: skip
-    result.protocol |= {"mean_of": mean_of, "machine": machine()}
+    result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.predictors else {})
     result.protocol["models"] = {
         title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
         for title, card in rows.cards.items()

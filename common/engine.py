@@ -42,6 +42,10 @@ def _loop(run: Run, config: TrainConfig) -> Path:
     with StopRequest() as stop, run.progress.task(run.folder.name) as report:
         started = time.perf_counter() - run.seconds
         share, asked = run.agree(run.share_done(), stop.asked)
+        if share >= 1:
+            run.progress.say(
+                "it is finished already: a larger --steps, --epochs or --budget goes on, --run begins another"
+            )
         while share < 1 and not asked:
             run.set_learning_rates(share)
             for optimizer in optimizers.values():

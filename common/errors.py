@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -17,8 +18,16 @@ class PictureError(UserError):
 
 def one_sentence(error: BaseException) -> str:
     """The first line of an error's text, without trailing stop; its type's name where it has no text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """ " (did you mean 'x'?)" where a known name is like this one, else nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.colorizer import Batch, Colorizer
-from common.errors import UserError
+from common.errors import UserError, near
 from common.metrics import METRICS, Metric, Pictures, colorfulness_of, predicted_pictures
 from common.packing import Pack
 
@@ -143,7 +143,7 @@ def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
     """The named metrics, or all. Raises UserError for a name that is none."""
     for name in names or ():
         if name not in METRICS:
-            raise UserError(f"'{name}' is no metric: it takes {', '.join(METRICS)}")
+            raise UserError(f"'{name}' is no metric: it takes {', '.join(METRICS)}{near(name, METRICS)}")
     return {name: METRICS[name] for name in names or METRICS}
 
 

@@ -32,7 +32,7 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
     p = protocol
     lines += [
         "",
-        (f"{p['count']} of {p['of']}: " if p["count"] < p["of"] else "")
+        (f"{p['count']} of the {p['of']} squares, spread evenly: " if p["count"] < p["of"] else "")
         + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]

@@ -113,6 +113,8 @@ def halvings(size: int) -> int:
     while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
         depth += 1
     if depth < 3:
-        near = max(8, round(size / 32) * 32)
-        raise UserError(f"model.size is {size}: the U-Net halves it three times or more, so it takes {near}, say")
+        raise UserError(
+            f"model.size (or data.size, where that is not given) is {size}: the U-Net halves it three times or more, so"
+            " it takes a multiple of 8"
+        )
     return depth

@@ -4,8 +4,8 @@ examples:
   colorize old.jpg --weights runs/resnet18 --out old.color.png
   python -m scripts.colorize scans/*.tif album/ --weights runs/resnet18/weights.safetensors --out coloured/
 
-IN may be files or folders (their pictures, not those of sub-folders). OUT is a file where IN is one file and OUT
-names a picture format, else a folder. Without --out, NAME.color.EXT is written beside the input.
+IN may be files or folders (their pictures, not those of sub-folders nor NAME.color.EXT). OUT is a file where IN is one
+file and OUT names a picture format, else a folder. Without --out, NAME.color.EXT is written beside the input.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     failures: list[str] = []
     files = list_inputs(args.inputs, failures)
     one_file = bool(args.out and args.out.suffix.lower() in SUFFIXES and not args.out.is_dir())
+    if args.out and args.out.suffix and not one_file and not args.out.is_dir():
+        raise UserError(f"--out {args.out} names no picture format: use {', '.join(SUFFIXES)}, or a folder's name")
     if one_file and (len(files) > 1 or len(args.inputs) > 1):
         raise UserError(f"--out {args.out} names one file for {len(files)} pictures: give a folder")
     done = 0
@@ -69,6 +71,7 @@ def list_inputs(inputs: list[str], failures: list[str]) -> list[Path]:
         if path.is_dir():
             try:
                 found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+                found = [p for p in found if not p.stem.endswith(".color")]  # what this command wrote before
             except OSError as error:
                 failures.append(f"folder {path} cannot be read ({error.strerror}): check its permissions")
                 continue

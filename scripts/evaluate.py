@@ -33,6 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     from common.table import markdown_table
 
     pick_metrics(args.metrics)
+    if args.json and not args.json.resolve().parent.is_dir():
+        raise UserError(
+            f"{args.json} cannot be written (no folder {args.json.parent}): make it, or choose another file"
+        )
     progress = Progress()
     rows = load_rows(args.rows, args.device)
     if not rows.predictors:

@@ -27,7 +27,7 @@ fi
 stamp="$venv/.colorization-lab"
 wanted="$root $(cat "$root/setup.cfg" "$root/constraints.txt" | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  echo "installing colorization-lab into $venv (a few minutes, several GB, the first time)" >&2
+  echo "installing or updating colorization-lab in $venv (a few minutes and several GB the first time)" >&2
   install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[dev]")
   if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
     echo "the tested versions do not all install here; trying the newest that fit" >&2

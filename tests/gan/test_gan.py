@@ -129,8 +129,8 @@ def test_frozen_passes_gradients_through_and_restores():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"size": 50}, "model.size is 50"),
-        ({"size": 0}, "model.size is 0"),
+        ({"size": 50}, "is 50: the U-Net halves it"),
+        ({"size": 0}, "is 0: the U-Net halves it"),
         ({"receptive_field": 33}, "model.receptive_field is 33: it takes 1, 16, 34, 70, 142, 286"),
         ({"size": 32, "receptive_field": 142}, "at 32 px it takes 1, 16, 34, 70"),
         ({"dropout": 1.0}, "model.dropout"),

@@ -44,7 +44,7 @@ def test_a_row_that_cannot_be_read_does_not_spoil_the_others(run, tmp_path, caps
     assert evaluate.main([f"mine={run}", f"{tmp_path}/none.safetensors", *argv]) == 1
     captured = capsys.readouterr()
     assert "| mine | " in captured.out
-    assert "none.safetensors do not exist" in captured.err
+    assert "none.safetensors is no run folder" in captured.err
 
 
 def test_compare_writes_table_grid_and_curves(run, tmp_path, capsys):
@@ -129,6 +129,11 @@ def test_colorize_keeps_what_exists(run, tmp_path, capsys):
     assert colorize.main([*argv, f"--out={tmp_path}/named.webp"]) == 0
     assert open_image(tmp_path / "named.webp").format == "WEBP"
     assert colorize.main([*argv, str(tmp_path / "a.color.png"), f"--out={tmp_path}/one.png"]) == 2
+    capsys.readouterr()
+    assert colorize.main([*argv, f"--out={tmp_path}/x.gif"]) == 2
+    assert "x.gif names no picture format" in capsys.readouterr().err
+    assert colorize.main([str(tmp_path), f"--weights={run}", "--overwrite"]) == 0
+    assert not list(tmp_path.glob("*.color.color.*"))  # a folder's earlier results are not colorized again
 
 
 def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
@@ -150,12 +155,13 @@ def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
         (evaluate.main, ["grey"], "--data"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "5"], "size is 5"),
         (evaluate.main, ["grey", "--data", "demo", "--metrics", "psnrr"], "'psnrr' is no metric"),
-        (evaluate.main, ["nowhere", "--data", "demo"], "nowhere do not exist"),
+        (evaluate.main, ["grai", "--data", "demo"], "row grai is no run folder, no weights file"),
+        (evaluate.main, ["gray", "--data", "demo"], "did you mean 'grey'?"),
         (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
         (compare.main, ["grey", "--data", "demo", "--out", "x"], "no model is given"),
         (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
-        (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "--limit: it is 0 and takes a whole number"),
+        (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "error: --limit: it is 0 and takes a whole number"),
         (evaluate.main, ["grey", "--data", "demo", "--val_fraction", "2"], "takes a number between 0 and 1"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--json", "/proc/x"], "/proc/x cannot be written"),
     ],
