@@ -30,6 +30,13 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def tell_failures(failures: list[str]) -> int:
+    """Print a line for each thing that could not be done while others could; returns the exit code, 0 or 1."""
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a script's main: a UserError becomes one line on stderr and exit code 2."""
 

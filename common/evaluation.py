@@ -6,6 +6,7 @@ per image and metric.
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class Evaluation:
     table: dict[str, dict[str, dict]]
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
+
+    def to_json(self) -> str:
+        """The table with the protocol beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
+        return json.dumps(self.table | {"protocol": self.protocol}, indent=1)
 
 
 def model_predictor(colorizer: Colorizer) -> Predict:

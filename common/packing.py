@@ -11,11 +11,10 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +113,9 @@ def open_pack(
     if not (home / "manifest.json").exists():
         with _cache_errors(root), locked(root / f".{home.name}.lock"):
             if not (home / "manifest.json").exists():  # made by another process while we waited
-                _make(home, source, split, photos, listing.left_out, size, workers, progress)
+                need = sum(max(1, len(p.tiles)) for p in photos) * size * size * 3
+                left_out = list(listing.left_out)
+                _make(home, need, lambda to: _write(to, source, split, photos, left_out, size, workers, progress))
     return _open(home, source)
 
 
@@ -142,28 +143,19 @@ def _cache_errors(root: Path) -> Iterator[None]:
         ) from None
 
 
-def _make(
-    home: Path,
-    source: str,
-    split: str,
-    photos: list[Photo],
-    left_out: list[tuple[str, str]],
-    size: int,
-    workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    expected = sum(max(1, len(p.tiles)) for p in photos)
-    need, free = expected * size * size * 3, shutil.disk_usage(home.parent).free
+def _make(home: Path, need: int, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a folder of `need` bytes, and give it its name when it is whole."""
+    free = shutil.disk_usage(home.parent).free
     if need > free:
         raise UserError(
-            f"packing {source} at {size} px needs {need / 1e9:.1f} GB in {home.parent}, which has {free / 1e9:.1f} GB"
-            " free: choose another folder with --data.cache"
+            f"the pack {home.name} needs {need / 1e9:.1f} GB in {home.parent}, which has {free / 1e9:.1f} GB free:"
+            " choose another folder with --data.cache"
         )
     building = home.with_name(f".{home.name}.part")
     shutil.rmtree(building, ignore_errors=True)  # of a process that died: the lock is ours
     building.mkdir()
     try:
-        _write(building, source, split, photos, list(left_out), size, workers, progress)
+        write(building)
         shutil.rmtree(home, ignore_errors=True)
         os.replace(building, home)
     finally:
@@ -186,10 +178,11 @@ def _write(
     content = hashlib.sha256()
     ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all, of those in colour
     whole = 0
-    chunk_length = max(1, _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos))))
-    done = 0
+    chunk_length = _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos)))
+    chunk_length = max(1, min(256, chunk_length))
     with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for chunk in _chunks(photos, min(256, chunk_length)):
+        for start in range(0, len(photos), chunk_length):
+            chunk = photos[start : start + chunk_length]
             squares = []
             for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size), chunk), strict=True):
                 if isinstance(result, str):
@@ -200,7 +193,6 @@ def _write(
                 names += [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
                 digests += [digest] * len(cuts)
                 squares += cuts
-            done += len(chunk)
             if squares:
                 rows = np.stack(squares)
                 ab = rgb8_to_lab(torch.from_numpy(rows).permute(0, 3, 1, 2))[:, 1:]
@@ -211,7 +203,7 @@ def _write(
                 content.update(rows.tobytes())
                 file.write(rows.tobytes())
             if progress:
-                progress(done, len(photos))
+                progress(start + len(chunk), len(photos))
         file.flush()
         os.fsync(file.fileno())
     if not names:
@@ -249,12 +241,6 @@ def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str] | str:
         x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
         cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
     return cuts, digest
-
-
-def _chunks(items: Iterable[Photo], n: int) -> Iterator[list[Photo]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, n)):
-        yield chunk
 
 
 def _slug(source: str) -> str:

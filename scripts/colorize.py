@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from common.arguments import Parser
-from common.errors import PictureError, UserError, entry_point
+from common.errors import PictureError, UserError, entry_point, tell_failures
 from common.images import SUFFIXES, open_image, save_image
 
 
@@ -56,11 +56,10 @@ def main(argv: list[str] | None = None) -> int:
                 done += 1
             except PictureError as error:
                 failures.append(str(error))
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+    code = tell_failures(failures)
     if len(files) + len(failures) > 1:
         print(f"{done} colorized, {len(failures)} not", file=sys.stderr)
-    return 1 if failures else 0
+    return code
 
 
 def list_inputs(inputs: list[str], failures: list[str]) -> list[Path]:

@@ -9,12 +9,11 @@ Writes table.md, results.json, grid.png and, where run folders are given, curves
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from common.arguments import Parser, positive
-from common.errors import UserError, entry_point
+from common.errors import UserError, entry_point, tell_failures
 
 
 @entry_point
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         table = markdown_table(result.table, result.protocol)
         (args.out / "table.md").write_text(table)
-        (args.out / "results.json").write_text(json.dumps(result.table | {"protocol": result.protocol}, indent=1))
+        (args.out / "results.json").write_text(result.to_json())
         models = {title: rows.predictors[title] for title in rows.cards}
         device = pick_device(args.device)
         sections = {}
@@ -69,9 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.out} cannot be written ({error.strerror}): choose another --out") from None
     print(table)
     print(f"written: {args.out}/table.md, results.json, grid.png" + (", curves.png" if drawn else ""))
-    for failure in rows.failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 1 if rows.failures else 0
+    return tell_failures(rows.failures)
 
 
 if __name__ == "__main__":

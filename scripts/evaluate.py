@@ -9,12 +9,11 @@ A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, orig
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from common.arguments import Parser
-from common.errors import UserError, entry_point
+from common.errors import UserError, entry_point, tell_failures
 from common.files import write_text
 
 
@@ -46,10 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     result = measure(rows, pack, args, progress)
     print(markdown_table(result.table, result.protocol))
     if args.json:
-        write_text(args.json, json.dumps(result.table | {"protocol": result.protocol}, indent=1))
-    for failure in rows.failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 1 if rows.failures else 0
+        write_text(args.json, result.to_json())
+    return tell_failures(rows.failures)
 
 
 if __name__ == "__main__":
