@@ -28,6 +28,14 @@ def share(text: str) -> float:
     return value
 
 
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"it is {text} and takes a number above 0")
+    return value
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the layout of its description and raises UserError for a bad command line."""
 
@@ -52,6 +60,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--size", type=int, help="side of the square they are measured at (default: as trained)")
         self.add_argument("--metrics", nargs="+", help="default: all")
         self.add_argument("--limit", type=positive, help="only so many photographs, spread evenly over the source")
+        self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
+                          help="of classification models: a row for each (default: as trained)")  # fmt: skip
+        self.add_argument("--prior", help="file of scripts.compute_prior that auc_rebalanced weighs by"
+                          " (default: the measured photographs')")  # fmt: skip
         self.add_argument("--mean_from", help="source whose mean colour the row 'mean' paints")
         self.add_argument("--batch_size", type=positive, default=32)
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")

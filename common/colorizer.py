@@ -8,12 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError, near
+
+if TYPE_CHECKING:
+    from common.packing import Pack
 
 
 class Batch(NamedTuple):
@@ -31,15 +35,23 @@ class Objective(NamedTuple):
     terms: dict[str, Tensor]  # its unweighted parts, for the log
 
 
+class Diagnosis(NamedTuple):
+    """What a family wants its trainer to look at."""
+
+    scalars: dict[str, float]
+    pictures: dict[str, Callable[[], np.ndarray]]  # name -> draws uint8 [H, W, 3]
+
+
 class Colorizer(nn.Module, ABC):
     """A family's model together with its losses.
 
-    `forward` is all that evaluation and colorizing ever call. A sub-network that only training needs is named
+    `forward` is all that evaluation and colorizing ever need. A sub-network that only training needs is named
     in `training_only` and left out of published weights.
     """
 
     training_only: tuple[str, ...] = ()
     multiple: int = 1  # forward takes heights and widths that are multiples of this
+    temperature: float | None = None  # of families that predict distributions; may be set before forward
 
     @abstractmethod
     def forward(self, L: Tensor) -> Tensor:
@@ -52,6 +64,20 @@ class Colorizer(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
+
+    def prepare(self, pack: Pack) -> None:
+        """Called once, before the first step of a new run, with the training photographs.
+
+        What a family learns from them here (a prior) it keeps in buffers, which are saved with the weights.
+        """
+
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
+        return Diagnosis({}, {})
+
+    def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
+        """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colours ab [Q, 2]), in families that predict them."""
+        raise UserError(f"a {type(self).__name__} predicts one colour a pixel, no distribution: use a classifier")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.ab_prior import read_prior
 from common.colorizer import load_colorizer
 from common.device import machine, pick_device
 from common.errors import UserError, near
@@ -46,12 +47,13 @@ def open_measured(args: argparse.Namespace, rows: Rows, progress: Progress) -> P
         return open_pack(listing, size, split, val_fraction=fraction, cache=args.cache, progress=report)
 
 
-def load_rows(names: list[str], device: str) -> Rows:
+def load_rows(names: list[str], device: str, temperatures: list[float] | None = None) -> Rows:
     """Load models: each a weights file or run folder, optionally `NAME=PATH`. Trivial names are kept for later.
 
-    What cannot be read becomes a failure, not an exception: the other rows are still worth a table.
+    temperatures: a model that predicts distributions gets a row for each (default: one, at its own). What cannot be
+    read becomes a failure, not an exception: the other rows are still worth a table.
     """
-    rows = Rows()
+    rows, used = Rows(), False
     for name in names:
         title, _, path = ("", "", name) if Path(name).exists() else name.rpartition("=")
         if path in TRIVIAL:
@@ -65,12 +67,16 @@ def load_rows(names: list[str], device: str) -> Rows:
         except UserError as error:
             rows.failures.append(str(error))
             continue
-        title = _free_title(title or card.get("name") or Path(path).stem, rows.predictors)
-        rows.predictors[title], rows.cards[title], rows.paths[title] = (
-            model_predictor(colorizer),
-            card,
-            Path(path),
-        )
+        title = title or card.get("name") or Path(path).stem
+        tempered = temperatures if colorizer.temperature else None
+        used = used or bool(tempered)
+        for temperature in tempered or [None]:
+            told = title if temperature is None else f"{title} T={temperature:g}"
+            told = _free_title(told, rows.predictors)
+            rows.predictors[told] = model_predictor(colorizer, temperature)
+            rows.cards[told], rows.paths[told] = card, Path(path)
+    if temperatures and not used:
+        raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
     return rows
 
 
@@ -92,6 +98,7 @@ def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress
         result = evaluate(
             rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
             device=pick_device(args.device), seed=args.seed, progress=report,
+            prior=read_prior(args.prior) if args.prior else None,
         )  # fmt: skip
     result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.predictors else {})
     result.protocol["models"] = {

@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.ab_bins import ABBins
+from common.ab_prior import Prior, compute_prior
 from common.colorizer import Batch, Colorizer
 from common.errors import UserError, near
-from common.metrics import METRICS, Metric, Pictures, colorfulness_of, predicted_pictures
+from common.metrics import METRICS, Metric, Pictures, predicted_pictures, rarity
 from common.packing import Pack
 
 Predict = Callable[[Batch, np.ndarray], Tensor]  # (batch, its rows in the pack) -> ab [N, 2, H, W]
@@ -48,9 +50,18 @@ class Evaluation:
         return json.dumps(self.table | {"protocol": self.protocol}, indent=1)
 
 
-def model_predictor(colorizer: Colorizer) -> Predict:
-    """Predict with a colorizer, at the size of the batch, in the precision of its weights."""
-    return lambda batch, rows: predict_ab(colorizer, batch.L)
+def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> Predict:
+    """Predict with a colorizer, at the size of the batch, in the precision of its weights.
+
+    temperature: of a colorizer that has one (default: its own).
+    """
+
+    def predict(batch: Batch, rows: np.ndarray) -> Tensor:
+        if temperature is not None:
+            colorizer.temperature = temperature
+        return predict_ab(colorizer, batch.L)
+
+    return predict
 
 
 def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
@@ -104,23 +115,32 @@ def evaluate(
     device: str | torch.device = "cpu",
     seed: int = 0,
     intervals: bool = True,
+    prior: Prior | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure predictors on the pictures of a pack, grey ones included.
 
-    metrics: names in METRICS (default: all). limit: so many rows, spread evenly over the pack. Returns means over
-    images with 95 % bootstrap intervals. Raises UserError for an unknown metric, and for a prediction of the wrong
+    metrics: names in METRICS (default: all). limit: so many rows, spread evenly over the pack. prior: by which
+    `auc_rebalanced` weighs pixels (default: that of the pack's own colour photographs). Returns means over images with
+    95 % bootstrap intervals. Raises UserError for an unknown metric, and for a prediction of the wrong
     shape or with values that are not finite.
     """
     chosen = pick_metrics(metrics)
     measured = np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
+    weigh = None
+    if any(metric.reference is rarity for metric in chosen.values()):
+        everything_is_grey = not len(pack.colour_rows)
+        prior = prior or compute_prior(pack, rows=np.arange(len(pack)) if everything_is_grey else None)
+        weigh = PixelRarity(prior).to(device)
     values: dict[str, dict[str, list]] = {row: {m: [] for m in chosen} for row in predictors}
-    truth: list[np.ndarray] = []
+    references: dict[Callable, list[np.ndarray]] = {m.reference: [] for m in chosen.values()}
     for start in range(0, len(measured), batch_size):
         rows = measured[start : start + batch_size]
         batch = Batch(*(x.to(device) for x in pack.lab(rows)))
-        true = Pictures(batch.ab, torch.from_numpy(pack.images[rows]).permute(0, 3, 1, 2).to(device))
-        truth.append(colorfulness_of(true.rgb).cpu().numpy())
+        rgb = torch.from_numpy(pack.images[rows]).permute(0, 3, 1, 2).to(device)
+        true = Pictures(batch.ab, rgb, weigh(batch.ab) if weigh else None)
+        for reference, found in references.items():
+            found.append(reference(true).cpu().double().numpy())
         for row, predict in predictors.items():
             ab = predict(batch, rows).float()
             if ab.shape != batch.ab.shape:
@@ -136,12 +156,26 @@ def evaluate(
         if progress:
             progress(start + len(rows), len(measured))
     joined = {row: {m: np.concatenate(v) for m, v in columns.items()} for row, columns in values.items()}
-    true_colorfulness = np.concatenate(truth)
+    true_values = {reference: np.concatenate(found) for reference, found in references.items()}
     table = {
-        row: {m: summarise(v, chosen[m], true_colorfulness, intervals) for m, v in columns.items()}
+        row: {m: summarise(v, chosen[m], true_values[chosen[m].reference], intervals) for m, v in columns.items()}
         for row, columns in joined.items()
     }
-    return Evaluation(table, joined, protocol_card(pack, chosen, measured, seed))
+    protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.said()} if weigh else {})
+    return Evaluation(table, joined, protocol)
+
+
+class PixelRarity(torch.nn.Module):
+    """1 / prior of the bin that each pixel's colour lies in; 0 where the prior has never seen it."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.bins = ABBins(prior.grid)
+        self.register_buffer("weights", torch.where(prior.p > 0, 1 / prior.p, 0.0).float())
+
+    def forward(self, ab: Tensor) -> Tensor:
+        """ab [N, 2, H, W] in CIELAB units -> [N, H, W]."""
+        return self.weights[self.bins.nearest(ab)]
 
 
 def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
@@ -152,14 +186,16 @@ def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
     return {name: METRICS[name] for name in names or METRICS}
 
 
-def summarise(values: np.ndarray, metric: Metric, true_colorfulness: np.ndarray, intervals: bool = True) -> dict:
+def summarise(values: np.ndarray, metric: Metric, reference: np.ndarray, intervals: bool = True) -> dict:
     """One value per image -> {"mean", "low", "high"}: a percentile bootstrap over images.
+
+    reference: the value of `metric.reference` for each image.
 
     Images reproduced exactly (infinite psnr) are left out of the mean and counted under "exact"; where all are,
     mean, low and high are None. The seed of the resampling is fixed, so every row sees the same resamples.
     """
     finite = ~np.isposinf(values)
-    pairs = np.stack([values[finite], true_colorfulness[finite]])
+    pairs = np.stack([values[finite], reference[finite]])
     out: dict = {} if finite.all() else {"exact": int((~finite).sum())}
     if not finite.any():
         return {"mean": None, "low": None, "high": None, **out}

@@ -25,6 +25,7 @@ class Pictures(NamedTuple):
 
     ab: Tensor  # float32 [N, 2, H, W] in CIELAB units, before rounding
     rgb: Tensor  # uint8 [N, 3, H, W]
+    rarity: Tensor | None = None  # [N, H, W] of true pictures: 1 / prior of each pixel's bin
 
 
 def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
@@ -70,6 +71,21 @@ def auc(predicted: Pictures, true: Pictures) -> Tensor:
     By exchanging the integrals this is 1 - mean(min(d, 150)) / 150, with no thresholds to choose.
     """
     return 1 - _error(predicted, true).norm(dim=1).clamp(max=150).mean(dim=(1, 2)) / 150
+
+
+def rarity_auc(predicted: Pictures, true: Pictures) -> Tensor:
+    """`auc` with each pixel weighted by the rarity of its true colour, before the weights are normalised.
+
+    The set's `auc_rebalanced` is the mean of this over the mean of `rarity` (Zhang et al. 2016, 3.1, with lambda = 0):
+    one normalisation over all pixels of the set, so a photograph of rare colours counts for more.
+    """
+    distance = _error(predicted, true).norm(dim=1).clamp(max=150)
+    return ((1 - distance / 150) * true.rarity).mean(dim=(1, 2))
+
+
+def rarity(picture: Pictures) -> Tensor:
+    """Mean weight of each true picture's pixels."""
+    return picture.rarity.mean(dim=(1, 2))
 
 
 def psnr(predicted: Pictures, true: Pictures) -> Tensor:
@@ -128,6 +144,11 @@ def colorfulness(predicted: Pictures, true: Pictures) -> Tensor:
     return colorfulness_of(predicted.rgb)
 
 
+def true_colorfulness(true: Pictures) -> Tensor:
+    """Colourfulness of the original, signed opponent channels."""
+    return colorfulness_of(true.rgb)
+
+
 def colorfulness_abs(predicted: Pictures, true: Pictures) -> Tensor:
     """Colourfulness of the prediction, absolute opponent channels (as in DDColor's tables)."""
     return colorfulness_of(predicted.rgb, absolute=True)
@@ -140,7 +161,8 @@ class Metric(NamedTuple):
     better: Literal["higher", "lower", "truth"]  # truth: nearest to the row `original`
     digits: int
     variant: str  # for the protocol card
-    against: Literal["", "difference", "ratio"] = ""  # of the set's mean to the mean over the true pictures
+    against: Literal["", "difference", "ratio"] = ""  # of the set's mean to the mean of `reference`
+    reference: Callable[[Pictures], Tensor] = true_colorfulness  # true pictures -> one value per image
 
 
 METRICS: dict[str, Metric] = {
@@ -156,4 +178,7 @@ METRICS: dict[str, Metric] = {
     "delta_colorfulness": Metric(colorfulness, "lower", 1, "|mean predicted - mean true|, signed", "difference"),
     "colorfulness_ratio": Metric(colorfulness, "truth", 3, "mean predicted / mean true, signed", "ratio"),
     "auc": Metric(auc, "higher", 4, "ab error 0..150, exact integral, per image"),
+    "auc_rebalanced": Metric(
+        rarity_auc, "higher", 4, "pixels weighted by 1 / prior of the true bin, over the set", "ratio", rarity
+    ),
 }

@@ -27,7 +27,7 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import build_colorizer, without_downloads
+from common.colorizer import Batch, build_colorizer, without_downloads
 from common.config import OptimConfig, TrainConfig, seconds
 from common.data import TrainingData, training_packs
 from common.device import pick_device, pick_precision
@@ -40,6 +40,7 @@ from common.schedule import Plateau, lr_factor
 from common.tracking import Tracker
 
 COLLAPSE_RATIO, COLLAPSE_PATIENCE = 0.25, 3
+DIAGNOSED = 64  # validation photographs that a family's diagnosis sees
 
 
 class Run:
@@ -88,6 +89,8 @@ class Run:
             raise UserError(
                 f"data.size is {config.data.size}: this network takes multiples of {self.colorizer.multiple}"
             )
+        if not resumes:
+            self.colorizer.prepare(self.train_pack)
         for name in config.optim.lr_ratio:
             if name not in self.colorizer.networks():
                 known = ", ".join(self.colorizer.networks())
@@ -242,15 +245,22 @@ class Run:
         if self.plateau.update(self.scores[self.config.loop.monitor], self.config.optim):
             self.publish(BEST)
 
+    @torch.no_grad()
     def draw_samples(self) -> None:
-        """A sheet grey | model | original of a fixed choice of validation photographs, into the log."""
+        """Into the log: a sheet grey | model | original of a fixed choice of validation photographs; the diagnosis."""
         if not self.main:
             return
         with averaged_weights(self.colorizer, self.ema) as colorizer:
             predictors = {self.folder.name: model_predictor(colorizer)}
             rows = spread_rows(self.val_pack, self.config.loop.samples)
             picture: np.ndarray = sheet({"": colour_columns(predictors, self.val_pack, rows, self.device)})
+            more = self.val_pack.lab(np.array(spread_rows(self.val_pack, DIAGNOSED)))
+            diagnosis = colorizer.diagnose(Batch(*(x.to(self.device) for x in more)))
         self.tracker.picture("samples", self.step, picture)
+        if diagnosis.scalars:
+            self.tracker.scalars("diagnosis", self.step, diagnosis.scalars)
+        for name, draw in diagnosis.pictures.items():
+            self.tracker.picture(name, self.step, draw())
 
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -38,5 +38,7 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
     ]
     if p.get("mean_of"):
         lines.append(f"`mean` paints the mean colour of {p['mean_of']}.")
+    if p.get("prior"):
+        lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true colour, p the prior of {p['prior']}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return "\n".join(lines) + "\n"

@@ -46,11 +46,11 @@ class Tracker:
         self._jsonl.flush()
 
     def picture(self, name: str, step: int, image: np.ndarray) -> None:
-        """Log a picture, uint8 [H, W, 3], and keep it as a file under samples/."""
+        """Log a picture, uint8 [H, W, 3], and keep it as a file in a folder of that name."""
         if self.run_dir is None:
             return
         self._writer.add_image(name, image, step, dataformats="HWC")
-        folder = self.run_dir / "samples"
+        folder = self.run_dir / name
         folder.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / f"{step:08d}.png")
 

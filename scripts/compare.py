@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
     pick_metrics(args.metrics)
     progress = Progress()
-    rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device)
+    rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature)
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)
@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         held_out = colour_columns(models, pack, spread_rows(pack, args.photos), device)
         sections = {"never seen in training" if sections else "": held_out} | sections
         Image.fromarray(sheet(sections)).save(args.out / "grid.png")
-        runs = {t: (run_folder(path), rows.cards[t]["config"]["batch_size"]) for t, path in rows.paths.items()}
-        drawn = draw_curves({t: r for t, r in runs.items() if r[0]}, args.out / "curves.png")
+        runs = {run_folder(path): (t, rows.cards[t]["config"]["batch_size"]) for t, path in rows.paths.items()}
+        drawn = draw_curves({t: (run, n) for run, (t, n) in runs.items() if run}, args.out / "curves.png")
     except OSError as error:
         raise UserError(f"{args.out} cannot be written ({error.strerror}): choose another --out") from None
     print(table)

@@ -33,19 +33,27 @@ def _small_lightness(rgb: np.ndarray, size: tuple[int, int], device: torch.devic
     return _lightness(np.array(small), device)
 
 
+def network_view(rgb: np.ndarray, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Lightness of a photograph, uint8 [H, W, 3]: at working size [1, 1, h, w], and as seen, [1, 1, size, size].
+
+    The network sees the whole picture squeezed into a square, as it was trained on squares.
+    """
+    working = _small_lightness(rgb, working_size(*rgb.shape[:2]), device)
+    return working, F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
 @torch.no_grad()
 def colorize(colorizer: Colorizer, rgb: np.ndarray, size: int) -> np.ndarray:
     """Colorize a photograph.
 
     rgb: uint8 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the network
-    sees (the whole picture, squeezed, as it was trained on squares). Returns uint8 [H, W, 3] of the same lightness
+    sees. Returns uint8 [H, W, 3] of the same lightness
     up to 8-bit rounding. Works in strips: beside the picture and its copies in 8 bits it needs about 100 MB, whatever
     the size.
     """
     height, width = rgb.shape[:2]
     device = next(colorizer.parameters()).device
-    working = _small_lightness(rgb, working_size(height, width), device)
-    seen = F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    working, seen = network_view(rgb, size, device)
     upsampling = GuidedUpsampling(working, predict_ab(colorizer, seen).float(), (height, width))
     out = np.empty_like(rgb)
     for rows in _strips(height, width):

@@ -1,0 +1,5 @@
+"""L -> a distribution over colours."""
+
+from classification.classification import ClassificationColorizer, build
+
+__all__ = ["ClassificationColorizer", "build"]

@@ -1,0 +1,66 @@
+"""Trunks: lightness -> features at a quarter of its size."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from common.errors import UserError
+
+# Blocks of convolutions, each block normalised at its end: (channels, convolutions, stride of the last, dilation).
+ZHANG2016 = (
+    (64, 2, 2, 1),
+    (128, 2, 2, 1),
+    (256, 3, 2, 1),
+    (512, 3, 1, 1),
+    (512, 3, 1, 2),
+    (512, 3, 1, 2),
+    (512, 3, 1, 1),
+)
+SMALL = ((64, 2, 2, 1), (128, 2, 2, 1), (256, 2, 2, 1), (256, 2, 1, 2), (256, 2, 1, 2))
+TRUNKS = {"zhang2016": ZHANG2016, "small": SMALL}
+
+
+class Trunk(nn.Sequential):
+    """The convolutional network of Zhang et al. (2016), conv1 to conv8, or its small form of six blocks.
+
+    3x3 convolutions with ReLU, batch norm after each block, no pooling: the last convolution of the first three blocks
+    has stride 2, later ones dilation 2. The last block doubles the size by a transposed convolution. Input
+    [N, 1, H, W] in network range, H and W multiples of 8; output [N, out_channels, H/4, W/4], linear.
+
+    With 313 outputs `zhang2016` has 32,235,385 learnable values: 128.9 MB in fp32, which is the model size of the
+    paper's table 1. width: factor on all channels.
+    """
+
+    def __init__(self, name: str, out_channels: int, width: float = 1.0) -> None:
+        if name not in TRUNKS:
+            raise UserError(f"model.network is {name}: it takes {', '.join(TRUNKS)}")
+        if not 0.05 <= width <= 4:
+            raise UserError(f"model.width is {width}: it takes a factor from 0.05 to 4")
+        layers: list[nn.Module] = []
+        before = 1
+        for channels, convolutions, stride, dilation in TRUNKS[name]:
+            after = scaled(channels, width)
+            for i in range(convolutions):
+                step = stride if i == convolutions - 1 else 1
+                layers += [nn.Conv2d(before, after, 3, step, dilation, dilation), nn.ReLU(inplace=True)]
+                before = after
+            layers.append(nn.BatchNorm2d(after))
+        after = scaled(before, 0.5)
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.ReLU(inplace=True)]
+        for _ in range(2 if name == "zhang2016" else 1):
+            layers += [nn.Conv2d(after, after, 3, padding=1), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Conv2d(after, out_channels, 1))
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self[-1].weight, std=0.01)  # a distribution begins uniform, a colour begins grey
+
+    def forward(self, L: Tensor) -> Tensor:
+        """[N, 1, H, W] in network range -> [N, out_channels, H/4, W/4]."""
+        return super().forward(L)
+
+
+def scaled(channels: int, width: float) -> int:
+    """So many channels times the width, to the next multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
