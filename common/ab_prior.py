@@ -114,9 +114,8 @@ def ab_planes(panels: dict[str, Tensor], grid: int, label: str) -> np.ndarray:
 
     bins = (ABBins(grid).ab_bins / grid).round().long()
     reach = int(bins.abs().max()) + 1
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.3 * len(panels) + 0.9, 4.3), layout="constrained", squeeze=False, sharey=True
-    )
+    size = (3.9 * len(panels) + 1.2, 4.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="compressed", squeeze=False, sharey=True)
     seen = torch.cat([values[values > 0] for values in panels.values()])
     norm = LogNorm(max(float(seen.min()), float(seen.max()) * 1e-6), float(seen.max()))
     edge = (reach + 0.5) * grid

@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         from common.colorizer import Colorizer, load_colorizer
         from common.device import pick_device
         from common.photo.colorize import colorize
+        from common.photo.distribution import check_pixels
 
         colorizer, card = load_colorizer(args.weights, pick_device(args.device))
         if args.temperature is not None:
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
                 if target in written or (target.exists() and not args.overwrite):
                     raise PictureError(f"{target} exists already: use --overwrite, or another --out")
                 picture = open_image(file)
+                check_pixels(args.pixel or [], picture.rgb.shape[:2], str(file))
                 coloured = colorize(colorizer, picture.rgb, card["size"])
                 save_image(target, coloured, like=picture)
                 written.add(target)
@@ -130,7 +132,6 @@ def show_distribution(
             raise PictureError(f"{path} exists already: use --overwrite, or another --out")
     found = d.distribution_of(colorizer, rgb, size)
     pixels = args.pixel or d.typical_pixels(found, rgb.shape[:2])
-    d.check_pixels(pixels, rgb.shape[:2], str(file))
     grey = d.grey_of(rgb)
     try:
         d.draw_distribution(found, grey, coloured, pixels, sheet)

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# The main job, small, on photographs that come with the libraries: train three colorizers, compare them with the
+# The main job, small, on photographs that come with the libraries: train four colorizers, compare them with the
 # trivial rows, and draw what they see. No download beyond the installation. Ends in runs/quickstart.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 cd "$root"
 python="$(bash scripts/setup.sh)"
 out=runs/quickstart
-budget="${1:-50s}"  # for each model
+budget="${1:-40s}"  # for each model
 
-for experiment in baselines/cnn_deep baselines/resnet18 gan/pix2pix_64; do
+for experiment in baselines/cnn_deep baselines/resnet18 classification/rebalanced gan/pix2pix_64; do
   echo "== $experiment, $budget" >&2
   "$python" -m scripts.train --config "experiments/$experiment.yaml" --run "$out/${experiment##*/}" --fresh true \
     --budget "$budget" --data.margin 1.0 --augment.crop resized --augment.min_scale 0.4 --batch_size 32 --optim.ema 0.98 \
     --eval_every 100 --sample_every 100 --log_every 25 --save_every 100
 done
-"$python" -m scripts.compare "$out"/cnn_deep "$out"/resnet18 "$out"/pix2pix_64 \
+"$python" -m scripts.compare "$out"/cnn_deep "$out"/resnet18 "$out"/rebalanced "$out"/pix2pix_64 \
   --data demo --seen demo --size 64 --out "$out" --photos 6 \
-  --metrics rmse_ab psnr ssim delta_e colorfulness_ratio auc
+  --metrics rmse_ab psnr ssim delta_e colorfulness_ratio auc auc_rebalanced
 
 cat <<END
 

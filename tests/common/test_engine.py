@@ -19,6 +19,7 @@ from tests.conftest import ROOT, photo_array
 TINY = {
     "cnn": ["--family", "baselines", "--model.network", "cnn"],
     "resnet18": ["--family", "baselines", "--model.network", "resnet18"],
+    "classification": ["--family=classification", "--model.network=small", "--model.width=0.25"],
     "gan": ["--family=gan", "--model.width=8", "--model.discriminator_width=8", "--model.receptive_field=16"],
 }
 

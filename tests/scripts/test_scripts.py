@@ -12,6 +12,7 @@ from PIL import Image
 from common.images import open_image
 from common.lab import rgb8_to_lab
 from common.sources import list_photos
+from common.tracking import read_metrics
 from scripts import benchmark, colorize, compare, evaluate, train
 from tests.conftest import ROOT, photo_array
 
@@ -58,6 +59,24 @@ def test_compare_writes_table_grid_and_curves(run, tmp_path, capsys):
     width, height = Image.open(out / "grid.png").size
     assert width > 4 * 32  # grey, two models, original
     assert height > 5 * 32  # three photographs, and two that were seen in training
+
+
+def test_a_classifier_gets_a_row_for_each_temperature(run, tmp_path, capsys):
+    argv = ["--family=classification", "--model.width=0.25", "--steps=6", "--data.size=32", "--batch_size=8"]
+    argv += [f"--run={tmp_path / 'c'}", "--sample_every=6"]
+    assert train.main(argv) == 0
+    assert (tmp_path / "c" / "bins" / "00000006.png").exists()
+    (line,) = read_metrics(tmp_path / "c", "diagnosis")
+    assert {"greyest_bins/prior", "greyest_bins/true", "greyest_bins/most_likely"} <= set(line)
+    out, argv = tmp_path / "out.json", ["--data=demo", "--size=32", "--metrics", "rmse_ab", "auc_rebalanced"]
+    argv += ["--temperature", "0.1", "1", f"--json={out}"]
+    assert evaluate.main([str(run), str(tmp_path / "c"), "grey", *argv]) == 0
+    result = json.loads(out.read_text())
+    assert set(result) == {"tiny", "c T=0.1", "c T=1", "grey", "protocol"}
+    assert result["c T=0.1"]["rmse_ab"]["mean"] > result["c T=1"]["rmse_ab"]["mean"]  # the mode is off by more
+    assert "`auc_rebalanced` weighs each pixel by 1 / p of its true colour" in capsys.readouterr().out
+    assert evaluate.main([str(run), "grey", *argv]) == 2
+    assert "no row predicts a distribution" in capsys.readouterr().err
 
 
 def test_a_source_that_was_trained_on_is_measured_where_it_was_not(photos, tmp_path, capsys):
@@ -158,6 +177,8 @@ def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
         (evaluate.main, ["grai", "--data", "demo"], "row grai is no run folder, no weights file"),
         (evaluate.main, ["gray", "--data", "demo"], "did you mean 'grey'?"),
         (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
+        (evaluate.main, ["grey", "--data", "demo", "--temperature", "0"], "takes a number above 0"),
+        (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--prior", "none.json"], "prior none.json cannot"),
         (compare.main, ["grey", "--data", "demo", "--out", "x"], "no model is given"),
         (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
@@ -175,7 +196,7 @@ def test_bad_command_lines_are_one_line(main, argv, says, capsys, monkeypatch):
     assert says in told[0]
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "colorize", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "colorize", "benchmark", "compute_prior"])
 def test_help_shows_a_runnable_example(name):
     shown = subprocess.run(
         [sys.executable, "-m", f"scripts.{name}", "--help"], capture_output=True, text=True, cwd=ROOT

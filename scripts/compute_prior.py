@@ -1,0 +1,82 @@
+"""Count which colours photographs show: the prior that class rebalancing and auc_rebalanced weigh by.
+
+examples:
+  python -m scripts.compute_prior --data demo --out prior.json
+  python -m scripts.compute_prior --data 'train-*.tar' --size 64 --out prior.json --picture prior.png
+  python -m scripts.train --config experiments/classification/rebalanced.yaml --model.prior prior.json
+
+Grey photographs are left out. The picture shows the prior and the class weights in the ab plane.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from common.arguments import Parser, positive
+from common.errors import UserError, entry_point
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, count, write, print."""
+    parser = Parser("python -m scripts.compute_prior", __doc__)
+    parser.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
+    parser.add_argument("--split", choices=["train", "val", "all"], default="train", help="default: train")
+    parser.add_argument("--size", type=positive, default=64, help="side of the squares that are counted")
+    parser.add_argument("--grid", type=positive, default=10, help="side of the ab bins")
+    parser.add_argument("--sigma", type=float, default=5.0, help="of the smoothing, ab units (0: none)")
+    parser.add_argument("--lambda", dest="uniform_share", type=float, default=0.5, help="of the weights that are drawn")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--picture", type=Path, help="PNG to draw (default: beside OUT)")
+    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+    args = parser.parse_args(argv)
+    if not 0 <= args.sigma <= 100:
+        raise UserError(f"--sigma is {args.sigma}: it takes 0 to 100 ab units")
+    if not 16 <= args.size <= 4096:
+        raise UserError(f"--size is {args.size}: it takes 16 to 4096 pixels")
+    picture = args.picture or args.out.with_suffix(".png")
+    if picture.suffix.lower() != ".png":
+        raise UserError(f"--picture is {picture}: it takes a name that ends in .png")
+
+    import numpy as np
+    from PIL import Image
+
+    from classification.rebalancing import class_weights
+    from common.ab_bins import ABBins
+    from common.ab_prior import ab_planes, compute_prior
+    from common.packing import open_pack
+    from common.progress import Progress
+    from common.sources import list_photos
+
+    bins = ABBins(args.grid)
+    if not 0 <= args.uniform_share <= 1:
+        raise UserError(f"--lambda is {args.uniform_share:g}: it takes a share in [0, 1]")
+    progress = Progress()
+    listing = list_photos(args.data, args.cache)
+    with progress.task(f"packing {args.data}") as report:
+        pack = open_pack(listing, args.size, args.split, cache=args.cache, progress=report)
+    progress.say(pack.said())
+    prior = compute_prior(pack, args.grid, args.sigma)
+    weights = class_weights(prior.p, args.uniform_share).where(prior.p > 0, 0)  # unseen bins are not drawn
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        prior.save(args.out)
+        sheets = [
+            ab_planes({"prior, smoothed": prior.p}, args.grid, "share of pixels"),
+            ab_planes({f"class weights, lambda {args.uniform_share:g}": weights}, args.grid, "weight"),
+        ]
+        Image.fromarray(np.concatenate(sheets, axis=1)).save(picture)
+    except OSError as error:
+        raise UserError(f"{args.out} cannot be written ({error.strerror}): choose another --out") from None
+    seen = int((prior.p > 0).sum())
+    order = prior.p.argsort(descending=True)[:5].tolist()
+    common = ", ".join(f"a {bins.ab_bins[i, 0]:.0f} b {bins.ab_bins[i, 1]:.0f} ({prior.p[i]:.1%})" for i in order)
+    print(f"{prior.said()}: {seen} of {bins.num_bins} bins seen; most frequent: {common}")
+    print(f"class weights from {weights[prior.p > 0].min():.3g} to {weights.max():.3g}")
+    print(f"written: {args.out}, {picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Train the classifier of colour. Sets everything up at its first call; every option of scripts.train may follow:
+#   bash scripts/train_classification.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 20m
+# The paper's ablation, three runs one after the other (rebalanced, not rebalanced, L2 with the same trunk):
+#   bash scripts/train_classification.sh --ablation --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar
+# Then: python -m scripts.compare runs/rebalanced runs/not_rebalanced runs/l2 --data shards/val-000000.tar --out ablation
+# Watch it: tensorboard --logdir runs
+set -euo pipefail
+root="$(cd "$(dirname "$0")/.." && pwd)"
+python="$(bash "$root/scripts/setup.sh")"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+experiments="$root/experiments/classification"
+
+if [ "${1:-}" != --ablation ]; then
+  exec "$python" -m scripts.train --config "$experiments/rebalanced.yaml" "$@"
+fi
+shift
+for option in "$@"; do
+  case "$option" in
+    --run | --run=*) echo "error: --run names one folder for three runs: leave it out with --ablation" >&2; exit 2 ;;
+  esac
+done
+for variant in rebalanced not_rebalanced l2; do
+  "$python" -m scripts.train --config "$experiments/$variant.yaml" "$@"
+done

@@ -1,0 +1,139 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.color import rgb2lab
+
+from common.checkpoint import save_weights
+from common.colorizer import build_colorizer, load_colorizer
+from common.images import open_image, save_image
+from common.photo import distribution as d
+from scripts import colorize
+from tests.conftest import photo_array
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """An untrained classifier that holds some colours likelier than others."""
+    torch.manual_seed(0)
+    model = {"network": "small", "width": 0.25}
+    colorizer = build_colorizer("classification", **model)
+    with torch.no_grad():
+        colorizer.network[-1].weight.mul_(300)
+    card = {"family": "classification", "model": model, "size": 32}
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
+    return tmp_path / "w.safetensors"
+
+
+def test_entropy_of_certainty_and_of_ignorance():
+    p = np.zeros((1, 2, 8), np.float32)
+    p[0, 0, 3] = 1
+    p[0, 1] = 1 / 8
+    assert d.Distribution(p, np.zeros((8, 2))).entropy.tolist() == [[0, 3]]
+
+
+def test_pixels_fall_into_the_places_that_cover_them():
+    found = d.Distribution(np.full((4, 8, 3), 1 / 3, np.float32), np.zeros((3, 2)))
+    assert found.place(0, 0, (100, 200)) == (0, 0)
+    assert found.place(199, 99, (100, 200)) == (3, 7)
+    assert found.place(100, 24, (100, 200)) == (0, 4)
+    for x, y in d.typical_pixels(found, (100, 200)):
+        assert 0 <= x < 200
+        assert 0 <= y < 100
+
+
+def test_grey_has_the_lightness_of_the_photograph():
+    rgb = photo_array(4)
+    grey = d.grey_of(rgb)
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert (grey[..., 1] == grey[..., 2]).all()
+    assert np.abs(rgb2lab(grey)[..., 0] - rgb2lab(rgb)[..., 0]).max() < 0.7  # half a level of black, where L is steep
+
+
+def test_colours_of_bins_keep_the_lightness():
+    bins = np.array([[0, 0], [20, 30], [80, -60]], np.float32)
+    lab = rgb2lab(d.bin_colours(60.0, bins)[None])[0]
+    assert np.abs(lab[:, 0] - 60).max() < 0.5
+    assert np.abs(lab[:2, 1:] - bins[:2]).max() < 0.7
+    assert np.arctan2(lab[2, 2], lab[2, 1]) == pytest.approx(np.arctan2(-60, 80), abs=0.03)  # less chroma, same hue
+
+
+def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
+    save_image(tmp_path / "a<b.png", photo_array(3, 60, 90))
+    argv = [str(tmp_path / "a<b.png"), f"--weights={weights}", f"--out={tmp_path / 'out'}", "--distribution"]
+    assert colorize.main([*argv, "--pixel=80,50", "--pixel", "0,0"]) == 0
+    told = capsys.readouterr().out.split()
+    assert [line.rsplit("/", 1)[1] for line in told] == ["a<b.png", "a<b.distribution.png", "a<b.distribution.html"]
+    assert Image.open(tmp_path / "out" / "a<b.distribution.png").size[0] > 1000
+
+    page = (tmp_path / "out" / "a<b.distribution.html").read_text()
+    assert "http" not in page.replace("data:image/png", "")  # it needs no network
+    data = json.loads(re.search(r"const data = (\{.*\});", page)[1])
+    assert data["title"] == "a<b.png"
+    assert "a<b" not in page
+    assert (data["width"], data["height"]) == (8, 8)
+    colorizer, card = load_colorizer(weights)
+    found = d.distribution_of(colorizer, open_image(tmp_path / "a<b.png").rgb, card["size"])
+    np.testing.assert_allclose(found.probabilities.sum(axis=-1), 1, rtol=1e-5)
+    p = found.probabilities.reshape(64, -1)
+    for place in (0, 17, 63):
+        assert data["shares"][place] == pytest.approx(sorted(p[place], reverse=True)[:12], abs=1e-4)
+        assert p[place][data["best"][place]] == pytest.approx(data["shares"][place], abs=1e-4)
+        assert data["entropy"][place] == pytest.approx(float(found.entropy.ravel()[place]), abs=1e-3)
+
+
+def test_what_exists_is_kept(weights, tmp_path, capsys):
+    save_image(tmp_path / "a.png", photo_array(3))
+    argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--distribution"]
+    assert colorize.main(argv) == 0
+    (tmp_path / "a.color.png").unlink()
+    capsys.readouterr()
+    assert colorize.main(argv) == 1
+    assert "a.distribution.png exists already" in capsys.readouterr().err
+    assert colorize.main([*argv, "--overwrite"]) == 0
+    capsys.readouterr()
+    # the sheet is no photograph of the folder
+    assert colorize.main([str(tmp_path), f"--weights={weights}", "--overwrite"]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "a.color.png")]
+
+
+def test_a_temperature_changes_the_picture(weights, tmp_path):
+    save_image(tmp_path / "a.png", photo_array(3))
+    for name, temperature in (("hot", "1"), ("cold", "0.05")):
+        argv = [f"--weights={weights}", f"--temperature={temperature}", f"--out={tmp_path / name}.png"]
+        assert colorize.main([str(tmp_path / "a.png"), *argv]) == 0
+    chroma = [np.abs(rgb2lab(open_image(tmp_path / f"{n}.png").rgb)[..., 1:]).mean() for n in ("hot", "cold")]
+    assert chroma[1] > 1.5 * chroma[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--temperature=0"], "--temperature: it is 0 and takes a number above 0"),
+        (["--temperature=-1"], "takes a number above 0"),
+        (["--pixel=1,2"], "--pixel is given without --distribution"),
+        (["--distribution", "--pixel=here"], "takes two whole numbers"),
+        (["--distribution", "--pixel=48,0"], "pixel 48,0 lies outside of"),
+        (["--distribution", "--pixel=-1,0"], "lies outside of"),
+    ],
+)
+def test_bad_requests_are_one_sentence(weights, tmp_path, capsys, more, says):
+    save_image(tmp_path / "a.png", photo_array(3))
+    assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", *more]) in (1, 2)
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert says in told
+    assert not (tmp_path / "a.color.png").exists()
+
+
+def test_a_regressor_has_no_distribution(tmp_path, capsys):
+    save_image(tmp_path / "a.png", photo_array(3))
+    card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32}
+    state = build_colorizer("baselines", network="resnet18").state_dict()
+    save_weights(tmp_path / "w.safetensors", state, (), card)
+    for more in (["--distribution"], ["--temperature=0.5"]):
+        assert colorize.main([str(tmp_path / "a.png"), f"--weights={tmp_path / 'w.safetensors'}", *more]) == 2
+        assert "use a classifier" in capsys.readouterr().err
+    assert not (tmp_path / "a.color.png").exists()
