@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.colorizer import Colorizer, unwrap
-from common.errors import UserError, one_sentence
+from common.errors import UserError, near, one_sentence
 from common.files import write_atomically
 
 STATE, WEIGHTS, BEST = "state.pt", "weights.safetensors", "best.safetensors"
@@ -113,14 +113,18 @@ def save_weights(path: Path, state: dict[str, Tensor], training_only: tuple[str,
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, card) of published weights: a .safetensors file, or a run folder that holds one."""
-    path = Path(path)
+    """(tensors, card) of published weights: a .safetensors file, a run folder that holds one, or an installed model."""
+    name, path = str(path), Path(path)
+    if not path.exists() and name in installed_models():
+        path = installed_models()[name]
     if path.is_dir():
         if not (path / WEIGHTS).exists():
             raise UserError(f"{path} holds no {WEIGHTS}: is it the folder of a run that was trained?")
         path = path / WEIGHTS
     if not path.exists():
-        raise UserError(f"weights {path} do not exist: give a .safetensors file or a run folder")
+        known = installed_models()
+        names = f", or {' or '.join(known)}{near(name, known)}" if known else ""
+        raise UserError(f"weights {path} do not exist: give a .safetensors file, a run folder{names}")
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {}).get("card", "null"))
@@ -130,6 +134,17 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if not isinstance(card, dict) or "family" not in card or "model" not in card:
         raise UserError(f"{path} has no card of this project: it was not trained here")
     return state, card
+
+
+def read_card(path: Path) -> dict:
+    """What published weights say of themselves, without reading them."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["card"])
+
+
+def installed_models() -> dict[str, Path]:
+    """Name -> weights of the models that come with this installation."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
 
 
 def parameter_count(network: nn.Module) -> int:

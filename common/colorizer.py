@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError, near
 
 if TYPE_CHECKING:
     from common.packing import Pack
+    from common.photo.anything import Colorizable
 
 
 class Batch(NamedTuple):
@@ -52,6 +54,7 @@ class Colorizer(nn.Module, ABC):
     training_only: tuple[str, ...] = ()
     multiple: int = 1  # forward takes heights and widths that are multiples of this
     temperature: float | None = None  # of families that predict distributions; may be set before forward
+    card: dict | None = None  # what the weights say of themselves, where they were loaded
 
     @abstractmethod
     def forward(self, L: Tensor) -> Tensor:
@@ -74,6 +77,12 @@ class Colorizer(nn.Module, ABC):
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
         return Diagnosis({}, {})
+
+    def colorize(self, image: Colorizable, **options: object) -> Colorizable:
+        """Colorize photographs of any size: see `common.photo.anything.colorize_anything`."""
+        from common.photo.anything import colorize_anything
+
+        return colorize_anything(self, image, **options)
 
     def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
         """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colours ab [Q, 2]), in families that predict them."""
@@ -102,6 +111,23 @@ def unwrap(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
+def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
+    """ab [N, 2, H, W] for L [N, 1, H, W] of any size.
+
+    Where the network does not take the size, L is padded by its edge and ab cut; where more than half as many
+    pixels would be padding, L is resized to the nearest size that it takes, and ab back.
+    """
+    height, width = L.shape[-2:]
+    down, right = -height % colorizer.multiple, -width % colorizer.multiple
+    if not (down or right):
+        return colorizer(L)
+    if (height + down) * (width + right) <= 1.5 * height * width:
+        return colorizer(F.pad(L, (0, right, 0, down), mode="replicate"))[..., :height, :width]
+    near = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
+    ab = colorizer(F.interpolate(L, size=near, mode="bilinear", antialias=True, align_corners=False))
+    return F.interpolate(ab.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
 def family_builder(family: str) -> Callable[..., Colorizer]:
     """The `build` function of a family, which is a folder beside `common`. Raises UserError for another name."""
     if family not in families():
@@ -126,11 +152,12 @@ def build_colorizer(family: str, **model: object) -> Colorizer:
     return build(**model)
 
 
-def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tuple[Colorizer, dict]:
+def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
     """Read published weights.
 
-    path: a .safetensors file, or a run folder that holds one. Returns the colorizer in eval mode on the device
-    and its card (see `common.checkpoint.save_weights`). Raises UserError where the file is none of ours.
+    path: a .safetensors file, a run folder that holds one, or the name of an installed model. Returns the colorizer in
+    eval mode on the device, with its `card` (see `common.checkpoint.save_weights`). Raises UserError where the file is
+    none of ours.
     """
     from common.checkpoint import read_weights
 
@@ -146,7 +173,8 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> tupl
             f"the weights {path} do not fit the {card['family']} network that their card names"
             f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
         )
-    return colorizer.eval().to(device=device, memory_format=torch.channels_last), card
+    colorizer.card = card
+    return colorizer.eval().to(device=device, memory_format=torch.channels_last)
 
 
 def without_downloads(model: dict) -> dict:

@@ -63,18 +63,18 @@ def load_rows(names: list[str], device: str, temperatures: list[float] | None = 
             if not Path(path).exists():
                 known = f"{', '.join(TRIVIAL)}{near(path, TRIVIAL)}"
                 raise UserError(f"row {path} is no run folder, no weights file and none of {known}")
-            colorizer, card = load_colorizer(path, pick_device(device))
+            colorizer = load_colorizer(path, pick_device(device))
         except UserError as error:
             rows.failures.append(str(error))
             continue
-        title = title or card.get("name") or Path(path).stem
+        title = title or colorizer.card.get("name") or Path(path).stem
         tempered = temperatures if colorizer.temperature else None
         used = used or bool(tempered)
         for temperature in tempered or [None]:
             told = title if temperature is None else f"{title} T={temperature:g}"
             told = _free_title(told, rows.predictors)
             rows.predictors[told] = model_predictor(colorizer, temperature)
-            rows.cards[told], rows.paths[told] = card, Path(path)
+            rows.cards[told], rows.paths[told] = colorizer.card, Path(path)
     if temperatures and not used:
         raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
     return rows

@@ -14,12 +14,11 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.ab_bins import ABBins
 from common.ab_prior import Prior, compute_prior
-from common.colorizer import Batch, Colorizer
+from common.colorizer import Batch, Colorizer, predict_ab
 from common.errors import UserError, near
 from common.metrics import METRICS, Metric, Pictures, predicted_pictures, rarity
 from common.packing import Pack
@@ -62,23 +61,6 @@ def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> P
         return predict_ab(colorizer, batch.L)
 
     return predict
-
-
-def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
-    """ab [N, 2, H, W] for L [N, 1, H, W] of any size.
-
-    Where the network does not take the size, L is padded by its edge and ab cut; where more than half as many
-    pixels would be padding, L is resized to the nearest size that it takes, and ab back.
-    """
-    height, width = L.shape[-2:]
-    down, right = -height % colorizer.multiple, -width % colorizer.multiple
-    if not (down or right):
-        return colorizer(L)
-    if (height + down) * (width + right) <= 1.5 * height * width:
-        return colorizer(F.pad(L, (0, right, 0, down), mode="replicate"))[..., :height, :width]
-    near = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
-    ab = colorizer(F.interpolate(L, size=near, mode="bilinear", antialias=True, align_corners=False))
-    return F.interpolate(ab.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = None, seed: int = 0) -> Predict:

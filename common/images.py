@@ -1,14 +1,12 @@
 """The one gate through which pictures come in and go out.
 
 Reading refuses what cannot be read faithfully, with one sentence that names the file. Writing is atomic and
-keeps what belongs to the picture and not to its colour: size, alpha, EXIF, resolution.
+keeps what belongs to the picture and not to its colour: size, alpha, EXIF, profile, resolution, depth, pages.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from common.deep_images import is_srgb, read_deep
 from common.errors import PictureError, one_sentence
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PPM")
@@ -26,6 +25,7 @@ MAX_PIXELS = 150_000_000  # a 100-megapixel scan passes, a decompression bomb do
 _KEPT_EXIF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 # Pillow warns of sizes well below the limit, and of damaged EXIF and TIFF tags, which do not matter here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+_ORIENTATION = 0x0112
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -38,6 +38,15 @@ class Picture(NamedTuple):
     dpi: tuple[float, float] | None
     format: str  # Pillow's name of the file's format
     name: str
+    deep: np.ndarray | None = None  # uint16 [H, W, 3], where it was asked for and the file has 16 bits
+    icc: bytes = b""  # the file's own RGB profile, from which it was brought to sRGB
+    page: int = 0  # of `pages`
+    pages: int = 1
+
+    @property
+    def finest(self) -> np.ndarray:
+        """The picture as deep as there is: `deep`, else `rgb`."""
+        return self.rgb if self.deep is None else self.deep
 
     def on_white(self) -> np.ndarray:
         """The picture as seen on white paper, uint8 [H, W, 3]: hides the colours under transparency."""
@@ -52,14 +61,19 @@ def open_image(
     name: str | None = None,
     draft: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    *,
+    page: int = 0,
+    deep: bool = False,
 ) -> Picture:
     """Read one picture.
 
     source: a path, the file's bytes, or an open binary file (`name` is then what errors call it).
     draft: where a shorter side of at least this many pixels is enough, a large JPEG is decoded at a half, a
     quarter or an eighth of its size, which is several times faster.
+    page: which page of a TIFF; of several frames in another format the first is read.
+    deep: also give the 16 bits of a file that has them.
     EXIF orientation is applied, an ICC profile converted to sRGB, 16 bits are brought to 8 by division, CMYK,
-    palette, grey and bilevel pictures become RGB, alpha is kept aside; of several frames the first is read.
+    palette, grey and bilevel pictures become RGB, alpha is kept aside.
     Raises PictureError, with one sentence, for whatever cannot be read so.
     """
     if isinstance(source, (str, Path)):
@@ -70,7 +84,10 @@ def open_image(
     name = name or getattr(source, "name", "picture")
     try:
         with Image.open(source, formats=FORMATS) as image:
-            return _decode(image, name, draft, max_pixels)
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            if page:
+                image.seek(page)
+            return _decode(image, name, draft, max_pixels, deep)._replace(page=page, pages=pages)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -104,7 +121,7 @@ def _too_large(name: str, max_pixels: int, size: tuple[int, int] | None = None) 
     return f"{name} {has}, above the limit of {max_pixels / 1e6:g} megapixels: make it smaller first"
 
 
-def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int) -> Picture:
+def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int, deep: bool) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(_too_large(name, max_pixels, image.size))
@@ -112,7 +129,10 @@ def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int) -
         image.draft(None, (width * draft // min(width, height), height * draft // min(width, height)))
     form, dpi = image.format or "PNG", image.info.get("dpi")
     image.load()
+    values = read_deep(image) if deep else None
     exif = image.getexif()
+    if values is not None:
+        values = _upright(values, exif.get(_ORIENTATION, 1))
     image = ImageOps.exif_transpose(image)
     for tag in set(exif) - set(_KEPT_EXIF):
         del exif[tag]
@@ -124,7 +144,16 @@ def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int) -
         dpi=tuple(float(x) for x in dpi) if dpi else None,
         format="JPEG" if form == "MPO" else form,
         name=name,
+        deep=values,
+        icc=image.info.get("icc_profile", b"") if image.mode in ("RGB", "RGBA") else b"",
     )
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """An array [H, W, C] turned as EXIF says."""
+    turns = {2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
+             6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: np.rot90}  # fmt: skip
+    return np.ascontiguousarray(turns[orientation](values)) if orientation in turns else values
 
 
 def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -142,7 +171,7 @@ def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | No
 
 def _apply_profile(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L", "LAB"):
+    if not profile or is_srgb(profile) or image.mode not in ("RGB", "RGBA", "CMYK", "L", "LAB"):
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -165,52 +194,3 @@ def square(rgb: np.ndarray, size: int) -> np.ndarray:
     box = (left, top, left + side, top + side)
     resized = Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     return np.asarray(resized)
-
-
-_FORMAT_OF_SUFFIX = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF",
-    ".webp": "WEBP", ".bmp": "BMP", ".avif": "AVIF", ".ppm": "PPM",
-}  # fmt: skip
-_SAVE_OPTIONS = {
-    # Chroma at full resolution and next to no loss: L must survive the file.
-    "JPEG": {"quality": 98, "subsampling": 0},
-    "WEBP": {"lossless": True},
-    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
-    "TIFF": {"compression": "tiff_deflate"},
-}
-_KEEPS_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF")
-_KEEPS_EXIF = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
-
-
-def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None) -> None:
-    """Write uint8 [H, W, 3] sRGB, with the alpha, EXIF and resolution of `like`, under a temporary name first.
-
-    The suffix of the path chooses the format. Raises PictureError where the suffix names none, where the
-    format cannot hold the picture's transparency, or where the file cannot be written.
-    """
-    path = Path(path)
-    form = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
-    if form is None:
-        raise PictureError(f"{path} names no picture format to write: use one of {', '.join(_FORMAT_OF_SUFFIX)}")
-    options: dict = dict(_SAVE_OPTIONS.get(form, {}))
-    image = Image.fromarray(rgb)
-    if like is not None:
-        if like.alpha is not None:
-            if form not in _KEEPS_ALPHA and not (like.alpha == 255).all():
-                raise PictureError(f"{path} cannot hold the transparency of {like.name}: write .png instead")
-            if form in _KEEPS_ALPHA:
-                image.putalpha(Image.fromarray(like.alpha))
-        if like.exif and form in _KEEPS_EXIF:
-            options["exif"] = like.exif
-        if like.dpi and form in ("JPEG", "PNG", "TIFF", "BMP"):
-            options["dpi"] = like.dpi
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(temporary, format=form, **options)
-        os.replace(temporary, path)
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

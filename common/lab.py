@@ -158,14 +158,18 @@ def _displayable(lab: Tensor) -> Tensor:
     return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=-3)
 
 
+def ab_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
+    """Given lightness and predicted colour -> sRGB float [..., 3, H, W] in 0..1, chroma reduced where it must be."""
+    return lab_to_rgb(torch.cat([_as_float(L), fit_gamut(L, ab)], dim=-3))
+
+
 def ab_to_rgb8(L: Tensor, ab: Tensor) -> Tensor:
     """Given lightness and predicted colour -> the 8-bit sRGB picture, chroma reduced where it must be.
 
     L: [..., 1, H, W], ab: [..., 2, H, W] in CIELAB units. Returns uint8 [..., 3, H, W] whose own L is the
     given one up to rounding.
     """
-    rgb = lab_to_rgb(torch.cat([_as_float(L), fit_gamut(L, ab)], dim=-3))
-    return (rgb * 255).round().to(torch.uint8)
+    return (ab_to_rgb(L, ab) * 255).round().to(torch.uint8)
 
 
 def _check_channels(x: Tensor, name: str) -> None:

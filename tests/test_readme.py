@@ -12,7 +12,8 @@ import torch
 from common import metrics
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.images import open_image, save_image
+from common.image_files import save_image
+from common.images import open_image
 from common.metrics import Metric, Pictures
 from tests.conftest import ROOT, photo_array
 

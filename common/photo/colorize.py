@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from common.colorizer import Colorizer
-from common.evaluation import predict_ab
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.colorizer import Colorizer, predict_ab
+from common.errors import UserError
+from common.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_lab, rgb_to_lab
+from common.photo.edit import Edit
 from common.photo.upsample import GuidedUpsampling, working_size
 
 _STRIP_PIXELS = 500_000  # small enough to stay in the processor's cache
+_SMALLEST = 32  # side below which a network that runs out of memory is not tried any more
 
 
 def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
+    if rgb.dtype == np.uint16:
+        values = torch.from_numpy(rgb.astype(np.float32) / 65535).to(device)
+        return rgb_to_lab(values.permute(2, 0, 1)[None])[:, :1]
     lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None])
     return lab[:, :1]
 
@@ -29,35 +36,91 @@ def _strips(height: int, width: int) -> list[slice]:
 def _small_lightness(rgb: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
     """Lightness [1, 1, *size] of a picture made smaller by Pillow, which keeps borders where they are."""
     height, width = size
+    if rgb.dtype == np.uint16:
+        rgb = (rgb >> 8).astype(np.uint8)
     small = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return _lightness(np.array(small), device)
 
 
 def network_view(rgb: np.ndarray, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Lightness of a photograph, uint8 [H, W, 3]: at working size [1, 1, h, w], and as seen, [1, 1, size, size].
+    """Lightness of a photograph [H, W, 3]: at working size [1, 1, h, w], and as seen, [1, 1, size, size].
 
     The network sees the whole picture squeezed into a square, as it was trained on squares.
     """
     working = _small_lightness(rgb, working_size(*rgb.shape[:2]), device)
-    return working, F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return working, squeezed(working, size)
+
+
+def squeezed(working: Tensor, size: int) -> Tensor:
+    """[1, 1, h, w] -> [1, 1, size, size]."""
+    return F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def predict_within_memory(
+    colorizer: Colorizer, working: Tensor, size: int, say: Callable[[str], None] = lambda line: None
+) -> Tensor:
+    """ab of a photograph as the network predicts it, [1, 2, s, s] on the CPU or where the colorizer is.
+
+    Where the device's memory does not do, at half the size, then at a quarter and so on, then all of these on the CPU,
+    and `say` is told. Raises UserError where nothing fits.
+    """
+    home = next(colorizer.parameters()).device
+    for device in dict.fromkeys((home, torch.device("cpu"))):
+        side = size
+        while side >= min(size, _SMALLEST):
+            try:
+                ab = predict_ab(colorizer.to(device), squeezed(working.to(device), side)).float().to(working.device)
+                if (side, device) != (size, home):
+                    say(f"out of memory: predicted at {side} px on {device} instead of {size} px on {home}")
+                return ab
+            except (torch.OutOfMemoryError, MemoryError):
+                side //= 2
+            except RuntimeError as error:  # how the CPU's allocator says it
+                if "alloc" not in str(error):
+                    raise
+                side //= 2
+    raise UserError(f"the network does not fit in memory, not even at {_SMALLEST} px: use a smaller model")
 
 
 @torch.no_grad()
-def colorize(colorizer: Colorizer, rgb: np.ndarray, size: int) -> np.ndarray:
+def colorize(
+    colorizer: Colorizer,
+    rgb: np.ndarray,
+    size: int,
+    edit: Edit | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> np.ndarray:
     """Colorize a photograph.
 
-    rgb: uint8 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the network
-    sees. Returns uint8 [H, W, 3] of the same lightness
-    up to 8-bit rounding. Works in strips: beside the picture and its copies in 8 bits it needs about 100 MB, whatever
-    the size.
+    rgb: uint8 or uint16 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the
+    network sees. edit: what to change of the predicted colour. say: is told where memory did not do. Returns the same
+    shape and depth, of the same lightness up to rounding. Works in strips: beside the picture and its copies it needs
+    about 100 MB, whatever the size.
+    """
+    device = next(colorizer.parameters()).device
+    working = _small_lightness(rgb, working_size(*rgb.shape[:2]), device)
+    return paint(rgb, working, predict_within_memory(colorizer, working, size, say), edit)
+
+
+@torch.no_grad()
+def paint(rgb: np.ndarray, working: Tensor, ab: Tensor, edit: Edit | None = None) -> np.ndarray:
+    """Give a photograph [H, W, 3] colours that were predicted for it: the second half of `colorize`.
+
+    working: its lightness [1, 1, h, w] at `working_size`. ab: [1, 2, s, t] of any smaller size.
     """
     height, width = rgb.shape[:2]
-    device = next(colorizer.parameters()).device
-    working, seen = network_view(rgb, size, device)
-    upsampling = GuidedUpsampling(working, predict_ab(colorizer, seen).float(), (height, width))
+    spread = max(working.shape[-2:]) / max(ab.shape[-2:])  # working pixels for one predicted pixel
+    ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
+    if edit is not None:
+        ab = edit.apply(working, ab)
+    upsampling = GuidedUpsampling(working, ab, spread, (height, width))
     out = np.empty_like(rgb)
     for rows in _strips(height, width):
-        L = _lightness(rgb[rows], device)
-        strip = ab_to_rgb8(L, upsampling.strip(L, rows.start))
-        out[rows] = strip[0].permute(1, 2, 0).cpu().numpy()
+        L = _lightness(rgb[rows], working.device)
+        strip = upsampling.strip(L, rows.start)
+        if rgb.dtype == np.uint16:
+            found = (ab_to_rgb(L, strip) * 65535).round()[0].permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+        else:
+            found = ab_to_rgb8(L, strip)[0].permute(1, 2, 0).cpu().numpy()
+        out[rows] = found
     return out

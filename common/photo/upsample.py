@@ -30,15 +30,13 @@ def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0
 class GuidedUpsampling:
     """ab at full size in horizontal strips, so memory does not grow with the picture's height.
 
-    L_working: [1, 1, h, w], the photograph's lightness at working size (`working_size`). ab: [1, 2, s, t] as
-    predicted, of any smaller size.
+    L_working: [1, 1, h, w], the photograph's lightness at working size (`working_size`). ab: [1, 2, h, w], enlarged to
+    it. spread: working pixels for one pixel of what was predicted. size: (height, width) of the photograph.
     """
 
-    def __init__(self, L_working: Tensor, ab: Tensor, size: tuple[int, int]) -> None:
+    def __init__(self, L_working: Tensor, ab: Tensor, spread: float, size: tuple[int, int]) -> None:
         self.height, self.width = size
         working = L_working.shape[-2:]
-        spread = max(working) / max(ab.shape[-2:])  # working pixels for one predicted pixel
-        ab = F.interpolate(ab, size=working, mode="bilinear", align_corners=False)
         radius = max(1, min(round(2 * spread), (min(working) - 1) // 2)) if min(working) > 2 else 0
         if radius:
             self.coefficients = guided_coefficients(L_working, ab, radius)

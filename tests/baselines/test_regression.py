@@ -70,7 +70,7 @@ def test_weights_of_a_pretrained_network_load_without_a_network(monkeypatch, tmp
         return real()
 
     monkeypatch.setattr("torchvision.models.resnet18", no_network)
-    loaded, _ = load_colorizer(tmp_path / "w.safetensors")
+    loaded = load_colorizer(tmp_path / "w.safetensors")
     assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
 
 

@@ -156,7 +156,7 @@ def test_the_prior_of_the_training_photographs_is_stored_with_the_run(photos, tm
     run = tmp_path / "run"
     argv = ["--family=classification", "--model.width=0.25", "--steps=2", "--data.size=32", "--batch_size=2"]
     assert train.main([*argv, f"--run={run}", f"--data.train={photos}", "--data.margin=0"]) == 0
-    colorizer, _ = load_colorizer(run)
+    colorizer = load_colorizer(run)
     expected = compute_prior(open_pack(str(photos), 32, "train")).p.float()
     assert torch.equal(colorizer.prior, expected)
     assert int((expected > 0).sum()) > 5
@@ -174,7 +174,7 @@ def test_a_given_prior_is_used_and_not_needed_afterwards(photos, tmp_path, capsy
     assert train.main([*argv, "--steps=1"]) == 0
     file.unlink()
     assert train.main([*argv, "--steps=2"]) == 0  # a run that goes on has it, and so have its weights
-    colorizer, _ = load_colorizer(run)
+    colorizer = load_colorizer(run)
     assert torch.equal(colorizer.prior, compute_prior(open_pack(str(photos), 32, "all")).p.float())
 
 

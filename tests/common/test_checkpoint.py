@@ -32,7 +32,7 @@ def test_weights_come_back_without_what_only_training_needs(tmp_path):
     assert read == card
     assert state
     assert not [key for key in state if key.startswith("discriminator")]
-    loaded, _ = load_colorizer(path)
+    loaded = load_colorizer(path)
     L = torch.rand(2, 1, 16, 16) * 100
     with torch.no_grad():
         assert torch.equal(loaded(L), colorizer.eval()(L))

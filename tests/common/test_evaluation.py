@@ -4,9 +4,9 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from common.colorizer import Batch, Colorizer
+from common.colorizer import Batch, Colorizer, predict_ab
 from common.errors import UserError
-from common.evaluation import TRIVIAL, evaluate, predict_ab, summarise, trivial_predictor
+from common.evaluation import TRIVIAL, evaluate, summarise, trivial_predictor
 from common.metrics import METRICS, colorfulness_of
 from common.table import markdown_table
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from common.errors import PictureError
-from common.images import open_image, save_image, square
+from common.image_files import save_image
+from common.images import open_image, square
 from tests.conftest import photo_array
 
 RGB = photo_array(0)

@@ -124,7 +124,7 @@ def test_colorize_odd_files(run, tmp_path, capsys):
     argv = [str(tmp_path / "in"), str(tmp_path / "nowhere"), f"--weights={run}", f"--out={out}"]
     assert colorize.main(argv) == 1
     told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1] == "8 colorized, 4 not"
+    assert told[-1] == "8 colorized, 0 skipped, 4 refused"
     assert {p.name for p in out.iterdir()} == {name for name, good in expected.items() if good}
     for name in (name for name, good in expected.items() if good):
         before, after = open_image(tmp_path / "in" / name), open_image(out / name)
@@ -159,11 +159,11 @@ def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
     from common.colorizer import load_colorizer
     from common.photo import colorize as photo
 
-    colorizer, card = load_colorizer(run)
+    colorizer = load_colorizer(run)
     rgb = photo_array(7, 700, 600)
-    whole = photo.colorize(colorizer, rgb, card["size"])
+    whole = photo.colorize(colorizer, rgb, colorizer.card["size"])
     monkeypatch.setattr(photo, "_STRIP_PIXELS", 20_000)
-    strips = photo.colorize(colorizer, rgb, card["size"])
+    strips = photo.colorize(colorizer, rgb, colorizer.card["size"])
     assert np.abs(whole.astype(int) - strips).max() <= 1  # sums in another order
     assert (whole != strips).mean() < 1e-3
 

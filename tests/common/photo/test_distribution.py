@@ -9,7 +9,8 @@ from skimage.color import rgb2lab
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer, load_colorizer
-from common.images import open_image, save_image
+from common.image_files import save_image
+from common.images import open_image
 from common.photo import distribution as d
 from scripts import colorize
 from tests.conftest import photo_array
@@ -75,8 +76,8 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
     assert data["title"] == "a<b.png"
     assert "a<b" not in page
     assert (data["width"], data["height"]) == (8, 8)
-    colorizer, card = load_colorizer(weights)
-    found = d.distribution_of(colorizer, open_image(tmp_path / "a<b.png").rgb, card["size"])
+    colorizer = load_colorizer(weights)
+    found = d.distribution_of(colorizer, open_image(tmp_path / "a<b.png").rgb, 32)
     np.testing.assert_allclose(found.probabilities.sum(axis=-1), 1, rtol=1e-5)
     p = found.probabilities.reshape(64, -1)
     for place in (0, 17, 63):

@@ -1,0 +1,116 @@
+"""Write a colorizer as ONNX: lightness in, ab out, for any size that the network takes.
+
+examples:
+  python -m scripts.export runs/resnet18 --onnx resnet18.onnx
+  python -m scripts.export runs/mine/best.safetensors --onnx mine.onnx --opset 20
+
+The graph takes L [N, 1, H, W] in 0..100 and gives ab [N, 2, H, W], both float32 in CIELAB units. It is run with onnxruntime
+at three sizes and refused where it is further than 1e-4 from torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from common.arguments import Parser, positive
+from common.errors import UserError, entry_point, one_sentence
+
+TOLERANCE = 1e-4
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, export, check, print."""
+    parser = Parser("python -m scripts.export", __doc__)
+    parser.add_argument("weights", help="a run folder, a .safetensors file or an installed model")
+    parser.add_argument("--onnx", type=Path, required=True, help="file to write")
+    parser.add_argument("--opset", type=positive, default=18)
+    args = parser.parse_args(argv)
+    if not args.onnx.resolve().parent.is_dir():
+        raise UserError(f"{args.onnx} cannot be written (no folder {args.onnx.parent}): make it, or name another file")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export needs {error.name}: pip install 'colorization-lab[onnx]'") from None
+
+    from common.colorizer import load_colorizer
+
+    colorizer = load_colorizer(args.weights)
+    try:
+        model = to_onnx(colorizer, args.opset)
+    except Exception as error:  # the exporter raises nearly every type
+        raise UserError(
+            f"{args.weights} cannot be exported at opset {args.opset} ({one_sentence(error)}): try another"
+        ) from None
+    model.metadata_props.add(key="card", value=json.dumps(colorizer.card, sort_keys=True))
+    data = model.SerializeToString()
+    furthest = check(colorizer, data)
+    try:
+        args.onnx.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"{args.onnx} cannot be written ({error.strerror}): name another file") from None
+    worst = max(furthest.values())
+    sizes = ", ".join(f"{h}x{w}" for h, w in furthest)
+    print(f"written: {args.onnx} ({len(data) / 1e6:.1f} MB, opset {args.opset}, onnx {onnx.__version__})")
+    print(f"furthest from torch at {sizes}: {worst:.2g} of the prediction's range")
+    return 0
+
+
+def to_onnx(colorizer, opset: int):  # noqa: ANN001, ANN201 - onnx is imported where it is used
+    """The colorizer as an onnx.ModelProto with dynamic batch, height and width."""
+    import contextlib
+    import io
+    import warnings
+
+    import torch
+    from torch.export import Dim
+
+    multiple = colorizer.multiple
+    height, width = (multiple * Dim(name, min=1, max=4096 // multiple) for name in ("h", "w"))
+    example = torch.rand(2, 1, 4 * multiple, 5 * multiple) * 100
+    shapes = {"L": {0: Dim("N", min=1, max=1024), 2: height, 3: width}}
+    colorizer = colorizer.eval().to(memory_format=torch.contiguous_format)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            colorizer, (example,), dynamo=True, dynamic_shapes=shapes, opset_version=opset,
+            input_names=["L"], output_names=["ab"], verbose=False,
+        )  # fmt: skip
+    return program.model_proto
+
+
+def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN001
+    """Largest difference from torch, relative to the range of the prediction, at three sizes.
+
+    Raises UserError where it is above the tolerance.
+    """
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    out = {}
+    n = colorizer.multiple
+    for height, width in ((2 * n, 3 * n), (8 * n, 8 * n), (5 * n, 11 * n)):
+        L = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(height)) * 100
+        with torch.no_grad():
+            expected = colorizer(L)
+        found = torch.from_numpy(session.run(None, {"L": L.numpy()})[0])
+        out[height, width] = float((found - expected).abs().max() / max(1.0, float(expected.abs().max())))
+        if not out[height, width] <= TOLERANCE:
+            raise UserError(
+                f"the exported graph is {out[height, width]:.2g} from torch at {height}x{width}, above {TOLERANCE:g}:"
+                " try another --opset"
+            )
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())
