@@ -185,7 +185,7 @@ def _write(
             outputs.append(task.target)
             if settings.compare:
                 outputs.append(beside(task.target, "compare", ".png"))
-                pair = np.concatenate([pages[0].on_white(), _eight_bits(coloured[0])], axis=int(width > 1.5 * height))
+                pair = np.concatenate([pages[0].on_white(), _eight_bits(coloured[0])], axis=int(width <= 1.5 * height))
                 write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
     except PictureError as error:
         return Outcome(task.name, "refused", reason=str(error), **known)

@@ -24,7 +24,8 @@ def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
     if rgb.dtype == np.uint16:
         values = torch.from_numpy(rgb.astype(np.float32) / 65535).to(device)
         return rgb_to_lab(values.permute(2, 0, 1)[None])[:, :1]
-    lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None])
+    rgb = np.require(rgb, requirements=["C", "W"])  # torch warns of arrays that it must not write
+    lab = rgb8_to_lab(torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None])
     return lab[:, :1]
 
 
