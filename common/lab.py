@@ -104,6 +104,21 @@ def rgb8_to_lab(rgb: Tensor) -> Tensor:
         return _lab_from_linear(table[rgb.int()])
 
 
+def rgb8_to_L(rgb: Tensor) -> Tensor:
+    """8-bit sRGB -> lightness alone, a third of the work of `rgb8_to_lab`.
+
+    rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype.
+    """
+    if rgb.dtype != torch.uint8:
+        raise TypeError(f"rgb8_to_L takes uint8, got {rgb.dtype}")
+    _check_channels(rgb, "rgb")
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    tables = [(weight * _linear_from_srgb(levels)).float().to(rgb.device) for weight in _XYZ_FROM_RGB[1]]
+    Y = sum(table[channel.int()] for table, channel in zip(tables, rgb.unbind(-3), strict=True))
+    f = torch.where(Y > _EPSILON, Y.clamp(min=_EPSILON) ** (1 / 3), _KAPPA * Y + 16 / 116)
+    return (116 * f - 16).unsqueeze(-3)
+
+
 def _linear_from_lab(lab: Tensor) -> Tensor:
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
