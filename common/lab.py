@@ -129,6 +129,19 @@ def _linear_from_lab(lab: Tensor) -> Tensor:
     return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
 
 
+def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """The lightness that a colour has on grey film whose sensitivity to light is a mix of linear red, green and blue.
+
+    lab: float [..., 3, H, W]; colours outside of sRGB are clipped per channel. weights: of linear sRGB, of sum 1, so
+    that what is grey keeps its L. Returns L [..., 1, H, W] in 0..100.
+    """
+    _check_channels(lab, "lab")
+    with torch.autocast(lab.device.type, enabled=False):
+        red, green, blue = _linear_from_lab(_as_float(lab)).clamp(0, 1).unbind(-3)
+        exposure = weights[0] * red + weights[1] * green + weights[2] * blue
+        return _lab_from_linear(exposure.unsqueeze(-3).expand(lab.shape))[..., :1, :, :].clamp(0, 100)
+
+
 def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
     """CIELAB -> sRGB.
 
