@@ -22,8 +22,8 @@ def transfer_palette(ab: Tensor, L: Tensor, reference: np.ndarray) -> Tensor:
     ab: [1, 2, h, w] as predicted, L: [1, 1, h, w] in 0..100, reference: uint8 [H, W, 3] sRGB of any size. Returns ab
     of the same shape; black and white stay as they are. Raises UserError, with one sentence, for a grey reference.
 
-    The Monge-Kantorovich linear transfer of the ab plane (Pitie and Kokaram 2007, equation 13): of all linear maps that
-    do this, the one that changes colours least. Beside Reinhard et al. 2001, who stretch a and b each for itself, it
+    The Monge-Kantorovich linear transfer (Pitie and Kokaram 2007) of the ab plane: of all linear maps that do this, the
+    one that changes colours least. Beside Reinhard et al. 2001, who stretch a and b each for itself, it
     gave calmer colours on the photographs that were looked at. Its gain is bounded, so a grey prediction becomes the
     reference's mean colour and its noise is not blown up.
     """
@@ -60,7 +60,7 @@ def _moments(ab: Tensor, L: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gain(covariance: Tensor, wanted: Tensor) -> Tensor:
-    """The map [2, 2] that takes one covariance into another: C^-1/2 (C^1/2 W C^1/2)^1/2 C^-1/2."""
+    """Their map [2, 2] of one covariance C into another W: C^-1/2 (C^1/2 W C^1/2)^1/2 C^-1/2, its gain bounded."""
     covariance, wanted = (_power(c, 1.0, _LEAST_VARIANCE) for c in (covariance, wanted))
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     gain = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
