@@ -59,7 +59,8 @@ def load_rows(names: list[str], device: str, temperatures: list[float] | None = 
     for name in names:
         title, _, path = ("", "", name) if Path(name).exists() else name.rpartition("=")
         if path in TRIVIAL:
-            rows.predictors[title or path] = path  # type: ignore[assignment]
+            told = path if title in ("", path) else _free_title(title, rows.predictors)
+            rows.predictors[told] = path  # type: ignore[assignment]
             continue
         try:
             if not Path(path).exists():

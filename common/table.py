@@ -53,5 +53,5 @@ def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
     ]
     for row, kinds in damage.items():
         lines += [f"| {row} | {k} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for k, r in kinds.items()]
-    lines += ["", "Only the lightness that a row is shown is damaged: the truth is the whole photograph's colour."]
+    lines += ["", "Only the lightness that a row is shown is damaged; its colours are judged on the whole photograph."]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.lab import rgb8_to_lab
 from common.packing import GREY_MAX_AB
 
-_MOST_GAIN = 2.5  # contrasts of colour are not made larger than so many times: noise would show
+_MOST_GAIN = 1.6  # contrasts of colour are not made larger than so many times: small errors of hue would glare
 _LEAST_VARIANCE = 0.25  # Lab units squared: colour that varies less is flat
 _ROOM = 10.0  # from this far of black and white on, colour counts in full: nearer there is little that sRGB can show
 _SAMPLED_SIDE = 512
@@ -25,7 +25,7 @@ def transfer_palette(ab: Tensor, L: Tensor, reference: np.ndarray) -> Tensor:
     The Monge-Kantorovich linear transfer (Pitie and Kokaram 2007) of the ab plane: of all linear maps that do this, the
     one that changes colours least. Beside Reinhard et al. 2001, who stretch a and b each for itself, it
     gave calmer colours on the photographs that were looked at. Its gain is bounded, so a grey prediction becomes the
-    reference's mean colour and its noise is not blown up.
+    reference's mean colour and its noise is not blown up; the covariance is then matched as far as the bound allows.
     """
     lab = rgb8_to_lab(torch.from_numpy(_sample(reference)).permute(2, 0, 1)[None])
     if torch.quantile(lab[:, 1:].norm(dim=1), 0.99) < GREY_MAX_AB:

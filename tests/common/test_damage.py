@@ -213,6 +213,11 @@ def test_the_robustness_table(tmp_path, capsys):
     assert found["damage"]["grey"]["none"] == found["damage"]["grey"]["fading"]  # it does not look
     assert damage_table(found["damage"]) in told
     assert "| original | fading | 0.00" in told
+    assert (
+        evaluate_main(["damage=grey", *command[1:], "--metrics=mae_ab", "--json", str(file), "--damage", "luma"]) == 0
+    )
+    found = json.loads(file.read_text())
+    assert list(found["damage"]) == ["damage (2)", "original"]  # a row of that name does not hide the table
     assert evaluate_main([*command, "--metrics=mae_ab", "--json", str(file)]) == 0
     assert "damage" not in json.loads(file.read_text())
 

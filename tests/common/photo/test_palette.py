@@ -39,7 +39,7 @@ def lab_of(rgb):
 REFERENCE = picture(normal((6, 12), [[60, -25], [-25, 90]], seed=3))
 
 
-@pytest.mark.parametrize("covariance", [[[40, 10], [10, 30]], [[150, -60], [-60, 50]], [[30, 0], [0, 20]]])
+@pytest.mark.parametrize("covariance", [[[70, -10], [-10, 80]], [[150, -60], [-60, 90]], [[300, 0], [0, 40]]])
 def test_mean_and_covariance_become_the_references(covariance):
     ab = normal((-8, 3), covariance)
     mean, found = moments(transfer_palette(ab, mid(ab), REFERENCE))
@@ -50,8 +50,8 @@ def test_mean_and_covariance_become_the_references(covariance):
 
 def test_the_map_is_the_closed_form_for_covariances_that_commute():
     """Diagonal ones: the ratio of the standard deviations, as Reinhard's."""
-    gain = _gain(torch.diag(torch.tensor([4.0, 9.0])).double(), torch.diag(torch.tensor([16.0, 1.0])).double())
-    torch.testing.assert_close(gain, torch.diag(torch.tensor([2.0, 1 / 3])).double())
+    gain = _gain(torch.diag(torch.tensor([4.0, 9.0])).double(), torch.diag(torch.tensor([9.0, 1.0])).double())
+    torch.testing.assert_close(gain, torch.diag(torch.tensor([1.5, 1 / 3])).double())
 
 
 @settings(max_examples=50, deadline=None)
@@ -64,8 +64,8 @@ def test_the_map_is_symmetric_positive_and_bounded(numbers):
     torch.testing.assert_close(gain, gain.T, atol=1e-6, rtol=0)
     values = torch.linalg.eigvalsh(gain)
     assert values.min() > -1e-9
-    assert values.max() <= 2.5 + 1e-9
-    if values.max() < 2.49 and min(torch.linalg.eigvalsh(c).min() for c in (covariance, wanted)) > 0.26:
+    assert values.max() <= 1.6 + 1e-9
+    if values.max() < 1.59 and min(torch.linalg.eigvalsh(c).min() for c in (covariance, wanted)) > 0.26:
         torch.testing.assert_close(gain @ covariance @ gain, wanted, atol=1e-6, rtol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_noise_is_not_blown_up():
         ab = torch.randn(1, 2, 50, 50, generator=torch.Generator().manual_seed(0)) * spread
         out = transfer_palette(ab, mid(ab), REFERENCE)
         assert out.isfinite().all()
-        assert (out.std(dim=(2, 3)) <= 2.51 * ab.std(dim=(2, 3)) + 1e-4).all()
+        assert (out.std(dim=(2, 3)) <= 1.61 * ab.std(dim=(2, 3)) + 1e-4).all()
 
 
 def test_colours_on_one_line():
@@ -107,7 +107,7 @@ def test_colours_on_one_line():
     assert out.isfinite().all()
     mean, covariance = moments(out)
     torch.testing.assert_close(mean, moments(lab_of(sepia)[1])[0], atol=0.05, rtol=0)
-    assert torch.linalg.eigvalsh(covariance).max() < 6.25 * 134
+    assert torch.linalg.eigvalsh(covariance).max() < 1.61**2 * 134
 
 
 def test_black_and_white_stay():
@@ -123,7 +123,7 @@ def test_black_and_white_stay():
 def test_margins_of_the_reference_do_not_count():
     framed = np.zeros((100, 110, 3), dtype=np.uint8)
     framed[20:80, 20:90] = REFERENCE
-    ab = normal((-8, 3), [[40, 10], [10, 30]])
+    ab = normal((-8, 3), [[70, 20], [20, 50]])
     plain = transfer_palette(ab, mid(ab), REFERENCE)
     torch.testing.assert_close(transfer_palette(ab, mid(ab), framed), plain, atol=1e-3, rtol=0)
 
@@ -136,6 +136,6 @@ def test_a_black_photograph_and_a_tiny_one():
 
 def test_a_large_reference_is_sampled():
     large = np.repeat(np.repeat(REFERENCE, 20, axis=0), 20, axis=1)
-    ab = normal((-8, 3), [[40, 10], [10, 30]])
+    ab = normal((-8, 3), [[70, 20], [20, 50]])
     mean = moments(transfer_palette(ab, mid(ab), large))[0]
     torch.testing.assert_close(mean, moments(lab_of(REFERENCE)[1])[0], atol=0.5, rtol=0)
