@@ -13,7 +13,8 @@ import torch
 from common.lab import rgb8_to_lab
 
 _SAMPLED_SIDE = 512  # statistics come from every n-th pixel of the picture
-_BORDER = 0.06  # share of each side that may be paper, frame or scanner lid
+_BORDER = 0.06  # share of each side that is not looked at: paper, frame, scanner lid
+_MARGIN, _FLAT = 0.15, 2.5  # and so much more of it, while its lines are flat: they vary by less, in L
 _TAILS = (0.5, 99.5)  # percentiles of L that are taken for black and white
 _BLACK, _WHITE = 4.0, 95.0  # L of black and white in a restored photograph
 _LIFTED = 8.0  # black that is lifted by so much more proves fading: then what is greyer than white is no dark scene
@@ -53,8 +54,18 @@ def find_repair(rgb: np.ndarray) -> Repair:
     top, left = round(height * _BORDER), round(width * _BORDER)
     inner = rgb[top : height - top : step, left : width - left : step]
     lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(inner)).permute(2, 0, 1)).double().numpy()
-    black, white = np.percentile(lab[0], _TAILS)
+    black, white = np.percentile(_without_margins(lab[0]), _TAILS)
     return Repair(_is_toned(lab), float(black), float(white))
+
+
+def _without_margins(L: np.ndarray) -> np.ndarray:
+    """Lightness [h, w] without the flat lines at its four sides."""
+    for _ in range(2):
+        most = int(_MARGIN * len(L))
+        flat = L.std(axis=1) < _FLAT
+        first, last = (int(np.argmin(np.append(side[:most], False))) for side in (flat, flat[::-1]))
+        L = L[first : len(L) - last].T
+    return L
 
 
 def _is_toned(lab: np.ndarray) -> bool:

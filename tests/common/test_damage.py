@@ -242,11 +242,15 @@ def first(pack, count):
     return replace(pack, images=pack.images[:count], names=pack.names[:count], grey=pack.grey[:count])
 
 
-def test_names():
+def test_names(capsys):
     assert pick_damages([]) == list(DAMAGES)
     assert pick_damages(["blur", "grain", "blur"]) == ["blur", "grain"]
     with pytest.raises(UserError, match=r"'grian' is no damage: .*did you mean 'grain'"):
         pick_damages(["grian"])
+    with pytest.raises(SystemExit):
+        evaluate_main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(DAMAGES) in told
     with pytest.raises(UserError, match=r"augment.damage is 1.5"):
         AugmentConfig(damage=1.5)
 
