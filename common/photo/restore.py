@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.lab import rgb8_to_lab
+from common.lab import rgb8_to_lab, rgb_to_lab
 
 _SAMPLED_SIDE = 512  # statistics come from every n-th pixel of the picture
 _BORDER = 0.06  # share of each side that is not looked at: paper, frame, scanner lid
@@ -37,22 +37,24 @@ class Repair(NamedTuple):
 def restore(rgb: np.ndarray) -> np.ndarray:
     """Take the tint off a toned or yellowed grey photograph, and stretch what has faded.
 
-    rgb: uint8 [H, W, 3] sRGB. Returns uint8 [H, W, 3]. Black (the half percent that is darkest, borders apart) is
-    brought down to L 4 and, where black was lifted or the photograph toned, white (the half percent that is lightest)
-    up to L 95, unless less than 20 is between them. So a photograph of black under L 4 that is neutral or in colour is
-    fine, and comes back bit for bit; and doing it again changes next to nothing. Lightness is stretched by one table
-    for all three channels: a photograph in colour stays in colour. Beside the picture and the result it needs less than
-    60 MB, whatever the size.
+    rgb: uint8 or uint16 [H, W, 3] sRGB. Returns the same shape and depth. Black (the half percent that is darkest,
+    borders apart) is brought down to L 4 and, where black was lifted or the photograph toned, white (the half percent
+    that is lightest) up to L 95, unless less than 20 is between them. So a photograph of black under L 4 that is
+    neutral or in colour is fine, and comes back bit for bit; and doing it again changes next to nothing. Lightness is
+    stretched by one table for all three channels: a photograph in colour stays in colour. Beside the picture and the
+    result it needs less than 60 MB, whatever the size.
     """
     return apply_repair(rgb, find_repair(rgb))
 
 
 def find_repair(rgb: np.ndarray) -> Repair:
-    """Look at a scan, uint8 [H, W, 3], borders apart."""
+    """Look at a scan, uint8 or uint16 [H, W, 3], borders apart."""
     height, width = rgb.shape[:2]
     step = max(1, -(-max(height, width) // _SAMPLED_SIDE))
     top, left = round(height * _BORDER), round(width * _BORDER)
     inner = rgb[top : height - top : step, left : width - left : step]
+    if inner.dtype == np.uint16:
+        inner = (inner >> 8).astype(np.uint8)
     lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(inner)).permute(2, 0, 1)).double().numpy()
     black, white = np.percentile(_without_margins(lab[0]), _TAILS)
     return Repair(_is_toned(lab), float(black), float(white))
@@ -85,9 +87,9 @@ def _is_toned(lab: np.ndarray) -> bool:
     return bool(np.percentile(off, 99) < _TINT_SPREAD)
 
 
-def _grey_levels() -> np.ndarray:
-    """L of the 256 greys."""
-    return rgb8_to_lab(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256))[0, 0].double().numpy()
+def _grey_levels(count: int) -> np.ndarray:
+    """L of the greys of a depth: of 256 or 65536 of them."""
+    return rgb_to_lab(torch.linspace(0, 1, count, dtype=torch.float64).expand(3, 1, count))[0, 0].numpy()
 
 
 def _stretched(L: np.ndarray, repair: Repair) -> np.ndarray:
@@ -102,11 +104,11 @@ def _stretched(L: np.ndarray, repair: Repair) -> np.ndarray:
 
 
 def apply_repair(rgb: np.ndarray, repair: Repair) -> np.ndarray:
-    """Do to a picture, uint8 [H, W, 3], what a repair says. Works in strips, by tables."""
-    levels = _grey_levels()
+    """Do to a picture, uint8 or uint16 [H, W, 3], what a repair says. Works in strips, by tables."""
+    levels = _grey_levels(np.iinfo(rgb.dtype).max + 1)
     halfway = (levels[1:] + levels[:-1]) / 2
-    table = np.searchsorted(halfway, _stretched(levels, repair)).astype(np.uint8)
-    if not repair.toned and np.array_equal(table, np.arange(256)):
+    table = np.searchsorted(halfway, _stretched(levels, repair)).astype(rgb.dtype)
+    if not repair.toned and np.array_equal(table, np.arange(len(levels))):
         return rgb.copy()
     out = np.empty_like(rgb)
     rows = max(1, _STRIP_PIXELS // rgb.shape[1])
@@ -116,7 +118,7 @@ def apply_repair(rgb: np.ndarray, repair: Repair) -> np.ndarray:
         # luminance -> L -> what becomes of it, without a rounding in between
         Y = np.arange(_STEPS + 3) / _STEPS
         L = np.where(Y > 0.008856, 116 * np.cbrt(Y) - 16, 903.3 * Y)
-        table = np.searchsorted(halfway, _stretched(L, repair)).astype(np.uint8)
+        table = np.searchsorted(halfway, _stretched(L, repair)).astype(rgb.dtype)
     for top in range(0, len(rgb), rows):
         strip = rgb[top : top + rows]
         if repair.toned:

@@ -192,6 +192,20 @@ def test_white_survives_the_tables():
     assert (np.diff(restored[0, :, 0].astype(int)) >= 0).all()
 
 
+@pytest.mark.parametrize("brown", [False, True])
+def test_scans_of_16_bits_keep_their_depth(brown):
+    """The same as with 8 bits, up to their rounding, and finer: the stretch leaves no gaps in the greys."""
+    faded = sepia(20 + 0.6 * scene(1)) if brown else grey(20 + 0.6 * scene(1))
+    deep = faded.astype(np.uint16) * 257
+    deep[:, ::2] += 100
+    restored = restore(deep)
+    assert restored.dtype == np.uint16
+    assert np.abs(restored.astype(float) / 257 - restore(faded)).max() < 2.5
+    assert len(np.unique(restored[..., 1])) > 1.5 * len(np.unique(restore(faded)[..., 1]))
+    fine = grey(scene()).astype(np.uint16) * 257 + 3
+    assert np.array_equal(restore(fine), fine)
+
+
 def test_memory_is_that_of_the_result_and_a_little():
     large = np.repeat(np.repeat(sepia(20 + 0.6 * scene()), 30, axis=0), 30, axis=1)  # 16 megapixels
     tracemalloc.start()
