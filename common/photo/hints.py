@@ -113,11 +113,13 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
     if not hints:
         return ab
     height, width = L.shape[-2:]
-    lightness = L[0, 0].detach().cpu().double().numpy()
+    lightness = L[0, 0].detach().cpu().double().numpy().copy()
     predicted = ab[0].detach().cpu().double().numpy().reshape(2, -1).T
     places = {min(int(h.y * height), height - 1) * width + min(int(h.x * width), width - 1): h.ab for h in hints}
     pixels = np.array(list(places))
     difference = np.array(list(places.values())) - predicted[pixels]
+    typical = [_typical(lightness, *divmod(pixel, width)) for pixel in places]
+    lightness.flat[pixels] = typical
     if len(pixels) == 1:
         u = _diffuse(lightness, pixels, np.ones((1, 1)))
         diffused = u * difference
@@ -131,6 +133,15 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
     added[pixels] = difference
     out = (predicted + added).T.reshape(1, 2, height, width)
     return torch.from_numpy(out).to(device=ab.device, dtype=ab.dtype)
+
+
+def _typical(L: np.ndarray, y: int, x: int) -> float:
+    """The median lightness around a pixel: who points at a speck of dust means what lies under it.
+
+    Of two middle values, as there are at borders, the one that is more like the pixel.
+    """
+    around = np.sort(L[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2], axis=None)
+    return float(min(around[(len(around) - 1) // 2], around[len(around) // 2], key=lambda value: abs(value - L[y, x])))
 
 
 def _diffuse(L: np.ndarray, pixels: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -72,6 +72,25 @@ def test_grain_does_not_stop_a_hint():
     assert arrived[:, 31:].max() < 0.2
 
 
+@pytest.mark.parametrize(("x", "y"), [(15, 20), (0, 20), (0, 0), (29, 20)])
+def test_a_hint_on_a_speck_of_dust_is_meant_for_what_lies_under_it(x, y):
+    L = halves()
+    L[..., y, x] = 95
+    arrived = strength(spread_hints(L, grey(L), [at(x, y, L, RED)]), RED)
+    assert arrived[:, :30].min() > 0.5
+    assert arrived[:, 30:].max() < 0.05
+
+
+@pytest.mark.parametrize("y", [0, 20, 39])
+@pytest.mark.parametrize("x", [29, 30])
+def test_a_hint_beside_an_edge_stays_on_its_side(x, y):
+    L = halves()
+    arrived = strength(spread_hints(L, grey(L), [at(x, y, L, RED)]), RED)
+    inside, outside = (arrived[:, :30], arrived[:, 30:]) if x < 30 else (arrived[:, 30:], arrived[:, :30])
+    assert inside.min() > 0.5
+    assert outside.max() < 0.05
+
+
 def test_no_hints_change_nothing():
     L = halves()
     ab = torch.randn(1, 2, 40, 60)
