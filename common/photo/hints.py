@@ -163,7 +163,10 @@ def _energy(L: np.ndarray) -> sparse.csr_matrix:
     """The matrix of the energy: affinities of each pixel and its four neighbours, and locality on the diagonal."""
     index = np.arange(L.size).reshape(L.shape)
     contrast = np.concatenate([_contrast(L, axis).ravel() for axis in (0, 1)])
-    sigma = np.clip(_EDGE * np.median(contrast), *_EDGE_RANGE) if len(contrast) else 1.0
+    if len(contrast) and _EDGE * np.median(contrast) > _EDGE_RANGE[1]:  # grain, in which every pixel is an island
+        L = ndimage.median_filter(L, size=3)
+        contrast = np.concatenate([_contrast(L, axis).ravel() for axis in (0, 1)])
+    sigma = np.clip(_EDGE * np.median(contrast), *_EDGE_RANGE) if len(contrast) else _EDGE_RANGE[0]
     affinity = np.maximum(np.exp(-0.5 * np.square(contrast / sigma)), _LEAK)
     one = np.concatenate([index[:-1].ravel(), index[:, :-1].ravel()])
     other = np.concatenate([index[1:].ravel(), index[:, 1:].ravel()])

@@ -65,10 +65,11 @@ def test_a_line_of_one_pixel_is_an_edge():
     assert arrived[:, 31:].max() < 0.05
 
 
-def test_grain_does_not_stop_a_hint():
-    L = halves() + torch.from_numpy(np.random.default_rng(0).normal(0, 2, (40, 60))).float()
+@pytest.mark.parametrize("deviation", [2, 4, 7])
+def test_grain_does_not_stop_a_hint(deviation):
+    L = halves() + torch.from_numpy(np.random.default_rng(0).normal(0, deviation, (40, 60))).float()
     arrived = strength(spread_hints(L, grey(L), [at(15, 20, L, RED)]), RED)
-    assert arrived[:, :29].quantile(0.05) > 0.7
+    assert arrived[:, :29].quantile(0.05) > 0.6
     assert arrived[:, 31:].max() < 0.2
 
 
