@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from skimage.color import rgb2lab
 
 from common import checkpoint
 from common.checkpoint import save_weights
@@ -153,6 +154,41 @@ def test_saturation_zero_is_grey_and_a_size_is_a_size(weights, album, capsys):
     ):
         assert colorize.main([*argv, *more]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(60, 200, (6, 8, 1), dtype=np.uint8), 3, axis=2)
+    grey = np.asarray(Image.fromarray(grey).resize((96, 72), Image.Resampling.BICUBIC))
+    save_image(tmp_path / "a.png", grey)
+    argv = [str(tmp_path / "a.png"), f"--model={weights}", f"--out={tmp_path / 'b.png'}", "--overwrite"]
+
+    def coloured(*more):
+        assert colorize.main([*argv, *more]) == 0
+        return rgb2lab(open_image(tmp_path / "b.png").rgb)
+
+    plain = coloured("--saturation=0")
+    red = coloured("--hint", "48,36,#ff2020")
+    assert red[36, 48, 1] > 20  # as red as its lightness has room for
+    dots = np.zeros((72, 96, 4), np.uint8)
+    dots[30:34, 20:24] = (20, 60, 255, 255)
+    Image.fromarray(dots).save(tmp_path / "dots.png")
+    assert coloured(f"--hints={tmp_path / 'dots.png'}")[32, 22, 2] < -15
+    Image.fromarray(dots[:, :50]).save(tmp_path / "narrow.png")
+    assert colorize.main([*argv, f"--hints={tmp_path / 'narrow.png'}"]) == 1
+    assert colorize.main([*argv, "--hint", "96,0,#ff0000"]) == 1
+    assert "lies outside of the photograph" in capsys.readouterr().err
+
+    green = np.full((40, 40, 3), (60, 140, 60), np.uint8)
+    green[::2] = (90, 160, 80)
+    save_image(tmp_path / "mood.png", green)
+    mood = coloured(f"--palette={tmp_path / 'mood.png'}")
+    assert mood[..., 1].mean() < -10
+    assert np.abs(mood[..., 0] - plain[..., 0]).max() < 1.5
+
+    faded = (grey * 0.6 + 60).astype(np.uint8)
+    save_image(tmp_path / "a.png", faded)
+    assert np.ptp(coloured("--restore")[..., 0]) > 1.3 * np.ptp(coloured()[..., 0])
 
 
 def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypatch, capsys):
