@@ -38,6 +38,8 @@ def people_needed(share: float, difference: float, *, wanted: float, pairs: int,
 
     Raises UserError for shares outside of 0..1, a spread that they cannot have, or more than 100,000 people.
     """
+    if not deviation >= 0:
+        raise UserError(f"spread is {deviation:g}: it takes a number from 0")
     for p in (share, share + difference):
         if not 0 < p < 1:
             raise UserError(f"a share of {p:g} is none: --share and --share + --difference lie between 0 and 1")

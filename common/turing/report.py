@@ -86,7 +86,8 @@ def _photo(p: PhotoResult) -> list:
 
 
 MODEL_HEADS = (
-    "model", "share fooled", "people", "sessions", "pairs", "spread between people, points", "seconds to answer, quartiles"
+    "model", "share fooled", "people", "sessions", "pairs", "spread between people, points",
+    "seconds to answer, quartiles",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _MARGIN = 210.0, 297.0, 15.0  # A4, mm
 _HEAD = 22.0  # of that, above the pictures
 _FOOT = 10.0
-_PNG_DPI, _PDF_DPI = 150, 300
+_PNG_DPI, _PDF_DPI = 150, 200
 _INK, _QUIET = "#1c1c1c", "#5a5a5a"
 
 
@@ -65,9 +65,10 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
     digest = hashlib.sha256(json.dumps(key).encode() + np.ascontiguousarray(pack.images[rows]).tobytes())
     name = digest.hexdigest()[:8]
     shown = [[columns[k.model][i], columns["original"][i]][:: 1 if k.fake == "left" else -1] for i, k in enumerate(key)]
+    source = ", ".join(Path(part).name for part in pack.manifest["source"].split(","))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        written = _write_pages(_grid_pages(columns, pack.size), out, "grid", f"{pack.manifest['source']}, seed {seed}")
+        written = _write_pages(_grid_pages(columns, pack.size), out, "grid", f"{source}, seed {seed}")
         written += _write_pages(_blind_pages(shown), out, "blind", f"Sheet {name}")
         record = {"sheet": name, "seed": seed, "size": pack.size, "pairs": [k._asdict() for k in key]}
         (out / "key.json").write_text(json.dumps(record, indent=1))
@@ -116,7 +117,7 @@ def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
     """grey | models... | original, as many rows a page as fit."""
     count, gap = len(columns["original"]), 2.0
     inner = _WIDTH - 2 * _MARGIN
-    side = min(42.0, (inner - gap * (len(columns) - 1)) / len(columns))
+    side = min(37.5, (inner - gap * (len(columns) - 1)) / len(columns))
     left = (_WIDTH - side * len(columns) - gap * (len(columns) - 1)) / 2
     a_page = int((_HEIGHT - 2 * _MARGIN - _HEAD - _FOOT + gap) // (side + gap))
     pages = []
@@ -140,18 +141,18 @@ def _fit(title: str, side: float) -> str:
 
 def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
     """Numbered pairs, two in a row, each picture with a box to tick."""
-    side, gap, gutter, row = 42.0, 2.0, 8.0, 49.0
+    side, gap, gutter, pitch = 39.0, 2.0, 10.0, 48.4
     width = 2 * side + gap
     left = (_WIDTH - 2 * width - gutter) / 2
     pages = []
-    for start in range(0, len(pairs), 8):
+    for start in range(0, len(pairs), 10):
         page = _Page()
         page.text(left, _MARGIN + 5, "Which picture was coloured by a computer?", 14, weight="bold")
         page.text(left, _MARGIN + 11, "One of each pair is a photograph in its own colours. Tick the other one.", 9.5)
         page.text(left + 2 * width + gutter, _MARGIN + 5, "Person: ______________", 10, ha="right")
-        for i, pair in enumerate(pairs[start : start + 8]):
-            x, y = left + (i % 2) * (width + gutter), _MARGIN + _HEAD + (i // 2) * (row + 8.5)
-            page.text(x, y - 1.2, f"{start + i + 1}", 10, weight="bold")
+        for i, pair in enumerate(pairs[start : start + 10]):
+            x, y = left + (i % 2) * (width + gutter), _MARGIN + _HEAD + (i // 2) * pitch
+            page.text(x, y + side + 4.9, f"{start + i + 1}", 10.5, weight="bold")
             for j, (picture, name) in enumerate(zip(pair, SIDES, strict=True)):
                 at = x + j * (side + gap)
                 page.picture(at, y, side, picture)
