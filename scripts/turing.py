@@ -202,7 +202,10 @@ def _plan(args: argparse.Namespace) -> int:
         f" spread of {100 * args.spread:g} points between people."
     )
     if args.simulate:
-        observers = [Observers.of_share(p, args.spread) for p in (first, second)]
+        try:
+            observers = [Observers.of_share(p, args.spread) for p in (first, second)]
+        except ValueError as error:
+            raise UserError(f"{error}: give a smaller --spread") from None
         seen, held = difference_outcomes(*observers, people, args.pairs)
         print(f"Of 400 simulated studies {seen:.1%} see it; the interval covers the true difference in {held:.1%}.")
     return 0

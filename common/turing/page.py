@@ -35,7 +35,9 @@ def templates() -> Environment:
 
 def study_values(study: Study) -> dict:
     """What every page may say of a study."""
+    counted = study.test - study.vigilance_pairs
     return {
+        "chance": round(98 / counted**0.5),  # 1.96 standard deviations of a fair coin, in points
         "static": "/static", "practice": study.practice, "test": study.test, "size": study.size, "shown": SHOWN,
         "seconds": EXPOSURE_MS / 1000, "minutes": max(1, round((study.practice + study.test) * 3.5 / 60)),
     }  # fmt: skip

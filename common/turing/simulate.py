@@ -37,16 +37,20 @@ class Observers:
 
     @classmethod
     def of_share(cls, share: float, deviation: float = 0.0) -> Observers:
-        """Observers fooled in this share of pairs, with this standard deviation of it between people."""
-        if deviation**2 >= share * (1 - share):
-            raise ValueError(f"a share of {share:g} cannot spread by {deviation:g} between people")
+        """Observers fooled in this share of pairs, with this standard deviation of it between people.
+
+        Raises ValueError for a deviation that only people who are always or never fooled could have.
+        """
 
         def of(spread: float) -> Observers:
             return cls(float(-norm.ppf(share) * np.sqrt(2 + spread**2)), spread)
 
+        widest = 10.0
+        if deviation >= of(widest).deviation:
+            raise ValueError(f"a share of {share:g} cannot spread by {deviation:g} between people")
         if deviation == 0:
             return of(0.0)
-        return of(float(brentq(lambda spread: of(spread).deviation - deviation, 0, 60)))
+        return of(float(brentq(lambda spread: of(spread).deviation - deviation, 0, widest)))
 
     def answer(self, people: int, trials: int, rng: np.random.Generator) -> np.ndarray:
         """How often each of so many people is fooled in so many trials: int [people]."""

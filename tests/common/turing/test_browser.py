@@ -13,6 +13,14 @@ from common.turing.store import open_store
 from tests.common.turing.conftest import COUNTS, TOKEN, serving
 from tests.common.turing.playing import DESKTOP, PHONE, WATCH, check_shows, play, until_asked
 
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Any web host of static files."""
+
+    def log_message(self, *args):
+        pass
+
+
 LOOKS = os.environ.get("TURING_LOOKS")  # a folder for screenshots
 
 
@@ -75,7 +83,7 @@ def test_a_whole_session(server, browser, name, device, layout):
     photograph(page, f"{name}-back")
     play(page, counts()["test"] - counts()["test"] // 2 - 1, touch=touch)
     page.wait_for_url("**/result")
-    assert "times" in page.locator(".big").inner_text()
+    assert "You were fooled in" in page.locator(".big").inner_text()
     photograph(page, f"{name}-result")
     page.goto(served.url + "/test")  # there is nothing left to play
     page.wait_for_url("**/result")
@@ -110,7 +118,7 @@ def test_the_report_page(server, browser):
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button").click()
     page.get_by_role("heading", name="Study").wait_for()
-    assert page.get_by_text("unanswered", exact=True).count() >= 0
+    assert page.get_by_role("cell", name="unanswered").count() == 1
     photograph(page, "report")
     page.context.close()
 
@@ -120,12 +128,7 @@ def test_the_static_kit(made, browser, tmp_path):
     """The same session from files: reload in the middle, download, merge."""
     site = tmp_path / "site"
     key = export_kit(made.material.study, made.gallery, site, sessions=4)
-    handler = partial(SimpleHTTPRequestHandler, directory=site)
-    handler.log_message = lambda *args: None
-    host = ThreadingHTTPServer(("127.0.0.1", 0), type("Quiet", (SimpleHTTPRequestHandler,), {
-        "__init__": lambda self, *a, **k: SimpleHTTPRequestHandler.__init__(self, *a, directory=str(site), **k),
-        "log_message": lambda self, *a: None,
-    }))  # fmt: skip
+    host = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     threading.Thread(target=host.serve_forever, daemon=True).start()
     try:
         requests = []
