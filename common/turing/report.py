@@ -29,6 +29,11 @@ def percent(interval: Interval | None, signed: bool = False) -> str:
     return f"{value:{sign}.1f} % ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
+def people_said(count: int) -> str:
+    """ "1 person", "2 people"."""
+    return f"{count} {'person' if count == 1 else 'people'}"
+
+
 def answers_csv(records: list[Record], verdicts: list[str], study: Study) -> str:
     """Every trial as a line of CSV, with what became of it."""
     out = io.StringIO()
@@ -57,7 +62,7 @@ def report_values(results: Results) -> dict:
         f" {RESAMPLES} resamples, fixed seed. It speaks of these photographs, and of other people like these.",
     ]
     if few < 10 and results.models:
-        notes.append(f"A model has the answers of {few} people only: below 10, an interval is rough.")
+        notes.append(f"A model has the answers of {people_said(few)} only: below 10 people, an interval is rough.")
     if len(results.differences) > 1:
         notes.append("Each difference has its own 95 % interval, not corrected for their number.")
     if len([m for m in results.models.values() if m.share]) < 2:
@@ -69,7 +74,7 @@ def report_values(results: Results) -> dict:
         "models": rows,
         "differences": [[f"{a} − {b}", percent(d, True), _verdict(d)] for (a, b), d in results.differences.items()],
         "verdicts": sorted(results.verdicts.items(), key=lambda item: -item[1]),
-        "failed_people": results.failed_people,
+        "failed_people": people_said(results.failed_people),
         "rules": results.rules.said(),
         "most": [_photo(p) for p in results.photos[:LISTED]],
         "least": [_photo(p) for p in reversed(results.photos[-LISTED:])],
@@ -104,7 +109,7 @@ def markdown(values: dict) -> str:
     if values["differences"]:
         lines += ["## Differences", "", *table(("models", "difference", ""), values["differences"])]
     lines += ["## Counted and left out", "", *table(("test pairs", "number"), values["verdicts"])]
-    lines += [f"{values['failed_people']} people failed the vigilance pairs. The rules, in order:", ""]
+    lines += [f"{values['failed_people']} failed the vigilance pairs. The rules, in order:", ""]
     lines += [f"{i}. {rule}" for i, rule in enumerate(values["rules"], 1)]
     for title, key in (("Most", "most"), ("Least", "least")):
         lines += ["", f"## {title} convincing", "", *table(("photograph", "model", "fooled"), values[key])]
@@ -125,8 +130,11 @@ def draw_shares(results: Results, path: Path) -> None:
         axes.plot([low, high], [y, y], color="#35618f", linewidth=2.5, solid_capstyle="butt")
         axes.plot([value], [y], "o", color="#35618f", markersize=7)
     axes.axvline(50, color="#777777", linestyle="--", linewidth=1)
-    names = [f"{title} ({m.people} people)" for title, m in measured.items()]
-    axes.set(xlim=(0, 70), ylim=(len(measured) - 0.5, -0.5), xlabel="share fooled, % (50: indistinguishable)")
+    right = max(70, *(105 * m.share.high for m in measured.values()), 0)
+    names = [f"{title} ({people_said(m.people)})" for title, m in measured.items()]
+    axes.set(
+        xlim=(0, right), ylim=(max(1, len(measured)) - 0.5, -0.5), xlabel="share fooled, % (50: indistinguishable)"
+    )
     axes.set_yticks(range(len(measured)), names)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
