@@ -101,7 +101,12 @@ def _parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Parse, call, print."""
     args = _parser().parse_args(argv)
-    return globals()[f"_{args.command}"](args)
+    try:
+        return globals()[f"_{args.command}"](args)
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn", "jinja2"):
+            raise
+        raise UserError(f"{error.name} is not installed: pip install 'colorization-lab[web]' brings it") from None
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:

@@ -124,6 +124,19 @@ def test_bad_command_lines_are_one_line(argv, says, weights, photos, tmp_path, c
     assert says in told[0]
 
 
+def test_without_the_web_extra(weights, photos, tmp_path):
+    code = f"""
+import sys
+sys.modules["jinja2"] = None
+from scripts import turing
+argv = ["--models", {weights!r}, "grey", "--data={photos}", "--db={tmp_path}/b.db", "--port=0"]
+sys.exit(turing.main(["serve", *argv]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 2
+    assert run.stderr == "error: jinja2 is not installed: pip install 'colorization-lab[web]' brings it\n"
+
+
 @pytest.mark.parametrize("command", [None, "sheet", "score", "serve", "report", "plan", "export", "merge"])
 def test_help(command):
     argv = [sys.executable, "-m", "scripts.turing", *([command] if command else []), "--help"]

@@ -176,6 +176,7 @@ async function play(backend) {
     const following = state.next;
     if (following) fetched(following).catch(() => images.delete(following));
     const layout = stacked() ? "column" : "row";
+    if (state.stage === "practice") say("Press an arrow key, or click or tap on its place.");
     const answer = await ask(shown.gone);
     const outcome = await insist(() =>
       backend.answer(pair, {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from common.turing.page import create_app
+from common.turing.page import STATIC, create_app
 from common.turing.pictures import SHOWN
 from common.turing.store import open_store
 from common.turing.trials import plan_session
@@ -196,6 +196,35 @@ def test_headers_of_every_answer(app):
     for path in ("/", "/test", "/result"):
         page = me.get(path).text
         assert not re.search(r"<script(?![^>]*src=)|<style| style=| on\w+=|https?://", page)
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2, of #rgb or #rrggbb."""
+    digits = colour[1:] if len(colour) == 7 else "".join(c * 2 for c in colour[1:])
+    srgb = np.frombuffer(bytes.fromhex(digits), np.uint8) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_contrast(scheme):
+    """Of WCAG 2 AA, light and dark: 4.5 for text, 3 for what shows where to click."""
+    block = re.findall(r":root \{(.*?)\}", (STATIC / "style.css").read_text(), re.S)[scheme]
+    tone = {name: luminance(value) for name, value in re.findall(r"--([\w-]+): (#\w+)", block)}
+
+    def ratio(a, b):
+        low, high = sorted([tone[a], tone[b]])
+        return (high + 0.05) / (low + 0.05)
+
+    for text in ("ink", "quiet", "wrong", "right"):
+        assert ratio(text, "paper") >= 4.5, text
+    assert ratio("ink", "frame") >= 4.5
+    assert ratio("key-ink", "key") >= 4.5
+    assert ratio("key", "paper") >= 3
+    assert ratio("edge", "frame") >= 3
+    greys = [value for name, value in re.findall(r"--(paper|frame|ink|quiet|edge): #(\w+)", block)]
+    assert len(greys) == 5
+    assert all(len({g[i : i + len(g) // 3] for i in range(0, len(g), len(g) // 3)}) == 1 for g in greys)  # neutral
 
 
 @pytest.mark.parametrize(
