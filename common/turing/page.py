@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from common.turing.pictures import SHOWN, Gallery
 from common.turing.report import MODEL_HEADS, answers_csv, report_values
 from common.turing.results import Rules, judge, summarise
-from common.turing.store import Answer, Refused, State, Store
+from common.turing.store import Answer, Refused, Store
 from common.turing.trials import EXPOSURE_MS, SIDES, Study
 from common.web import MAX_BODY, Guard, form_fields, json_object, same_secret
 
@@ -71,10 +71,6 @@ def _secret(request: Request) -> str:
     return request.cookies.get(_SESSION, "")[:200]
 
 
-def _told(state: State) -> dict:
-    return state._asdict()
-
-
 class Pages:
     """The endpoints. Everything that waits for the disk runs outside the event loop."""
 
@@ -91,18 +87,18 @@ class Pages:
         return self._html("welcome.html", known=known, missing=False)
 
     async def begin(self, request: Request) -> Response:
-        if not await run_in_threadpool(self.store.knows, _secret(request)):
-            if (await form_fields(request)).get("consent") != "yes":
-                return self._html("welcome.html", 400, known=False, missing=True)
-            secret = await run_in_threadpool(self.store.begin)
-            response = RedirectResponse("/test", 303)
-            secure = request.url.scheme == "https"
-            # lax, not strict: who follows a link back to the study must still be known
-            response.set_cookie(
-                _SESSION, secret, max_age=30 * 24 * 3600, httponly=True, samesite="lax", secure=secure, path="/"
-            )
+        response = RedirectResponse("/test", 303)
+        if await run_in_threadpool(self.store.knows, _secret(request)):
             return response
-        return RedirectResponse("/test", 303)
+        if (await form_fields(request)).get("consent") != "yes":
+            return self._html("welcome.html", 400, known=False, missing=True)
+        secret = await run_in_threadpool(self.store.begin)
+        secure = request.url.scheme == "https"
+        # lax, not strict: who follows a link back to the study must still be known
+        response.set_cookie(
+            _SESSION, secret, max_age=30 * 24 * 3600, httponly=True, samesite="lax", secure=secure, path="/"
+        )
+        return response
 
     async def test(self, request: Request) -> Response:
         if not await run_in_threadpool(self.store.knows, _secret(request)):
@@ -110,7 +106,7 @@ class Pages:
         return self._html("test.html")
 
     async def resume(self, request: Request) -> Response:
-        return JSONResponse(_told(await run_in_threadpool(self.store.resume, _secret(request))))
+        return JSONResponse((await run_in_threadpool(self.store.resume, _secret(request)))._asdict())
 
     async def picture(self, request: Request) -> Response:
         pair = request.path_params["pair"]
@@ -130,7 +126,7 @@ class Pages:
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
         fake, state = await run_in_threadpool(self.store.answer, _secret(request), pair, answer)
-        return JSONResponse({"fake": fake, "state": _told(state)})
+        return JSONResponse({"fake": fake, "state": state._asdict()})
 
     async def result(self, request: Request) -> Response:
         secret = _secret(request)

@@ -1,4 +1,8 @@
-"""Whole sessions in a real Chromium: practice, test, a reload in the middle, the end; with keys and with touch."""
+"""Whole sessions in a real Chromium: practice, test, a reload in the middle, the end; with keys and with touch.
+
+TURING_FULL=1 plays all 10 + 40 pairs; TURING_DATA and TURING_MODEL put other photographs (at 160 px) and a trained
+model in; TURING_LOOKS names a folder for screenshots.
+"""
 
 import os
 import threading
@@ -25,7 +29,7 @@ LOOKS = os.environ.get("TURING_LOOKS")  # a folder for screenshots
 
 
 def counts():
-    """2 + 5 pairs; 10 + 40 with TURING_FULL=1 (four minutes)."""
+    """2 + 5 pairs, or all."""
     if os.environ.get("TURING_FULL"):
         return {"practice": 10, "test": 40, "vigilance": 0.1}
     return COUNTS

@@ -1,6 +1,7 @@
 """The page over ASGI: what it tells and never tells, who may do what, and requests of every kind."""
 
 import io
+import json
 import re
 from collections import Counter
 
@@ -297,14 +298,23 @@ headers = st.dictionaries(
 cookies = st.one_of(st.none(), st.just("mine"), header_text)
 
 
+@pytest.fixture(scope="module")
+def fuzzed(made, tmp_path_factory):
+    """One server for all examples: (app, store, a person's client, another's)."""
+    store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.material.study)
+    app = create_app(store, made.gallery, TOKEN)
+    yield app, store, person(app), person(app)
+    store.close()
+
+
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]),
     path=paths, body=bodies, extra=headers, cookie=cookies,
 )  # fmt: skip
-def test_requests_of_every_kind(made, tmp_path_factory, method, path, body, extra, cookie):
+def test_requests_of_every_kind(fuzzed, method, path, body, extra, cookie):
     """No failure of the server (which this client would raise), and no word of what a person must not know."""
-    app, store, me, other = fuzzed(made, tmp_path_factory)
+    app, store, me, other = fuzzed
     state = me.post("/resume", json={}).json()
     theirs = other.post("/resume", json={}).json()
     names = {"PAIR": state["current"] or "x", "NEXT": state["next"] or "x", "OTHER": theirs["current"] or "x"}
@@ -316,7 +326,7 @@ def test_requests_of_every_kind(made, tmp_path_factory, method, path, body, extr
         sent["cookie"] = f"session={me.cookies['session'] if cookie == 'mine' else cookie}".encode("latin-1")
     if isinstance(body, dict):
         body = {k: names.get(v, v) if isinstance(v, str) else v for k, v in body.items()}
-        body = json_bytes(body)
+        body = json.dumps(body).encode()
     answer = client.request(method, path, content=body, headers=sent)
     assert answer.status_code < 500
     told = (
@@ -327,18 +337,3 @@ def test_requests_of_every_kind(made, tmp_path_factory, method, path, body, extr
     if state["stage"] == "test":
         assert not re.search(rb'"fake": ?"(left|right)"', told) or state["current"].encode() not in told
     assert [r for r in store.records() if r.session == 2] == before  # nobody else's session was touched
-
-
-def json_bytes(body):
-    import json
-
-    return json.dumps(body).encode()
-
-
-def fuzzed(made, tmp_path_factory, kept=[]):  # noqa: B006
-    """One server for all examples: (app, store, a person's client, another's)."""
-    if not kept:
-        store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.material.study)
-        app = create_app(store, made.gallery, TOKEN)
-        kept.extend([app, store, person(app), person(app)])
-    return kept
