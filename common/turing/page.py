@@ -23,7 +23,7 @@ from common.turing.trials import EXPOSURE_MS, SIDES, Study
 from common.web import MAX_BODY, Guard, form_fields, json_object, same_secret
 
 STATIC = Path(__file__).parent / "static"
-LAYOUTS = ("row", "column")
+LAYOUTS = ("row", "column", "small")
 MAX_MS = 3_600_000.0
 _SESSION, _REPORT = "session", "report"
 
@@ -48,7 +48,7 @@ def read_answer(given: dict) -> Answer:
     if not (isinstance(given.get("choice"), str) and given["choice"] in SIDES):
         raise ValueError("choice is left or right")
     if not (isinstance(given.get("layout"), str) and given["layout"] in LAYOUTS):
-        raise ValueError("layout is row or column")
+        raise ValueError("layout is row, column or small")
     times = []
     for name in ("exposure_ms", "response_ms"):
         value = given.get(name)

@@ -26,9 +26,9 @@ class Rules:
     def said(self) -> list[str]:
         """The rules in words, in the order in which they are applied."""
         return [
-            f"a person who had less than {self.min_vigilance:.0%} of the answered vigilance pairs right, or answered"
-            " none: all pairs",
             "a pair without an answer (never reached, or the page was left while it was on show)",
+            f"all pairs of a person who had less than {self.min_vigilance:.0%} of the answered vigilance pairs right,"
+            " or answered none of them",
             f"a pair that was shown for other than {EXPOSURE_MS} ± {self.exposure_tolerance_ms:g} ms",
             f"an answer sooner than {self.min_response_ms:g} ms after the pictures had gone",
         ]

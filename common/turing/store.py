@@ -42,7 +42,7 @@ class Answer(NamedTuple):
     choice: Side
     exposure_ms: float
     response_ms: float
-    layout: str  # "row" or "column": how the two pictures stood
+    layout: str  # how the two pictures stood: "row", "column", or "small" where the screen had no room for 256 px
 
 
 class State(NamedTuple):

@@ -17,8 +17,10 @@ async function pressNext(label) {
   nextButton.textContent = label;
   nextButton.hidden = false;
   nextButton.focus({ preventScroll: true });
+  nextButton.scrollIntoView({ block: "nearest" });
   await clicked(nextButton);
   nextButton.hidden = true;
+  scrollTo(0, 0);
 }
 
 function say(text, kind = "") {
@@ -28,6 +30,11 @@ function say(text, kind = "") {
 
 function stacked() {
   return getComputedStyle($("pair")).flexDirection === "column";
+}
+
+function layout() {
+  if ($("left").getBoundingClientRect().width < 255.5) return "small";
+  return stacked() ? "column" : "row";
 }
 
 function label() {
@@ -175,18 +182,18 @@ async function play(backend) {
     wipe();
     const following = state.next;
     if (following) fetched(following).catch(() => images.delete(following));
-    const layout = stacked() ? "column" : "row";
+    const stood = layout();
     if (state.stage === "practice") say("Press an arrow key, or click or tap on its place.");
     const answer = await ask(shown.gone);
     const outcome = await insist(() =>
       backend.answer(pair, {
-        choice: answer.choice, exposure_ms: shown.exposure, response_ms: answer.response, layout,
+        choice: answer.choice, exposure_ms: shown.exposure, response_ms: answer.response, layout: stood,
       }),
     );
     feedback = Boolean(outcome.fake);
     if (feedback) {
       const right = outcome.fake === answer.choice;
-      say(`${right ? "Right" : "Wrong"}: the ${names[outcome.fake].toLowerCase()} one was coloured by the computer.`,
+      say(`${right ? "Right" : "Wrong"}: the ${names[outcome.fake].toLowerCase()} one was the computer's.`,
         right ? "right" : "wrong");
     }
     const before = state;

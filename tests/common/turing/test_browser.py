@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.turing.kit import export_kit, merge_answers
+from common.turing.pictures import SHOWN
 from common.turing.store import open_store
 from tests.common.turing.conftest import COUNTS, TOKEN, serving
 from tests.common.turing.playing import DESKTOP, PHONE, WATCH, check_shows, play, until_asked
@@ -109,6 +110,36 @@ def test_a_whole_session(server, browser, name, device, layout):
     print(f"{name}: exposures {min(exposures):.1f} to {max(exposures):.1f} ms")
     assert all(abs(e - 1000) <= 50 for e in exposures), exposures
     assert all(r.layout == layout and r.response_ms >= 0 for r in records if r.choice)
+    page.context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "height", "layout", "side"),
+    [(320, 568, "column", 256), (360, 640, "column", 256), (390, 664, "column", 256), (844, 390, "row", 256),
+     (568, 320, "row", 256), (320, 450, "small", 190)],
+)  # fmt: skip
+def test_small_screens(server, browser, width, height, layout, side):
+    """Both places are wholly on the screen, as large as it allows, and the button can be reached."""
+    served, _ = server
+    page = open_page(browser, PHONE | {"viewport": {"width": width, "height": height}}, served.url, [])
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Begin").click()
+    page.locator("#next:not([hidden])").wait_for()
+    button = page.locator("#next").bounding_box()
+    assert button["y"] + button["height"] <= height + 1  # scrolling is by whole pixels
+    page.evaluate("scrollTo(0, 0)")
+    boxes = [page.locator(name).bounding_box() for name in ("#left", "#right")]
+    for box in boxes:
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+        assert side <= box["width"] <= SHOWN
+        assert box["width"] == box["height"]
+    assert (boxes[0]["width"] == SHOWN) == (layout != "small")
+    assert (boxes[0]["y"] == boxes[1]["y"]) == (layout == "row")
+    photograph(page, f"small-{width}x{height}")
     page.context.close()
 
 
