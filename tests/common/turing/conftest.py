@@ -120,7 +120,7 @@ def chromium_path() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer than needed: playwright keeps an event loop running
 def browser(chromium_path):
     """A headless Chromium."""
     from playwright.sync_api import sync_playwright

@@ -307,7 +307,7 @@ def fuzzed(made, tmp_path_factory):
     store.close()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]),
     path=paths, body=bodies, extra=headers, cookie=cookies,

@@ -125,7 +125,7 @@ def test_the_plan_is_kept_by_simulated_studies():
     options = {"pairs": 36, "deviation": 0.1}
     people = people_needed(0.25, 0.1, wanted=0.8, **options)
     observers = [Observers.of_share(p, 0.1) for p in (0.25, 0.35)]
-    seen, held = difference_outcomes(*observers, people, 36, studies=600)
+    seen, held = difference_outcomes(*observers, people, 36, studies=400)
     assert seen == pytest.approx(power(0.25, 0.1, people, **options), abs=0.05)
     assert 0.93 <= held <= 0.97
 
