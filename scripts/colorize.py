@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from common.images import Picture
     from common.photo.batch import Outcome, Settings, Task
 
-DEFAULT_MODEL = "classifier64"
+DEFAULT_MODEL = "calm64"
 
 
 @entry_point
@@ -254,10 +254,12 @@ def list_models(argv: list[str]) -> int:
         return 0
     for name, card in cards.items():
         trained, scores = card["trained_on"], card["validation"]
-        told = ", ".join(f"{metric} {scores[metric]:.4g}" for metric in ("rmse_ab", "colorfulness_ratio") if scores)
         print(f"{name}{'  (default)' if name == DEFAULT_MODEL else ''}")
         print(f"  {card['family']}, {card['parameters'] / 1e6:.2f} M parameters, sees {card['size']} px")
-        print(f"  trained on {trained['count']} photographs of {Path(trained['source'].split(',')[0]).name}: {told}")
+        print(f"  trained on {trained['count']} photographs of {trained['source']}")
+        if scores:
+            told = ", ".join(f"{metric} {scores[metric]:.4g}" for metric in ("rmse_ab", "colorfulness_ratio"))
+            print(f"  {told} on {card.get('measured_on', 'its validation photographs')}")
     return 0
 
 

@@ -1,0 +1,119 @@
+"""Make weights that can be passed on: small, without paths of the machine that they were trained on, under a name.
+
+examples:
+  python -m scripts.publish runs/mine --name mine --out mine.safetensors
+  python -m scripts.publish runs/not_rebalanced/best.safetensors --name calm64 --shift 0.4 --temperature 1 \\
+      --out common/weights/calm64.safetensors
+
+Weights are kept in 16 bits, statistics in 32. Files in common/weights are installed models, which `colorize models`
+lists.
+--shift moves a classifier that was trained without rebalancing towards rare colours, as if it had been trained with so
+much of it: its logits gain that many times the logarithm of the class weights. No training is needed, for what
+rebalancing does to an ideal classifier is just this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from common.arguments import Parser, above_zero
+from common.errors import UserError, entry_point
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, change, write, print."""
+    parser = Parser("python -m scripts.publish", __doc__)
+    parser.add_argument("weights", help="a run folder or a .safetensors file")
+    parser.add_argument("--name", required=True, help="what the model is called in tables and in pictures' metadata")
+    parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
+    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier, towards rare colours: 0 to 1")
+    parser.add_argument("--data", help="source to measure what is written on; its scores then stand in the card")
+    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+    parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
+    args = parser.parse_args(argv)
+    if not 0 <= args.shift <= 1:
+        raise UserError(f"--shift is {args.shift:g}: it takes a share from 0 to 1")
+    if args.out.suffix != ".safetensors" or not args.out.resolve().parent.is_dir():
+        raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
+
+    from common.checkpoint import save_weights
+    from common.colorizer import load_colorizer
+
+    colorizer = load_colorizer(args.weights)
+    change(colorizer, args)
+    card = portable(colorizer.card) | {"name": args.name}
+    state = {
+        key: value.half() if value.is_floating_point() and value.ndim >= 2 else value
+        for key, value in colorizer.state_dict().items()
+    }
+    if args.data:
+        card |= measured(colorizer, state, args)
+    elif args.shift or args.temperature:
+        card["validation"] = {}  # they were of what it was before
+    save_weights(args.out, state, colorizer.training_only, card)
+    print(f"written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
+    """Shift a classifier's logits and set its temperature, and say so in its card."""
+    if not (args.shift or args.temperature):
+        return
+    import torch
+
+    from classification import ClassificationColorizer
+    from classification.rebalancing import class_weights
+
+    if not isinstance(colorizer, ClassificationColorizer):
+        raise UserError(f"--shift and --temperature are given and {args.weights} is no classifier: leave them out")
+    if args.shift:
+        if colorizer.uniform_share < 1:
+            raise UserError(
+                f"--shift is given and {args.weights} was trained with rebalancing: take one trained with"
+                " --model.rebalancing_lambda 1"
+            )
+        with torch.no_grad():
+            colorizer.network[-1].bias.add_(args.shift * class_weights(colorizer.prior).log())
+        colorizer.card["shifted"] = f"logits + {args.shift:g} log(class weights of lambda 0.5)"
+    if args.temperature:
+        colorizer.card["model"] |= {"temperature": args.temperature}
+
+
+def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa: ANN001
+    """Scores of the very weights that are written, for the card."""
+    from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
+    from common.packing import open_pack
+    from common.progress import Progress
+    from common.sources import list_photos
+
+    colorizer.load_state_dict(state, strict=False)
+    if args.temperature:
+        colorizer.temperature = args.temperature
+    listing, progress = list_photos(args.data, args.cache), Progress()
+    with progress.task(f"packing {args.data}") as report:
+        pack = open_pack(listing, colorizer.card["size"], listing.measured_split, cache=args.cache, progress=report)
+    result = evaluate({"it": model_predictor(colorizer)}, pack, TRAINING_METRICS, intervals=False)
+    scores = {name: value["mean"] for name, value in result.table["it"].items()}
+    return {"validation": scores, "measured_on": f"{len(pack)} photographs of {Path(args.data).name}"}
+
+
+def portable(card: dict) -> dict:
+    """A card without paths: of a source, the names of its files."""
+
+    def names(source: str | None) -> str | None:
+        return source and ",".join(Path(part).name for part in source.split(","))
+
+    data = card["config"]["data"]
+    data = data | {"train": names(data["train"]), "val": names(data["val"]), "cache": None}
+    model = card["model"] | ({"prior": names(card["model"]["prior"])} if "prior" in card["model"] else {})
+    trained_on = card["trained_on"] | {"source": names(card["trained_on"]["source"])}
+    run = Path(card["config"]["run"]).name
+    config = card["config"] | {"data": data, "model": model, "run": run}
+    return card | {"model": model, "trained_on": trained_on, "config": config}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
