@@ -65,11 +65,14 @@ class Jobs:
             if self._line:
                 self._line[0].turn.set()
 
-    def place(self, owner: str, name: str) -> int | None:
-        """How many are before somebody's piece of work (0: it is being done), None where there is none."""
+    def place(self, owner: str, name: str) -> tuple[int, int] | None:
+        """How many are before somebody's piece of work (0: it is being done), and how many of these are others'.
+
+        None where there is no such piece of work.
+        """
         for place, ticket in enumerate(self._line):
             if ticket.owner == owner and ticket.name == name:
-                return place
+                return place, sum(before.owner != owner for before in self._line[:place])
         return None
 
 

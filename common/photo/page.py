@@ -156,8 +156,9 @@ class Pages:
         return Response(status_code=204)
 
     async def place(self, request: Request) -> Response:
-        """How many pieces of work are before one of one's own."""
-        return JSONResponse({"place": self.jobs.place(_owner(request), request.path_params["ticket"])})
+        """How many pieces of work are before one of one's own, and how many of these are other people's."""
+        place, others = self.jobs.place(_owner(request), request.path_params["ticket"]) or (None, None)
+        return JSONResponse({"place": place, "others": others})
 
     def _upload(self, request: Request) -> Upload:
         return self.uploads.get(_required_owner(request), request.path_params["id"])

@@ -188,7 +188,7 @@ def test_a_picture_is_dropped_compared_changed_and_downloaded(visit, old, tmp_pa
     assert painted_again(page, lambda: page.locator("#saturation").fill("0")) < 1
     warm = painted_again(page, lambda: page.locator("#kelvin").fill("3000"))
     assert warm > 10
-    assert page.locator("#kelvin + *, output[for=kelvin]").first.inner_text() == "3000 K"
+    assert page.locator("output[for=kelvin]").inner_text() == "3000 K, warmer"
     painted_again(page, lambda: page.get_by_role("button", name="Put these back").click())
     assert chroma(page) == pytest.approx(before, rel=0.01)
 
@@ -290,7 +290,7 @@ def test_on_a_phone(visit, old):
     look(page, "phone empty")
     page.set_input_files("#file", old)
     until_painted(page)
-    page.locator(".view").first.tap(position={"x": 60, "y": 50})
+    page.locator(".view").first.tap(position={"x": 30, "y": 30})
     assert int(page.locator(".divider").first.get_attribute("aria-valuenow")) < 30
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     small = """() => [...document.querySelectorAll("button, select, .choice span, .divider, #choose")]

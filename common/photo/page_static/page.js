@@ -17,7 +17,7 @@ const panels = new Map();
 const told = {
   saturation: (value) => `${Math.round(100 * value)} %`,
   hue: (value) => `${value}°`,
-  kelvin: (value) => (value === DAYLIGHT ? "unchanged" : `${value} K`),
+  kelvin: (value) => (value === DAYLIGHT ? "unchanged" : `${value} K, ${value < DAYLIGHT ? "warmer" : "colder"}`),
 };
 
 function say(text) {
@@ -225,6 +225,7 @@ function showModel(name, shown) {
   }
   $("views").append(...models.filter((m) => panels.has(m.name)).map((m) => panels.get(m.name).element));
   document.body.classList.toggle("one", panels.size === 1);
+  document.body.classList.toggle("many", panels.size > 4);
   const boxes = [...$("models").querySelectorAll("input")];
   for (const box of boxes) box.disabled = box.checked && panels.size === 1; // one has to stay
   setDivider($("views"), 50);
@@ -284,10 +285,10 @@ $("reset").addEventListener("click", () => {
   for (const name of Object.keys(told)) $(name).value = $(name).defaultValue;
   repaint();
 });
-server.tellPlaces((place) => {
-  if (place === null) describe();
-  else if (place) say(place === 1 ? "One piece of work is before yours…" : `${place} pieces of work are before yours…`);
-  else say("At work…");
+server.tellPlaces((others) => {
+  if (others === null) describe();
+  else if (others === 0) say("At work…");
+  else say(`Waiting: ${others === 1 ? "one piece" : `${others} pieces`} of other people's work before yours…`);
 });
 
 chooseTool("compare");

@@ -23,7 +23,7 @@ function newTicket() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (x) => x.toString(16).padStart(2, "0")).join("");
 }
 
-const places = new Map(); // ticket -> how many are before it
+const places = new Map(); // ticket -> how many pieces of other people's work are before it
 let onPlaces = () => {};
 
 // A job may have to wait for others: while it does, its place in the queue is asked for now and then.
@@ -32,9 +32,9 @@ async function job(path, options) {
   let ended = false;
   const watch = async () => {
     if (ended) return;
-    const found = await ask(`/queue/${ticket}`).then((r) => r.json()).catch(() => ({ place: null }));
+    const found = await ask(`/queue/${ticket}`).then((r) => r.json()).catch(() => ({ others: 0 }));
     if (ended) return;
-    places.set(ticket, found.place ?? 0);
+    places.set(ticket, found.others ?? 0);
     onPlaces(Math.max(...places.values()));
     setTimeout(watch, 700);
   };
@@ -52,7 +52,7 @@ function json(body) {
   return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
-// told: called with the largest place of what is being waited for, 0 where it is being done, null at its end.
+// told: called with how many pieces of other people's work are before one's own, and with null at its end.
 export function tellPlaces(told) {
   onPlaces = told;
 }

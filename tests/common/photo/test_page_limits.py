@@ -167,9 +167,9 @@ def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
         for count, (who, hue) in enumerate([(0, 1), (1, 2), (0, 3), (1, 4)], 1):
             answers.append(pool.submit(paint, who, hue))
             until(lambda count=count: len(jobs) == count)
-        assert client.get("/queue/ticket3", headers=one).json() == {"place": 2}
-        assert client.get("/queue/ticket1", headers=one).json() == {"place": 0}
-        assert client.get("/queue/ticket3", headers=two).json() == {"place": None}  # it is another's
+        assert client.get("/queue/ticket3", headers=one).json() == {"place": 2, "others": 1}
+        assert client.get("/queue/ticket1", headers=one).json() == {"place": 0, "others": 0}
+        assert client.get("/queue/ticket3", headers=two).json() == {"place": None, "others": None}  # it is another's
         refused = paint(0, 5)
         assert refused.status_code == 503
         assert refused.text == "4 pieces of work are waiting already: try again in a minute"
@@ -216,11 +216,11 @@ def test_what_nobody_waits_for_is_not_done():
         second = asyncio.ensure_future(jobs.run(request, "b", "2", lambda: done.append(2)))
         third = asyncio.ensure_future(jobs.run(Request({"type": "http"}, stay), "c", "3", lambda: done.append(3)))
         await asyncio.sleep(0)
-        assert jobs.place("b", "2") == 1
+        assert jobs.place("b", "2") == (1, 1)
         leave.set()
         with pytest.raises(LeftQueue):
             await second
-        assert jobs.place("c", "3") == 1
+        assert jobs.place("c", "3") == (1, 1)
         go.set()
         await first
         await third
