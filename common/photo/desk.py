@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -17,9 +18,11 @@ from common.colorizer import Colorizer, load_colorizer
 from common.errors import UserError
 from common.image_files import FORMAT_OF_SUFFIX, encode_pages
 from common.images import Picture, open_image
+from common.lab import ab_to_rgb8, rgb8_to_lab
 from common.photo.batch import provenance_of
 from common.photo.colorize import network_view, paint, predict_within_memory
 from common.photo.edit import Edit
+from common.photo.upsample import GuidedUpsampling
 
 PREVIEW_SIDE = 1024  # pixels of the longer side
 MAX_HINTS = 100
@@ -50,7 +53,7 @@ class Painting:
     ab: Tensor
     note: str  # of a network that did not fit in memory as it should
     hints: tuple = ()
-    hinted: Tensor | None = None  # ab at working size under these hints: the slow part of an edit
+    fitted: GuidedUpsampling | None = None  # to the preview's size, under these hints: the slow part of a preview
 
 
 @dataclass
@@ -62,33 +65,17 @@ class Opened:
     width: int
     height: int
     pages: int
-    preview: np.ndarray  # uint8 [h, w, 3]
-    alpha: np.ndarray | None  # uint8 [h, w]
+    L: Tensor  # [1, 1, h, w] of the preview
+    alpha: np.ndarray | None  # uint8 [h, w], of the preview
     before: bytes  # JPEG
     working: Tensor
     paintings: dict[str, Painting] = field(default_factory=dict)
 
     def about(self) -> dict:
         """What the page is told of it, for JSON."""
-        seen = {"seen_width": self.preview.shape[1], "seen_height": self.preview.shape[0]}
+        seen = {"seen_width": self.L.shape[3], "seen_height": self.L.shape[2]}
         own = {"name": self.name, "format": self.form, "pages": self.pages}
         return own | {"width": self.width, "height": self.height} | seen
-
-
-@dataclass(frozen=True)
-class _Kept(Edit):
-    """An Edit that looks up what its hints made of the prediction, where they did not change since."""
-
-    painting: Painting | None = None
-
-    def apply(self, L: Tensor, ab: Tensor) -> Tensor:
-        """See Edit."""
-        painting = self.painting
-        if self.hints and painting is not None:
-            if painting.hints != self.hints or painting.hinted is None or painting.hinted.device != ab.device:
-                painting.hinted, painting.hints = Edit(hints=self.hints).apply(L, ab), tuple(self.hints)
-            ab = painting.hinted
-        return Edit(self.saturation, self.hue, self.kelvin).apply(L, ab)
 
 
 def open_picture(data: bytes, name: str, max_pixels: int, device: torch.device) -> Opened:
@@ -101,8 +88,8 @@ def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Open
     height, width = picture.rgb.shape[:2]
     working, _ = network_view(picture.finest, 32, device)
     preview, alpha = _smaller(picture.rgb), None if picture.alpha is None else _smaller(picture.alpha)
-    before = _jpeg(preview, alpha)
-    return Opened(name, picture.format, width, height, picture.pages, preview, alpha, before, working)
+    L = rgb8_to_lab(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])[:, :1].clone()
+    return Opened(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
 
 
 def _smaller(values: np.ndarray) -> np.ndarray:
@@ -155,10 +142,33 @@ def _number(given: dict, name: str) -> float | None:
 def paint_preview(opened: Opened, model: Model, edit: Edit) -> tuple[bytes, str]:
     """A JPEG of the picture at screen size in a model's colours, and a note where memory was short.
 
-    The network runs where it has not yet. Raises UserError where there is not enough memory.
+    The network runs where it has not yet, and hints are spread where they changed. What is left for the move of a
+    slider is done pixel by pixel at the preview's size, so it is fast; `paint` does it at working size, before the
+    fit, which differs by less than can be seen. Raises UserError where there is not enough memory.
     """
     painting = _painting(opened, model)
-    return _jpeg(_painted(opened.preview, opened, painting, edit), opened.alpha), painting.note
+    rgb = within_memory(*(lambda d=d: _seen(opened, painting, edit, d) for d in _places(opened)))
+    return _jpeg(rgb, opened.alpha), painting.note
+
+
+@torch.no_grad()
+def _seen(opened: Opened, painting: Painting, edit: Edit, device: torch.device) -> np.ndarray:
+    L, hints = opened.L.to(device), tuple(edit.hints)
+    fitted = painting.fitted
+    if fitted is None or painting.hints != hints or fitted.coefficients.device != device:
+        working, ab = opened.working.to(device), painting.ab.to(device)
+        spread = max(working.shape[-2:]) / max(ab.shape[-2:])
+        ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
+        ab = Edit(hints=hints).apply(working, ab)
+        fitted = GuidedUpsampling(working, ab, spread, tuple(L.shape[-2:]))
+        painting.fitted, painting.hints = fitted, hints
+    ab = replace(edit, hints=()).apply(L, fitted.strip(L, 0))
+    return ab_to_rgb8(L, ab)[0].permute(1, 2, 0).cpu().numpy()
+
+
+def _places(opened: Opened) -> list[torch.device]:
+    """Where to paint: on the device, and where its memory does not do, on the CPU."""
+    return list(dict.fromkeys((opened.working.device, torch.device("cpu"))))
 
 
 def paint_file(data: bytes, opened: Opened, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
@@ -167,7 +177,9 @@ def paint_file(data: bytes, opened: Opened, model: Model, edit: Edit, form: str)
     Raises UserError where there is not enough memory, or the format cannot hold the picture.
     """
     picture = within_memory(lambda: open_image(data, opened.name, max_pixels=opened.width * opened.height, deep=True))
-    coloured = _painted(picture.finest, opened, _painting(opened, model), edit)
+    ab, working = _painting(opened, model).ab, opened.working
+    tries = (lambda d=d: paint(picture.finest, working.to(d), ab.to(d), edit) for d in _places(opened))
+    coloured = within_memory(*tries)
     name = PurePath(opened.name)
     own = name.suffix if FORMAT_OF_SUFFIX.get(name.suffix.lower()) == form else ""
     suffix = own or next(suffix for suffix, known in FORMAT_OF_SUFFIX.items() if known == form)
@@ -184,13 +196,6 @@ def _painting(opened: Opened, model: Model) -> Painting:
             ab = predict_within_memory(model.colorizer, opened.working, model.size, notes.append)
         found = opened.paintings[model.name] = Painting(ab, "; ".join(notes))
     return found
-
-
-def _painted(rgb: np.ndarray, opened: Opened, painting: Painting, edit: Edit) -> np.ndarray:
-    kept = _Kept(edit.saturation, edit.hue, edit.kelvin, edit.hints, painting=painting)
-    places = dict.fromkeys((opened.working.device, torch.device("cpu")))
-    tries = [lambda d=d: paint(rgb, opened.working.to(d), painting.ab.to(d), kept) for d in places]
-    return within_memory(*tries)
 
 
 def within_memory(*tries: Callable[[], T]) -> T:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.errors import UserError
 from common.photo import desk
 from common.photo.jobs import Busy, Jobs, LeftQueue
-from common.photo.uploads import KEEP_SECONDS, OVERHEAD, Full, Gone, Upload, Uploads
+from common.photo.uploads import KEEP_SECONDS, Full, Gone, Upload, Uploads, overhead_of
 from common.web import MAX_BODY, Guard, json_object
 
 STATIC = Path(__file__).parent / "page_static"
@@ -59,8 +59,9 @@ class Pages:
     def __init__(self, models: Sequence[desk.Model], limits: Limits) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
-        largest = limits.max_upload + OVERHEAD
-        self.uploads = Uploads(limits.memory or _UPLOADS_IN_MEMORY * largest, limits.keep_seconds)
+        overhead = overhead_of(len(self.models))
+        memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
+        self.uploads = Uploads(memory, overhead, limits.keep_seconds)
         self.jobs = Jobs(limits.waiting)
         self.sweeper: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo", "page_templates")
@@ -86,8 +87,8 @@ class Pages:
     async def upload(self, request: Request) -> Response:
         """Take a file, which is the body as it stands, and open it."""
         owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
-        self.uploads.take(OVERHEAD)
-        taken = OVERHEAD
+        self.uploads.take(self.uploads.overhead)
+        taken = self.uploads.overhead
         try:
             file = io.BytesIO()
             async for chunk in self._pieces(request, name):

@@ -12,7 +12,12 @@ from common.photo.desk import Opened
 
 KEEP_SECONDS = 900.0  # after its last use
 OWN_AT_MOST = 4  # pictures of one person; the oldest goes
-OVERHEAD = 8_000_000  # bytes that an upload takes besides its file: previews, lightness, predictions
+_OVERHEAD, _OVERHEAD_OF_MODEL = 6_000_000, 5_000_000  # bytes: lightness, preview; prediction and its fit
+
+
+def overhead_of(models: int) -> int:
+    """Bytes that an upload takes besides its file, at most, where so many models colour it."""
+    return _OVERHEAD + models * _OVERHEAD_OF_MODEL
 
 
 class Full(UserError):
@@ -37,14 +42,18 @@ class Upload:
 class Uploads:
     """The uploads in memory. All methods belong to one thread.
 
-    max_bytes: of all files together, those included that are still being received. keep_seconds: how long one stays
-    after its last use. clock: seconds, for the tests.
+    max_bytes: of all together, those included that are still being received. overhead: bytes that one takes besides
+    its file. keep_seconds: how long one stays after its last use. clock: seconds, for the tests.
     """
 
     def __init__(
-        self, max_bytes: int, keep_seconds: float = KEEP_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        max_bytes: int,
+        overhead: int,
+        keep_seconds: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.max_bytes, self.keep_seconds, self.clock = max_bytes, keep_seconds, clock
+        self.max_bytes, self.overhead, self.keep_seconds, self.clock = max_bytes, overhead, keep_seconds, clock
         self.taken = 0
         self._found: dict[str, Upload] = {}
 
@@ -64,7 +73,7 @@ class Uploads:
         self.taken -= count
 
     def add(self, owner: str, data: bytes, opened: Opened) -> Upload:
-        """Keep a picture, whose bytes and `OVERHEAD` have been taken, under a name that nobody can guess."""
+        """Keep a picture, whose bytes and overhead have been taken, under a name that nobody can guess."""
         own = [upload for upload in self._found.values() if upload.owner == owner]
         for upload in sorted(own, key=lambda upload: upload.used)[: max(0, len(own) - OWN_AT_MOST + 1)]:
             self._drop(upload)
@@ -99,4 +108,4 @@ class Uploads:
 
     def _drop(self, upload: Upload) -> None:
         del self._found[upload.id]
-        self.give(len(upload.data) + OVERHEAD)
+        self.give(len(upload.data) + self.overhead)

@@ -101,6 +101,18 @@ def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, mode
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize("edit", [Edit(), Edit(1.6, 40), Edit(0.7, 0, 2500), Edit(1.2, -90, 12000)], ids=str)
+def test_the_preview_is_what_is_downloaded(models, edit):
+    rgb = photo_array(9, 300, 400)
+    opened = desk.open_picture(encoded(rgb), "old.png", 10**6, torch.device("cpu"))
+    preview, _ = desk.paint_preview(opened, models[0], edit)
+    file, _ = desk.paint_file(encoded(rgb), opened, models[0], edit, "PNG")
+    shown, saved = (rgb2lab(Image.open(io.BytesIO(data))) for data in (preview, file))
+    difference = np.linalg.norm(shown - saved, axis=2)
+    assert difference.mean() < 1  # a JPEG's own
+    assert np.quantile(difference, 0.99) < 4
+
+
 def test_hints_colour_their_places(client):
     pytest.importorskip("common.photo.hints")
     about = send(client, encoded(np.full((60, 80, 3), 128, np.uint8))).json()
@@ -174,6 +186,7 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(desk, "paint", fail)
+    monkeypatch.setattr(desk, "ab_to_rgb8", fail)
     for what in ("paint", "result"):
         refused = client.post(f"/pictures/{about['id']}/{what}", json={"model": "one"})
         assert refused.status_code == 422

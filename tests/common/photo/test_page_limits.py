@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from common.photo import desk
 from common.photo.page import Limits, create_app
-from common.photo.uploads import OVERHEAD
+from common.photo.uploads import overhead_of
 from tests.common.photo.visits import BASE, LIMITS, encoded, person, send, tiny, until
 from tests.conftest import photo_array
 
@@ -97,7 +97,7 @@ def test_an_upload_that_stops_coming_is_given_up(models, monkeypatch):
 
 
 def test_memory_is_bounded(models):
-    limits = Limits(max_upload=200_000, memory=5 * (OVERHEAD + 20_000))
+    limits = Limits(max_upload=200_000, memory=5 * (overhead_of(2) + 20_000))
     app = create_app(models, limits)
     uploads = app.state.pages.uploads
     first, second = person(app), person(app)
