@@ -18,7 +18,7 @@ from common.colorizer import Colorizer, load_colorizer
 from common.errors import UserError
 from common.image_files import FORMAT_OF_SUFFIX, encode_pages
 from common.images import Picture, open_image
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.lab import fit_gamut, lab_to_rgb, rgb8_to_lab
 from common.photo.batch import provenance_of
 from common.photo.colorize import network_view, paint, predict_within_memory
 from common.photo.edit import Edit
@@ -26,6 +26,7 @@ from common.photo.upsample import GuidedUpsampling
 
 PREVIEW_SIDE = 1024  # pixels of the longer side
 MAX_HINTS = 100
+_PREVIEW_BISECTIONS = 6  # a colour out of gamut keeps its chroma to 1/64, which is not seen, in half the time
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
                "BMP": "image/bmp", "AVIF": "image/avif", "PPM": "image/x-portable-pixmap"}  # fmt: skip
 T = TypeVar("T")
@@ -163,7 +164,8 @@ def _seen(opened: Opened, painting: Painting, edit: Edit, device: torch.device) 
         fitted = GuidedUpsampling(working, ab, spread, tuple(L.shape[-2:]))
         painting.fitted, painting.hints = fitted, hints
     ab = replace(edit, hints=()).apply(L, fitted.strip(L, 0))
-    return ab_to_rgb8(L, ab)[0].permute(1, 2, 0).cpu().numpy()
+    rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
+    return (rgb * 255).round().to(torch.uint8)[0].permute(1, 2, 0).cpu().numpy()
 
 
 def _places(opened: Opened) -> list[torch.device]:

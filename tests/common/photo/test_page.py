@@ -186,7 +186,7 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(desk, "paint", fail)
-    monkeypatch.setattr(desk, "ab_to_rgb8", fail)
+    monkeypatch.setattr(desk, "lab_to_rgb", fail)
     for what in ("paint", "result"):
         refused = client.post(f"/pictures/{about['id']}/{what}", json={"model": "one"})
         assert refused.status_code == 422
