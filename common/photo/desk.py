@@ -32,6 +32,10 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "
 T = TypeVar("T")
 
 
+class NoMemory(UserError):
+    """A picture does not fit in memory."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A colorizer under the name that the page shows."""
@@ -201,7 +205,7 @@ def _painting(opened: Opened, model: Model) -> Painting:
 
 
 def within_memory(*tries: Callable[[], T]) -> T:
-    """The first of these that memory suffices for. Raises UserError where there is none."""
+    """The first of these that memory suffices for. Raises NoMemory where there is none."""
     for attempt in tries:
         try:
             return attempt()
@@ -210,7 +214,7 @@ def within_memory(*tries: Callable[[], T]) -> T:
         except RuntimeError as error:  # how the CPU's allocator says it
             if "alloc" not in str(error):
                 raise
-    raise UserError("there is not enough memory for this picture now: try again later, or make it smaller first")
+    raise NoMemory("there is not enough memory for this picture now: try again later, or make it smaller first")
 
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Model]:

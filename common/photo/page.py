@@ -223,7 +223,7 @@ class Calm:
             await PlainTextResponse("something failed here: its server's terminal says what", 500)(scope, receive, send)
 
 
-_STATUS = {Gone: 404, Full: 503, Busy: 503}
+_STATUS = {Gone: 404, Full: 503, Busy: 503, desk.NoMemory: 503}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

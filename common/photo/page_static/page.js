@@ -88,7 +88,7 @@ async function held(action) {
 
 let turn = 0; // of several pictures chosen one after the other only the last is shown
 
-async function open(chosen) {
+async function open(chosen, count) {
   settle();
   if (chosen.size > limits.bytes) {
     const megabytes = Number((limits.bytes / 1e6).toPrecision(4));
@@ -106,6 +106,7 @@ async function open(chosen) {
     return;
   }
   notes.clear();
+  if (count > 1) notes.add(`It is the first of the ${count} files: one is shown at a time`);
   document.body.classList.add("open");
   $("choose").textContent = "Another picture";
   $("invitation").textContent = "or drop it, or paste it.";
@@ -250,7 +251,7 @@ function listModels() {
 // What a person does
 
 function take(files) {
-  if (files?.length) open(files[0]);
+  if (files?.length) open(files[0], files.length);
 }
 
 $("file").addEventListener("change", () => {

@@ -189,7 +189,7 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
     monkeypatch.setattr(desk, "lab_to_rgb", fail)
     for what in ("paint", "result"):
         refused = client.post(f"/pictures/{about['id']}/{what}", json={"model": "one"})
-        assert refused.status_code == 422
+        assert refused.status_code == 503
         assert refused.text.startswith("there is not enough memory for this picture now")
 
 
