@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device, a pure function of the given random numbers.
 
 Everything that changes colour changes the truth with it: what a network sees stays L, what it must find stays
-the ab that belongs to it.
+the ab that belongs to it. Damage alone changes only what it sees.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.damage import damage_some
 from common.errors import UserError
 from common.lab import rgb8_to_lab, rgb_to_lab
 
@@ -30,6 +31,8 @@ class AugmentConfig:
         contrast: sRGB is stretched about its mean by 1 +- this.
         saturation: ab is scaled by 1 +- this, at constant L.
         hue: ab is turned by up to +- this many degrees, at constant L.
+        damage: probability with which a photograph's L, and not its ab, is damaged as old photographs are: grey
+            conversions of old films, blur, grain, fading, scratches, one or several.
     """
 
     crop: Literal["random", "resized", "centre"] = "random"
@@ -39,6 +42,7 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    damage: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:
@@ -48,12 +52,17 @@ class AugmentConfig:
                 raise UserError(f"augment.{name} is {getattr(self, name)}: it takes a share in [0, 1)")
         if not 0 <= self.hue <= 180:
             raise UserError(f"augment.hue is {self.hue}: it takes degrees in [0, 180]")
+        if not 0 <= self.damage <= 1:
+            raise UserError(f"augment.damage is {self.damage}: it takes a probability in [0, 1]")
 
 
-def augment(images: Tensor, noise: Tensor, size: int, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+def augment(
+    images: Tensor, noise: Tensor, size: int, config: AugmentConfig, damage_noise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Packed pictures -> a training batch.
 
-    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1): all the randomness there is.
+    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1), and damage_noise: [N, 4], which
+    is needed where `config.damage` is above 0: all the randomness there is.
     Returns (L [N, 1, size, size], ab [N, 2, size, size]), float32 in CIELAB units.
     """
     flip = noise[:, 2] < 0.5 if config.flip else torch.zeros_like(noise[:, 2], dtype=torch.bool)
@@ -67,6 +76,8 @@ def augment(images: Tensor, noise: Tensor, size: int, config: AugmentConfig) -> 
     L, ab = lab[:, :1], lab[:, 1:]
     if config.saturation or config.hue:
         ab = _turn(ab, noise, config)
+    if config.damage:
+        L = damage_some(L, ab, damage_noise, config.damage)
     return L, ab
 
 

@@ -10,10 +10,12 @@ from common.ab_prior import read_prior
 from common.colorizer import load_colorizer
 from common.device import machine, pick_device
 from common.errors import UserError, near
-from common.evaluation import TRIVIAL, Evaluation, Predict, evaluate, model_predictor, trivial_predictor
+from common.evaluation import TRIVIAL, Evaluation, Predict, damaged, evaluate, model_predictor, trivial_predictor
 from common.packing import Pack, open_pack
 from common.progress import Progress
 from common.sources import list_photos
+
+DAMAGE_METRICS = ("rmse_ab", "auc", "colorfulness_ratio")
 
 
 @dataclass
@@ -57,7 +59,8 @@ def load_rows(names: list[str], device: str, temperatures: list[float] | None = 
     for name in names:
         title, _, path = ("", "", name) if Path(name).exists() else name.rpartition("=")
         if path in TRIVIAL:
-            rows.predictors[title or path] = path  # type: ignore[assignment]
+            told = path if title in ("", path) else _free_title(title, rows.predictors)
+            rows.predictors[told] = path  # type: ignore[assignment]
             continue
         try:
             if not Path(path).exists():
@@ -82,7 +85,7 @@ def load_rows(names: list[str], device: str, temperatures: list[float] | None = 
 
 def _free_title(title: str, taken: dict) -> str:
     count, free = 1, title
-    while free in taken or free in (*TRIVIAL, "protocol"):  # the JSON's own keys
+    while free in taken or free in (*TRIVIAL, "protocol", "damage"):  # the JSON's own keys
         count += 1
         free = f"{title} ({count})"
     return free
@@ -106,6 +109,26 @@ def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress
         for title, card in rows.cards.items()
     }
     return result
+
+
+def measure_damage(
+    rows: Rows, pack: Pack, kinds: list[str], args: argparse.Namespace, progress: Progress
+) -> dict[str, dict[str, dict[str, dict]]]:
+    """Evaluate the rows, as `measure` has filled them in, under each kind of damage and under none.
+
+    Returns [row][kind][metric] of DAMAGE_METRICS, as in an evaluation's table; the first kind is `none`.
+    """
+    out: dict[str, dict[str, dict[str, dict]]] = {title: {} for title in rows.predictors}
+    for kind in ["none", *kinds]:
+        shown = {t: p if kind == "none" else damaged(p, kind, args.seed) for t, p in rows.predictors.items()}
+        with progress.task(f"evaluating, damage {kind}") as report:
+            result = evaluate(
+                shown, pack, DAMAGE_METRICS, limit=args.limit, batch_size=args.batch_size,
+                device=pick_device(args.device), seed=args.seed, progress=report,
+            )  # fmt: skip
+        for title, measured in result.table.items():
+            out[title][kind] = measured
+    return out
 
 
 def _mean_colour(rows: Rows, pack: Pack, args: argparse.Namespace) -> tuple[list[float], str]:

@@ -10,6 +10,7 @@ import torch
 
 from common.augment import AugmentConfig, augment
 from common.colorizer import Batch
+from common.damage import NOISE
 from common.errors import UserError
 from common.packing import Pack, open_pack
 from common.progress import Progress
@@ -126,11 +127,16 @@ class TrainingData:
         """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
         part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
         rows = row_stream(self.rows, step, self.batch_size, self.seed)[part]
-        noise = torch.from_numpy(
-            np.random.default_rng((self.seed, step, 1)).random((self.batch_size, 8), dtype=np.float32)[part]
-        ).to(self.device)
+        noise = self._noise(step, 1, 8, part)
+        # a stream of its own: with and without damage, a run sees the same windows of the same photographs
+        damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
         if self._resident is not None:
             images = self._resident[torch.from_numpy(rows).to(self.device)]
         else:
             images = torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)
-        return Batch(*augment(images, noise, self.size, self.config))
+        return Batch(*augment(images, noise, self.size, self.config, damage_noise))
+
+    def _noise(self, step: int, stream: int, count: int, part: slice) -> torch.Tensor:
+        """Random numbers for the photographs of a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
+        drawn = np.random.default_rng((self.seed, step, stream)).random((self.batch_size, count), dtype=np.float32)
+        return torch.from_numpy(drawn[part]).to(self.device)

@@ -20,22 +20,21 @@ def is_srgb(profile: bytes) -> bool:
         return False
 
 
-def read_deep(image: Image.Image) -> np.ndarray | None:
-    """The 16 bits of an opened and loaded PNG or TIFF: uint16 [H, W, 3], not yet upright; None where it has fewer.
+def read_deep(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """The 16 bits of a loaded PNG or TIFF: uint16 [H, W, 3], not yet upright; None where it has fewer.
 
-    None as well under a profile that is not sRGB's: only 8-bit values are converted from one.
+    data: the whole file. None as well under a profile that is not sRGB's: only 8-bit values are converted from one.
     """
     profile = image.info.get("icc_profile")
     if profile and not is_srgb(profile):
         return None
     if image.mode.startswith("I;16"):
         return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2)
-    if image.mode not in ("RGB", "RGBA") or not _has_16_bits(image):
+    if image.mode not in ("RGB", "RGBA") or not _has_16_bits(image, data):
         return None
     import cv2
 
-    image.fp.seek(0)
-    data = np.frombuffer(image.fp.read(), np.uint8)
+    data = np.frombuffer(data, np.uint8)
     if image.format == "TIFF":
         _, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(image.tell(), image.tell() + 1))
         values = found[0] if found else None
@@ -47,12 +46,9 @@ def read_deep(image: Image.Image) -> np.ndarray | None:
     return np.ascontiguousarray(values[..., 2::-1])  # OpenCV's order is blue, green, red
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    if image.fp is None:
-        return False
+def _has_16_bits(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
-        image.fp.seek(24)  # signature, length, IHDR, width, height
-        return image.fp.read(1) == b"\x10"
+        return data[24] == 16  # after the signature, and length, name, width and height of the header
     if image.format == "TIFF":
         tags = image.tag_v2
         return set(tags.get(_BITS_PER_SAMPLE, ())) == {16} and tags.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, _RGB)

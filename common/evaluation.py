@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from common.ab_bins import ABBins
 from common.ab_prior import Prior, compute_prior
 from common.colorizer import Batch, Colorizer, predict_ab
+from common.damage import damage, row_noise
 from common.errors import UserError, near
 from common.metrics import METRICS, Metric, Pictures, predicted_pictures, rarity
 from common.packing import Pack
@@ -43,10 +44,12 @@ class Evaluation:
     table: dict[str, dict[str, dict]]
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
+    damage: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)  # [row][kind][metric], where measured
 
     def to_json(self) -> str:
-        """The table with the protocol beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
-        return json.dumps(self.table | {"protocol": self.protocol}, indent=1)
+        """The table with the protocol, and the damage, beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
+        more = {"damage": self.damage} if self.damage else {}
+        return json.dumps(self.table | more | {"protocol": self.protocol}, indent=1)
 
 
 def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> Predict:
@@ -61,6 +64,19 @@ def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> P
         return predict_ab(colorizer, batch.L)
 
     return predict
+
+
+def damaged(predict: Predict, kind: str, seed: int = 0) -> Predict:
+    """The same predictor, shown photographs with a kind of damage (`common.damage`). The truth stays what it was.
+
+    How a photograph is damaged depends on (seed, its row) alone, so all predictors see the same.
+    """
+
+    def predict_damaged(batch: Batch, rows: np.ndarray) -> Tensor:
+        seen = damage(batch.L, batch.ab, kind, row_noise(rows, seed).to(batch.L.device))
+        return predict(batch._replace(L=seen), rows)
+
+    return predict_damaged
 
 
 def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = None, seed: int = 0) -> Predict:

@@ -83,11 +83,14 @@ def open_image(
         source = io.BytesIO(source)
     name = name or getattr(source, "name", "picture")
     try:
+        if deep:  # the file is read twice, by two libraries
+            data = Path(source).read_bytes() if isinstance(source, (str, Path)) else source.read()
+            source = io.BytesIO(data)
         with Image.open(source, formats=FORMATS) as image:
             pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
             if page:
                 image.seek(page)
-            return _decode(image, name, draft, max_pixels, deep)._replace(page=page, pages=pages)
+            return _decode(image, name, draft, max_pixels, data if deep else None)._replace(page=page, pages=pages)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -121,7 +124,7 @@ def _too_large(name: str, max_pixels: int, size: tuple[int, int] | None = None) 
     return f"{name} {has}, above the limit of {max_pixels / 1e6:g} megapixels: make it smaller first"
 
 
-def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int, deep: bool) -> Picture:
+def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int, data: bytes | None) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(_too_large(name, max_pixels, image.size))
@@ -129,7 +132,7 @@ def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int, d
         image.draft(None, (width * draft // min(width, height), height * draft // min(width, height)))
     form, dpi = image.format or "PNG", image.info.get("dpi")
     image.load()
-    values = read_deep(image) if deep else None
+    values = read_deep(image, data) if data else None
     exif = image.getexif()
     if values is not None:
         values = _upright(values, exif.get(_ORIENTATION, 1))

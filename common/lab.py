@@ -104,6 +104,21 @@ def rgb8_to_lab(rgb: Tensor) -> Tensor:
         return _lab_from_linear(table[rgb.int()])
 
 
+def rgb8_to_L(rgb: Tensor) -> Tensor:
+    """8-bit sRGB -> lightness alone, a third of the work of `rgb8_to_lab`.
+
+    rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype.
+    """
+    if rgb.dtype != torch.uint8:
+        raise TypeError(f"rgb8_to_L takes uint8, got {rgb.dtype}")
+    _check_channels(rgb, "rgb")
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    tables = [(weight * _linear_from_srgb(levels)).float().to(rgb.device) for weight in _XYZ_FROM_RGB[1]]
+    Y = sum(table[channel.int()] for table, channel in zip(tables, rgb.unbind(-3), strict=True))
+    f = torch.where(Y > _EPSILON, Y.clamp(min=_EPSILON) ** (1 / 3), _KAPPA * Y + 16 / 116)
+    return (116 * f - 16).unsqueeze(-3)
+
+
 def _linear_from_lab(lab: Tensor) -> Tensor:
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
@@ -112,6 +127,19 @@ def _linear_from_lab(lab: Tensor) -> Tensor:
     for f in (fy + a / 500, fy, (fy - b / 200).clamp(min=0)):
         xyz.append(torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA))
     return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
+
+
+def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """The lightness that a colour has on grey film whose sensitivity to light is a mix of linear red, green and blue.
+
+    lab: float [..., 3, H, W]; colours outside of sRGB are clipped per channel. weights: of linear sRGB, of sum 1, so
+    that what is grey keeps its L. Returns L [..., 1, H, W] in 0..100.
+    """
+    _check_channels(lab, "lab")
+    with torch.autocast(lab.device.type, enabled=False):
+        red, green, blue = _linear_from_lab(_as_float(lab)).clamp(0, 1).unbind(-3)
+        exposure = weights[0] * red + weights[1] * green + weights[2] * blue
+        return _lab_from_linear(exposure.unsqueeze(-3).expand(lab.shape))[..., :1, :, :].clamp(0, 100)
 
 
 def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:

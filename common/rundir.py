@@ -21,6 +21,8 @@ _FREE = {
     "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
 }  # fmt: skip
+# Options that are younger than some runs, with what those runs did.
+_YOUNGER = {"augment.damage": 0.0}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -58,6 +60,7 @@ def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
 
 
 def _same_run(before: dict, now: dict, run_dir: Path) -> None:
+    before = _YOUNGER | before
     for key in now:
         if key not in _FREE and before.get(key) != now[key]:
             raise UserError(

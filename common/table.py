@@ -42,3 +42,16 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
         lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true colour, p the prior of {p['prior']}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return "\n".join(lines) + "\n"
+
+
+def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
+    """Robustness: a line for each row and kind of damage, a column for each metric, and what was damaged under it."""
+    metrics = list(next(iter(next(iter(damage.values())).values())))
+    lines = [
+        "| | damage | " + " | ".join(f"{m} {_ARROW[METRICS[m].better]}" for m in metrics) + " |",
+        "|---|---|" + "---:|" * len(metrics),
+    ]
+    for row, kinds in damage.items():
+        lines += [f"| {row} | {k} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for k, r in kinds.items()]
+    lines += ["", "Only the lightness that a row is shown is damaged; its colours are judged on the whole photograph."]
+    return "\n".join(lines) + "\n"

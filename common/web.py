@@ -99,6 +99,8 @@ def same_secret(given: str, wanted: str) -> bool:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises UserError, with one sentence, where the address cannot be had."""
+    if port > 65535:  # the resolver would wrap it round
+        raise UserError(f"port is {port}: it takes 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

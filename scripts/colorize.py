@@ -214,16 +214,17 @@ def pixel(text: str) -> tuple[int, int]:
 
 def tell(outcome: Outcome, done: int, total: int, seconds: float, args: argparse.Namespace) -> None:
     """Say what became of one picture, and how long the others will take."""
+    left = f"{done} of {total}, {seconds / done * (total - done):.0f} s left"
     if outcome.data is not None:
         sys.stdout.buffer.write(outcome.data)
         sys.stdout.buffer.flush()
     elif outcome.status == "done" and not args.json:
-        print(*outcome.outputs, sep="\n", flush=True)
+        beside = f"   ({left})" if sys.stdout.isatty() and done < total else ""
+        print("\n".join(outcome.outputs) + beside, flush=True)
     if outcome.status != "done":
         print(f"error: {outcome.reason}", file=sys.stderr)
-    if total > 1 and sys.stderr.isatty():
-        left = seconds / done * (total - done)
-        print(f"\r{done} of {total}, {left:.0f} s left ", end="\n" if done == total else "", file=sys.stderr)
+    if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+        print(f"\r{left}  ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def summarise(outcomes: list[Outcome], failures: list[str], args: argparse.Namespace) -> int:

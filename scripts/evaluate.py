@@ -2,9 +2,11 @@
 
 examples:
   python -m scripts.evaluate grey mean original --data demo --size 64
+  python -m scripts.evaluate runs/cnn grey --data 'val-*.tar' --damage grain fading
   python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
 
 A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH names it.
+--damage measures the rows again on photographs damaged as old ones are; without a kind, on every kind.
 """
 
 from __future__ import annotations
@@ -24,14 +26,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
     parser.add_measuring()
     parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
+    parser.add_argument("--damage", nargs="*", metavar="KIND", help="a second table: the rows under each damage of"
+                        " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 
-    from common.comparison import load_rows, measure, open_measured
+    from common.comparison import load_rows, measure, measure_damage, open_measured
+    from common.damage import pick_damages
     from common.evaluation import pick_metrics
     from common.progress import Progress
-    from common.table import markdown_table
+    from common.table import damage_table, markdown_table
 
     pick_metrics(args.metrics)
+    kinds = None if args.damage is None else pick_damages(args.damage)
     if args.json and not args.json.resolve().parent.is_dir():
         raise UserError(
             f"{args.json} cannot be written (no folder {args.json.parent}): make it, or choose another file"
@@ -44,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     progress.say(pack.said())
     result = measure(rows, pack, args, progress)
     print(markdown_table(result.table, result.protocol))
+    if kinds:
+        result.damage = measure_damage(rows, pack, kinds, args, progress)
+        print(damage_table(result.damage))
     if args.json:
         write_text(args.json, result.to_json())
     return tell_failures(rows.failures)

@@ -4,8 +4,8 @@ examples:
   python -m scripts.export runs/resnet18 --onnx resnet18.onnx
   python -m scripts.export runs/mine/best.safetensors --onnx mine.onnx --opset 20
 
-The graph takes L [N, 1, H, W] in 0..100 and gives ab [N, 2, H, W], both float32 in CIELAB units. It is run with onnxruntime
-at three sizes and refused where it is further than 1e-4 from torch.
+The graph takes L [N, 1, H, W] in 0..100 and gives ab [N, 2, H, W], both float32 in CIELAB units. It is run with
+onnxruntime at three sizes, and refused where it is further than 1e-4 from torch.
 """
 
 from __future__ import annotations

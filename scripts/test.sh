@@ -4,6 +4,18 @@ set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 cd "$root"
 python="$(bash scripts/setup.sh)"
+
+# The browser tests play in the system's Chromium, and are skipped, saying so, where there is none.
+found=""
+for name in chromium chromium-browser google-chrome google-chrome-stable; do
+  command -v "$name" >/dev/null && found="$name" && break
+done
+if [ -z "$found" ] && [ -z "${CHROMIUM:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing chromium for the browser tests" >&2
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; } \
+    >/dev/null 2>&1 || echo "chromium cannot be installed here" >&2
+fi
+
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 exec "$python" -m pytest "$@"

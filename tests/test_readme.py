@@ -6,15 +6,17 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from common import metrics
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
+from common.colorizer import build_colorizer, load_colorizer
 from common.image_files import save_image
 from common.images import open_image
 from common.metrics import Metric, Pictures
+from scripts import export
 from tests.conftest import ROOT, photo_array
 
 README = (ROOT / "README.md").read_text()
@@ -71,6 +73,18 @@ def test_the_use_from_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(block("load_colorizer"), {})
     assert open_image(tmp_path / "old.color.png").rgb.shape == photo_array(3).shape
+
+
+def test_the_use_of_an_exported_graph(tmp_path, monkeypatch):
+    colorizer = build_colorizer("classification", width=0.25)
+    card = {"family": "classification", "model": {"width": 0.25}, "size": 64}
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
+    assert export.main([str(tmp_path / "w.safetensors"), f"--onnx={tmp_path / 'mine.onnx'}"]) == 0
+    save_image(tmp_path / "old.jpg", photo_array(3))
+    monkeypatch.chdir(tmp_path)
+    exec(block("onnxruntime"), {})
+    ours = load_colorizer(tmp_path / "w.safetensors").colorize(open_image(tmp_path / "old.jpg").rgb)
+    assert np.abs(open_image(tmp_path / "onnx.color.png").rgb.astype(float) - ours).mean() < 4  # not guided by edges
 
 
 def test_every_file_that_it_names_is_there():

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -149,19 +149,17 @@ def _coloured(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.
     height, width = picture.rgb.shape[:2]
     edit = settings.edit
     if settings.hints or settings.hint_dots is not None:
-        from dataclasses import replace
-
         from common.photo.hints import hints_of_dots, parse_hint
 
         hints = [parse_hint(text, (height, width)) for text in settings.hints]
         if settings.hint_dots is not None:
-            hints += hints_of_dots(settings.hint_dots, settings.hint_dots.shape[:2])
+            hints += hints_of_dots(settings.hint_dots, (height, width))
         edit = replace(edit, hints=hints)
     values = picture.finest
     if settings.restore:
         from common.photo.restore import restore
 
-        values = restore(picture.rgb)
+        values = restore(values)
     return colorize(colorizer, values, settings.size, edit, settings.say)
 
 
@@ -185,7 +183,7 @@ def _write(
             outputs.append(task.target)
             if settings.compare:
                 outputs.append(beside(task.target, "compare", ".png"))
-                pair = np.concatenate([pages[0].on_white(), _eight_bits(coloured[0])], axis=int(width > 1.5 * height))
+                pair = np.concatenate([pages[0].on_white(), _eight_bits(coloured[0])], axis=int(width <= 1.5 * height))
                 write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
     except PictureError as error:
         return Outcome(task.name, "refused", reason=str(error), **known)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.colorizer import Colorizer, predict_ab
 from common.errors import UserError
-from common.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_lab, rgb_to_lab
+from common.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_L, rgb_to_lab
 from common.photo.edit import Edit
 from common.photo.upsample import GuidedUpsampling, working_size
 
@@ -24,8 +24,8 @@ def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
     if rgb.dtype == np.uint16:
         values = torch.from_numpy(rgb.astype(np.float32) / 65535).to(device)
         return rgb_to_lab(values.permute(2, 0, 1)[None])[:, :1]
-    lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None])
-    return lab[:, :1]
+    rgb = np.require(rgb, requirements=["C", "W"])  # torch warns of arrays that it must not write
+    return rgb8_to_L(torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None])
 
 
 def _strips(height: int, width: int) -> list[slice]:

@@ -18,7 +18,7 @@ from common.colorizer import Colorizer, load_colorizer
 from common.errors import UserError
 from common.image_files import FORMAT_OF_SUFFIX, encode_pages
 from common.images import Picture, open_image
-from common.lab import fit_gamut, lab_to_rgb, rgb8_to_lab
+from common.lab import fit_gamut, lab_to_rgb, rgb8_to_L
 from common.photo.batch import provenance_of
 from common.photo.colorize import network_view, paint, predict_within_memory
 from common.photo.edit import Edit
@@ -93,7 +93,7 @@ def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Open
     height, width = picture.rgb.shape[:2]
     working, _ = network_view(picture.finest, 32, device)
     preview, alpha = _smaller(picture.rgb), None if picture.alpha is None else _smaller(picture.alpha)
-    L = rgb8_to_lab(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])[:, :1].clone()
+    L = rgb8_to_L(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])
     return Opened(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
 
 

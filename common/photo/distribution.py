@@ -14,7 +14,7 @@ from PIL import Image
 
 from common.colorizer import Colorizer
 from common.errors import PictureError
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.lab import ab_to_rgb8, rgb8_to_L
 from common.photo.colorize import network_view
 
 _SHOWN = 960  # longer side of the picture in the sheet and on the page
@@ -54,9 +54,9 @@ def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distrib
 
 def grey_of(rgb: np.ndarray) -> np.ndarray:
     """A photograph, uint8 [H, W, 3], without its colour, at the same lightness."""
-    lightness = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
-    levels = rgb8_to_lab(lightness)[0, 0].numpy()  # L of the 256 greys
-    L = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
+    greys = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
+    levels = rgb8_to_L(greys)[0, 0].numpy()
+    L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
     nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, L).astype(np.uint8)
     return np.repeat(nearest[..., None], 3, axis=2)
 
@@ -152,7 +152,7 @@ def write_page(found: Distribution, grey: np.ndarray, coloured: np.ndarray, titl
 
 
 def _lightness_at(grey: np.ndarray, x: int, y: int) -> float:
-    return float(rgb8_to_lab(torch.from_numpy(grey[y : y + 1, x : x + 1].copy()).permute(2, 0, 1))[0])
+    return float(rgb8_to_L(torch.from_numpy(grey[y : y + 1, x : x + 1].copy()).permute(2, 0, 1)))
 
 
 def _shrunk(rgb: np.ndarray) -> np.ndarray:

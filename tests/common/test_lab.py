@@ -12,6 +12,7 @@ from common.lab import (
     ab_to_unit,
     fit_gamut,
     lab_to_rgb,
+    rgb8_to_L,
     rgb8_to_lab,
     rgb_to_lab,
 )
@@ -145,3 +146,11 @@ def test_gamut_reaches_the_border():
     fitted = fit_gamut(L, ab)
     beyond = lab_to_rgb(torch.cat([L, fitted * 1.02], dim=1), clip=False)
     assert float(beyond.min()) < -1e-3 or float(beyond.max()) > 1 + 1e-3
+
+
+def test_lightness_alone_is_that_of_lab():
+    line = torch.arange(0, 256, 5, dtype=torch.uint8)
+    cube = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).reshape(3, 52, -1)
+    torch.testing.assert_close(rgb8_to_L(cube), rgb8_to_lab(cube)[:1], atol=2e-4, rtol=0)
+    with pytest.raises(TypeError, match="takes uint8"):
+        rgb8_to_L(cube.float())

@@ -1,0 +1,66 @@
+"""The score of a blind sheet: from its key and the forms that people filled in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import UserError
+from common.turing.report import percent
+from common.turing.sheets import read_form, read_sheet_key
+from common.turing.statistics import Interval, share_interval
+
+
+class SheetScore(NamedTuple):
+    """One model: the share of answered pairs in which its picture was taken for the original."""
+
+    share: Interval | None  # None where nobody answered
+    fooled: int
+    trials: int
+    people: int
+    unanswered: int
+
+
+def score_sheet(key: Path, forms: list[Path]) -> dict[str, SheetScore]:
+    """Model -> its score. Several forms are of different people where their person column does not tell them apart.
+
+    Raises UserError for a key or form that cannot be read, or where nothing was answered.
+    """
+    pairs = read_sheet_key(key)
+    answers: dict[tuple[Path, str], dict[int, str]] = {}
+    for form in dict.fromkeys(forms):
+        for (person, pair), fake in read_form(form, len(pairs)).items():
+            answers.setdefault((form, person), {})[pair] = fake
+    people = [given for given in answers.values() if any(given.values())]
+    if not people:
+        raise UserError(f"{', '.join(map(str, forms))}: no pair is answered, put left or right into the column fake")
+    scores = {}
+    for model in dict.fromkeys(pair.model for pair in pairs):
+        own = [i for i, pair in enumerate(pairs) if pair.model == model]
+        given = [[(i, person.get(i, "")) for i in own] for person in people]
+        trials = np.array([sum(bool(a) for _, a in one) for one in given])
+        fooled = np.array([sum(bool(a) and a != pairs[i].fake for i, a in one) for one in given])
+        total = int(trials.sum())
+        scores[model] = SheetScore(
+            share=share_interval(fooled, trials) if total else None,
+            fooled=int(fooled.sum()),
+            trials=total,
+            people=int((trials > 0).sum()),
+            unanswered=len(own) * len(people) - total,
+        )
+    return scores
+
+
+def score_table(scores: dict[str, SheetScore]) -> str:
+    """The scores as a Markdown table, with what they mean."""
+    lines = ["| model | share fooled | fooled | people | unanswered |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {model} | {percent(s.share)} | {s.fooled} of {s.trials} | {s.people} | {s.unanswered} |"
+        for model, s in scores.items()
+    ]
+    note = "In brackets: 95 % interval, bootstrap over people, then trials; unanswered pairs are left out."
+    if max(s.people for s in scores.values()) == 1:
+        note += " With one person it is over trials alone, and speaks of nobody else."
+    return "\n".join([*lines, "", note])

@@ -1,0 +1,225 @@
+"""The test on paper: side-by-side grids, and blind sheets with their key and a form; as PNG and as PDF for A4."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from common.errors import UserError, one_sentence
+from common.evaluation import Predict
+from common.grids import colour_columns
+from common.packing import Pack
+from common.turing.trials import SIDES, choose_photos
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WIDTH, _HEIGHT, _MARGIN = 210.0, 297.0, 15.0  # A4, mm
+_HEAD = 22.0  # of that, above the pictures
+_FOOT = 10.0
+_PNG_DPI, _PDF_DPI = 150, 200
+_INK, _QUIET = "#1c1c1c", "#5a5a5a"
+
+
+class BlindPair(NamedTuple):
+    """A numbered pair of a blind sheet: what its key says."""
+
+    photo: str
+    model: str
+    fake: str  # "left" or "right"
+
+
+class Sheets(NamedTuple):
+    """What was written."""
+
+    files: list[str]
+    pairs: list[BlindPair]
+
+
+def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: int, out: Path, device: str) -> Sheets:
+    """Write grids and a blind sheet of the same photographs, its key and its form, into a folder.
+
+    predictors: title -> predict function, one or more. pairs: photographs, each once, evenly over the models. The same
+    arguments write the same bytes. Raises UserError where there are fewer colour photographs than pairs, where a
+    model's colours are not finite, or where the folder cannot be written.
+    """
+    colour = pack.colour_rows
+    if len(colour) < pairs:
+        raise UserError(
+            f"{len(colour)} colour photographs are fewer than the {pairs} pairs of the sheet: give more photographs,"
+            " or lower --pairs"
+        )
+    rows = colour[choose_photos(len(colour), pairs, seed)]
+    columns = _columns(predictors, pack, rows, device)
+    rng = np.random.default_rng([seed, 4])
+    models = rng.permutation(np.resize(list(predictors), pairs))
+    fakes = [SIDES[i] for i in rng.integers(0, 2, pairs)]
+    key = [BlindPair(pack.names[r], str(m), f) for r, m, f in zip(rows, models, fakes, strict=True)]
+    digest = hashlib.sha256(json.dumps(key).encode() + np.ascontiguousarray(pack.images[rows]).tobytes())
+    name = digest.hexdigest()[:8]
+    shown = [[columns[k.model][i], columns["original"][i]][:: 1 if k.fake == "left" else -1] for i, k in enumerate(key)]
+    source = ", ".join(Path(part).name for part in pack.manifest["source"].split(","))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = _write_pages(_grid_pages(columns, pack.size), out, "grid", f"{source}, seed {seed}")
+        written += _write_pages(_blind_pages(shown), out, "blind", f"Sheet {name}")
+        record = {"sheet": name, "seed": seed, "size": pack.size, "pairs": [k._asdict() for k in key]}
+        (out / "key.json").write_text(json.dumps(record, indent=1))
+        (out / "answers.csv").write_text("person,pair,fake\n" + "".join(f"1,{i + 1},\n" for i in range(pairs)))
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
+    return Sheets([*written, "key.json", "answers.csv"], key)
+
+
+def _columns(predictors: dict[str, Predict], pack: Pack, rows: np.ndarray, device: str) -> dict[str, np.ndarray]:
+    parts = [colour_columns(predictors, pack, rows[i : i + 16], device) for i in range(0, len(rows), 16)]
+    return {title: np.concatenate([part[title] for part in parts]) for title in parts[0]}
+
+
+class _Page:
+    """One A4 page, laid out in mm from its upper left corner."""
+
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure: Figure = Figure(figsize=(_WIDTH / 25.4, _HEIGHT / 25.4), facecolor="white")
+        FigureCanvasAgg(self.figure)
+
+    def text(self, x: float, y: float, text: str, size: float = 10, **style: object) -> None:
+        style = {"ha": "left", "va": "baseline", "color": _INK} | style
+        self.figure.text(x / _WIDTH, 1 - y / _HEIGHT, text, fontsize=size, parse_math=False, **style)
+
+    def picture(self, x: float, y: float, side: float, rgb: np.ndarray) -> None:
+        fine = round(side / 25.4 * _PDF_DPI)
+        image = Image.fromarray(rgb).resize((fine, fine), Image.Resampling.BICUBIC)
+        box = (x / _WIDTH, 1 - (y + side) / _HEIGHT, side / _WIDTH, side / _HEIGHT)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        axes.imshow(np.asarray(image), interpolation="antialiased", aspect="auto")
+
+    def box(self, x: float, y: float, side: float) -> None:
+        from matplotlib.patches import Rectangle
+
+        corner = (x / _WIDTH, 1 - (y + side) / _HEIGHT)
+        frame = Rectangle(corner, side / _WIDTH, side / _HEIGHT, fill=False, edgecolor=_INK, linewidth=0.8)
+        self.figure.add_artist(frame)
+
+
+def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
+    """grey | models... | original, as many rows a page as fit."""
+    count, gap = len(columns["original"]), 2.0
+    inner = _WIDTH - 2 * _MARGIN
+    side = min(37.5, (inner - gap * (len(columns) - 1)) / len(columns))
+    left = (_WIDTH - side * len(columns) - gap * (len(columns) - 1)) / 2
+    a_page = int((_HEIGHT - 2 * _MARGIN - _HEAD - _FOOT + gap) // (side + gap))
+    pages = []
+    for start in range(0, count, a_page):
+        page = _Page()
+        page.text(left, _MARGIN + 6, "Grey, colorized, original", 14, weight="bold")
+        page.text(left, _MARGIN + 12, f"Photographs of {size}x{size} pixels", 9, color=_QUIET)
+        for j, (title, pictures) in enumerate(columns.items()):
+            x = left + j * (side + gap)
+            page.text(x + side / 2, _MARGIN + _HEAD - 2.5, _fit(title, side), 9, ha="center")
+            for i, picture in enumerate(pictures[start : start + a_page]):
+                page.picture(x, _MARGIN + _HEAD + i * (side + gap), side, picture)
+        pages.append(page)
+    return pages
+
+
+def _fit(title: str, side: float) -> str:
+    room = max(3, int(side / 1.75))  # letters of 9 point in so many mm
+    return title if len(title) <= room else title[: room - 1] + "…"
+
+
+def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
+    """Numbered pairs, two in a row, each picture with a box to tick."""
+    side, gap, gutter, pitch = 39.0, 2.0, 10.0, 48.4
+    width = 2 * side + gap
+    left = (_WIDTH - 2 * width - gutter) / 2
+    pages = []
+    for start in range(0, len(pairs), 10):
+        page = _Page()
+        page.text(left, _MARGIN + 5, "Which picture was coloured by a computer?", 14, weight="bold")
+        page.text(left, _MARGIN + 11, "One of each pair is a photograph in its own colours. Tick the other one.", 9.5)
+        page.text(left + 2 * width + gutter, _MARGIN + 5, "Person: ______________", 10, ha="right")
+        for i, pair in enumerate(pairs[start : start + 10]):
+            x, y = left + (i % 2) * (width + gutter), _MARGIN + _HEAD + (i // 2) * pitch
+            page.text(x, y + side + 4.9, f"{start + i + 1}", 10.5, weight="bold")
+            for j, (picture, name) in enumerate(zip(pair, SIDES, strict=True)):
+                at = x + j * (side + gap)
+                page.picture(at, y, side, picture)
+                page.box(at + side / 2 - 9, y + side + 1.8, 3.6)
+                page.text(at + side / 2 - 3.5, y + side + 4.9, name, 9.5)
+        pages.append(page)
+    return pages
+
+
+def _write_pages(pages: list[_Page], out: Path, name: str, foot: str) -> list[str]:
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    written = [f"{name}.pdf"]
+    with PdfPages(out / f"{name}.pdf", metadata={"CreationDate": None, "ModDate": None}) as pdf:
+        for number, page in enumerate(pages, 1):
+            page.text(_MARGIN, _HEIGHT - _MARGIN, foot[:90], 8, color=_QUIET)
+            page.text(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, f"{number} / {len(pages)}", 8, ha="right", color=_QUIET)
+            pdf.savefig(page.figure, dpi=_PDF_DPI)
+            file = f"{name}-{number}.png"
+            page.figure.savefig(out / file, dpi=_PNG_DPI, metadata={"Software": None})
+            written.append(file)
+    return written
+
+
+def read_sheet_key(path: Path) -> list[BlindPair]:
+    """The key of a blind sheet. Raises UserError for a file that is none."""
+    try:
+        pairs = [BlindPair(p["photo"], p["model"], p["fake"]) for p in json.loads(path.read_text())["pairs"]]
+        if not pairs or any(p.fake not in SIDES for p in pairs):
+            raise ValueError
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give the key.json of the sheet") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no key of a sheet: give the key.json that was written with it") from None
+    return pairs
+
+
+def read_form(path: Path, pairs: int) -> dict[tuple[str, int], str]:
+    """A filled-in form: (person, pair from 0) -> "left", "right" or "" where nothing was ticked.
+
+    Raises UserError, with the line, for what is none, and for a pair that a person answered in two ways.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give the filled-in answers.csv") from None
+    except ValueError:
+        raise UserError(f"{path} is no text: save the form as CSV in UTF-8") from None
+    first = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first else ",", skipinitialspace=True)
+    if not {"person", "pair", "fake"} <= set(reader.fieldnames or ()):
+        raise UserError(f"{path} has no columns person, pair and fake: fill in the answers.csv of the sheet")
+    answers: dict[tuple[str, int], str] = {}
+    try:
+        lines = [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        raise UserError(f"{path} is no CSV ({one_sentence(error)}): fill in the answers.csv of the sheet") from None
+    for line_number, line in lines:
+        at = f"{path}, line {line_number}"
+        person, number, fake = ((line[name] or "").strip() for name in ("person", "pair", "fake"))
+        if not (number.isascii() and number.isdigit() and 1 <= int(number) <= pairs):
+            raise UserError(f"{at}: pair is '{number}' and takes 1 to {pairs}")
+        fake = {"l": "left", "r": "right"}.get(fake.lower(), fake.lower())
+        if fake not in ("", *SIDES):
+            raise UserError(f"{at}: fake is '{fake}' and takes left, right, or nothing")
+        place = (person or "1", int(number) - 1)
+        if answers.get(place, "") not in ("", fake) and fake:
+            raise UserError(f"{at}: person {place[0]} answered pair {number} twice, differently")
+        answers[place] = fake or answers.get(place, "")
+    return answers

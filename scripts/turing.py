@@ -1,0 +1,237 @@
+"""The colorization Turing test: on paper, on a page, as static files; its statistics.
+
+examples:
+  python -m scripts.turing sheet --models runs/cnn runs/pix2pix --data 'val-*.tar' --pairs 20 --seed 1 --out sheet
+  python -m scripts.turing score --key sheet/key.json --answers sheet/answers.csv
+  python -m scripts.turing plan --share 0.25 --difference 0.1
+  python -m scripts.turing serve --models runs/cnn runs/pix2pix --data 'val-*.tar' --db study.db --port 8000
+  python -m scripts.turing report --db study.db --out report
+  python -m scripts.turing export --models runs/cnn runs/pix2pix --data 'val-*.tar' --out site
+  python -m scripts.turing merge --key site.key.json --answers inbox/*.json --db study.db
+
+A model is a run folder or a .safetensors file, NAME=PATH names it; the rows grey, mean and shuffled serve too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.arguments import Parser, natural, positive, share
+from common.errors import UserError, entry_point, tell_failures
+
+if TYPE_CHECKING:
+    from common.comparison import Rows
+    from common.packing import Pack
+    from common.progress import Progress
+
+_TOKEN_LENGTH = 16
+
+
+def _add_pictures(parser: Parser) -> None:
+    parser.add_argument("--models", nargs="+", required=True, help="run folders, weights, grey, mean or shuffled")
+    parser.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
+    parser.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
+                        help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
+    parser.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
+    parser.add_argument("--size", type=int, help="side of the pictures that are colorized (default: as trained)")
+    parser.add_argument("--seed", type=natural, default=0, help="of photographs, order and sides")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+
+
+def _add_study(parser: Parser) -> None:
+    _add_pictures(parser)
+    parser.add_argument("--practice", type=natural, default=10, help="pairs with feedback, not counted")
+    parser.add_argument("--test", type=positive, default=40, help="pairs without feedback")
+    parser.add_argument("--vigilance", type=share, default=0.1, help="share of the test pairs that are evident fakes")
+    parser.add_argument("--photographs", type=positive, default=200, help="how many of the source to use at most")
+
+
+def _parser() -> Parser:
+    parser = Parser("python -m scripts.turing", __doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> Parser:
+        return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+
+    sheet = add("sheet", "write side-by-side grids, and a blind sheet with its key and a form, as PNG and PDF")
+    _add_pictures(sheet)
+    sheet.add_argument("--pairs", type=positive, default=20, help="photographs on the sheet")
+    sheet.add_argument("--out", type=Path, required=True, help="folder for the sheets")
+    score = add("score", "score the filled-in forms of a blind sheet")
+    score.add_argument("--key", type=Path, required=True, help="key.json of the sheet")
+    score.add_argument("--answers", type=Path, nargs="+", required=True, help="filled-in CSV forms")
+    serve = add("serve", "serve the test as a page, and its report")
+    _add_study(serve)
+    serve.add_argument("--db", type=Path, required=True, help="the study's database; made where it is new")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines, too")
+    serve.add_argument("--port", type=natural, default=8000, help="0: any that is free")
+    serve.add_argument("--report_token", help=f"of {_TOKEN_LENGTH} letters or more (default: $TURING_REPORT_TOKEN,"
+                       " else a new one, which is printed)")  # fmt: skip
+    report = add("report", "write the results of a study")
+    report.add_argument("--db", type=Path, required=True, help="database of serve or merge")
+    report.add_argument("--out", type=Path, required=True, help="folder for the report")
+    plan = add("plan", "say how many people a study needs")
+    plan.add_argument(
+        "--share", type=share, default=0.25, help="share fooled that the weaker model is expected to have"
+    )
+    plan.add_argument("--difference", type=share, default=0.1, help="difference that is to be seen")
+    plan.add_argument("--spread", type=float, default=0.1, help="standard deviation of the share between people")
+    plan.add_argument("--pairs", type=positive, default=36, help="counted pairs a person")
+    plan.add_argument("--power", type=share, default=0.8, help="chance to see it")
+    plan.add_argument("--models", type=positive, default=2, help="models in the study")
+    plan.add_argument("--simulate", action="store_true", help="check the answer on 400 simulated studies")
+    export = add("export", "write the test as a folder of static files, and its key beside it")
+    _add_study(export)
+    export.add_argument("--sessions", type=positive, default=60, help="different sessions in it")
+    export.add_argument("--out", type=Path, required=True, help="new folder")
+    merge = add("merge", "take the downloaded answers of a static kit into a database")
+    merge.add_argument("--key", type=Path, required=True, help="the .key.json that export wrote")
+    merge.add_argument("--answers", type=Path, nargs="+", required=True, help="downloaded files")
+    merge.add_argument("--db", type=Path, required=True, help="the study's database; made where it is new")
+    return parser
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """Parse, call, print."""
+    args = _parser().parse_args(argv)
+    try:
+        return globals()[f"_{args.command}"](args)
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn", "jinja2"):
+            raise
+        raise UserError(f"{error.name} is not installed: pip install 'colorization-lab[web]' brings it") from None
+
+
+def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
+    from common.comparison import load_rows, open_measured
+    from common.progress import Progress
+
+    progress = Progress()
+    rows = load_rows(args.models, args.device)
+    if rows.failures:
+        raise UserError("; ".join(rows.failures))
+    pack = open_measured(args, rows, progress)
+    progress.say(pack.said())
+    return rows, pack, progress
+
+
+def _sheet(args: argparse.Namespace) -> int:
+    from common.device import pick_device
+    from common.turing.pictures import ready_predictors
+    from common.turing.sheets import make_sheets
+
+    rows, pack, _ = _open(args)
+    predictors = ready_predictors(rows, pack, args.seed)
+    made = make_sheets(predictors, pack, args.pairs, args.seed, args.out, pick_device(args.device))
+    print(f"written: {args.out}/{', '.join(made.files)}")
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from common.turing.score import score_sheet, score_table
+
+    print(score_table(score_sheet(args.key, args.answers)))
+    return 0
+
+
+def _study(args: argparse.Namespace) -> tuple:
+    from common.device import pick_device
+    from common.turing.pictures import make_gallery, plan_study
+
+    rows, pack, progress = _open(args)
+    material = plan_study(
+        rows, pack, practice=args.practice, test=args.test, vigilance=args.vigilance,
+        photographs=args.photographs, seed=args.seed,
+    )  # fmt: skip
+
+    def gallery() -> object:
+        with progress.task("colorizing") as done:
+            return make_gallery(material, pick_device(args.device), done)
+
+    return material.study, gallery, progress
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from common.turing.page import create_app
+    from common.turing.store import open_store
+    from common.web import bind, serve
+
+    given = args.report_token or os.environ.get("TURING_REPORT_TOKEN")
+    if given and len(given) < _TOKEN_LENGTH:
+        raise UserError(f"the report token has {len(given)} letters and takes {_TOKEN_LENGTH} or more")
+    token = given or secrets.token_urlsafe(18)
+    with bind(args.host, args.port) as bound:
+        study, gallery, progress = _study(args)
+        store = open_store(args.db, study)
+        try:
+            app = create_app(store, gallery(), token)
+            host = f"[{args.host}]" if ":" in args.host else args.host
+            url = f"http://{host}:{bound.getsockname()[1]}/"
+            progress.say(f"report: {url}report" + ("" if given else f" (token: {token})"))
+            serve(app, bound, lambda: print(f"serving: {url}", flush=True))
+        finally:
+            store.close()
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from common.turing.report import write_report
+    from common.turing.store import open_store
+
+    store = open_store(args.db)
+    try:
+        print(write_report(store.records(), store.study, args.out))
+    finally:
+        store.close()
+    print(f"written: {args.out}/report.md, results.json, answers.csv, shares.png")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from common.turing.power import people_needed
+    from common.turing.simulate import Observers, difference_outcomes
+
+    options = {"wanted": args.power, "pairs": args.pairs, "deviation": args.spread}
+    people = people_needed(args.share, args.difference, **options)
+    first, second = args.share, args.share + args.difference
+    print(
+        f"{people} people a model ({people * args.models} for {args.models} models) see the difference between"
+        f" {first:.1%} and {second:.1%} fooled with a chance of {args.power:.0%}, at {args.pairs} pairs each and a"
+        f" spread of {100 * args.spread:g} points between people."
+    )
+    if args.simulate:
+        try:
+            observers = [Observers.of_share(p, args.spread) for p in (first, second)]
+        except ValueError as error:
+            raise UserError(f"{error}: give a smaller --spread") from None
+        seen, held = difference_outcomes(*observers, people, args.pairs)
+        print(f"Of 400 simulated studies {seen:.1%} see it; the interval covers the true difference in {held:.1%}.")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from common.turing.kit import export_kit
+
+    study, gallery, _ = _study(args)
+    key = export_kit(study, gallery(), args.out, args.sessions)
+    print(f"written: {args.out} (for a web host), {key} (the key: keep it to yourself)")
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from common.turing.kit import merge_answers
+
+    added, known, failures = merge_answers(args.key, args.answers, args.db)
+    print(f"{added} sessions added to {args.db}, {known} were there already")
+    return tell_failures(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
