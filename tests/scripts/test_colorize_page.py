@@ -361,6 +361,7 @@ def test_the_tab_says_when_it_goes(visit, old, server):
         (["--model", "nowhere"], "weights nowhere do not exist"),
         (["--max-upload", "0"], "--max-upload: it is 0 and takes a number above 0"),
         (["--port", "x"], "--port"),
+        (["--port", "70000"], "port is 70000: it takes 0 to 65535"),
         (["--device", "tpu"], "device is tpu"),
         (["--host", "no.such.host.invalid"], "host no.such.host.invalid cannot be found"),
         (["picture.jpg"], "unrecognized arguments: picture.jpg"),
