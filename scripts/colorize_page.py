@@ -1,0 +1,66 @@
+"""Serve a page on which pictures are colorized: drop one, look, move sliders, click hints, download.
+
+examples:
+  colorize serve                                        # all installed models, on http://127.0.0.1:8001/
+  colorize serve --model runs/mine runs/other --port 0  # two of one's own side by side, on any free port
+  colorize serve --host 0.0.0.0 --max-upload 20         # for other machines, too; files up to 20 MB
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from common.arguments import Parser, above_zero, natural
+from common.errors import UserError, entry_point
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser("colorize serve", __doc__)
+    add = parser.add_argument
+    add("--model", nargs="+", metavar="NAME|WEIGHTS",
+        help="installed models, .safetensors files or run folders (default: all that are installed)")  # fmt: skip
+    add("--host", default="127.0.0.1", help="0.0.0.0: for other machines, too")
+    add("--port", type=natural, default=8001, help="0: any that is free")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--max-megapixels", type=above_zero, default=40.0, metavar="MP", help="the largest picture that is taken")
+    add("--max-upload", type=above_zero, default=50.0, metavar="MB", help="the largest file that is taken")
+    return parser
+
+
+def serve(argv: list[str]) -> int:
+    """Parse, load, serve until interrupted."""
+    args = make_parser().parse_args(argv)
+    for package in ("starlette", "uvicorn", "jinja2"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"the page needs {package}: pip install 'colorization-lab[web]'")
+    from common.web import bind
+    from common.web import serve as serve_app
+
+    with bind(args.host, args.port) as bound:  # before the slow part: a port that is in use is said at once
+        from common.checkpoint import installed_models
+        from common.device import pick_device
+        from common.photo.desk import load_models
+        from common.photo.page import Limits, create_app
+
+        names = args.model or list(installed_models())
+        if not names:
+            raise UserError("no model is installed: give --model with a .safetensors file or a run folder")
+        models = load_models(names, pick_device(args.device))
+        limits = Limits(max_upload=int(args.max_upload * 1e6), max_pixels=int(args.max_megapixels * 1e6))
+        app = create_app(models, limits, args.host)
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        url = f"http://{host}:{bound.getsockname()[1]}/"
+        serve_app(app, bound, lambda: print(f"serving: {url}", flush=True))
+    return 0
+
+
+@entry_point
+def main(argv: list[str] | None = None) -> int:
+    """`serve` as a command of its own."""
+    return serve(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
