@@ -22,7 +22,7 @@ FORMAT_OF_SUFFIX = {
 }  # fmt: skip
 _SAVE_OPTIONS = {
     # Chroma at full resolution and next to no loss: L must survive the file.
-    "JPEG": {"quality": 98, "subsampling": 0},
+    "JPEG": {"quality": 99, "subsampling": 0},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
     "TIFF": {"compression": "tiff_deflate"},
