@@ -5,6 +5,7 @@ A page loads nothing from elsewhere and runs no script that stands in its text.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hmac
 import json
@@ -133,4 +134,5 @@ def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> No
         app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off", backlog=128,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    Server(config).run(sockets=[bound])
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server is ended
+        Server(config).run(sockets=[bound])

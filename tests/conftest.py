@@ -9,9 +9,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from common.packing import Pack, open_pack
+
+settings.register_profile("fixed", derandomize=True, database=None)  # the same examples in every run
+settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -86,8 +86,8 @@ def server(weights):
     process, url = started(["--model", *weights, "--max-upload=1", "--max-megapixels=2"])
     yield url
     said = ended(process)
-    assert said == "interrupted\n"  # no request of these tests failed for a reason that nobody foresaw
-    assert process.returncode == 130
+    assert said == ""  # no request of these tests failed for a reason that nobody foresaw
+    assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")
