@@ -10,6 +10,7 @@ The same command goes on where a run was; `tensorboard --logdir runs` shows it w
 
 from __future__ import annotations
 
+import os
 import sys
 
 from common.config import parse_config
@@ -20,6 +21,8 @@ from common.errors import entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, print."""
     config = parse_config(sys.argv[1:] if argv is None else argv, __doc__, "python -m scripts.train")
+    import torch
+
     from common.engine import Interrupted, train
 
     try:
@@ -27,8 +30,18 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # one of several processes: a thread of torch's, still alive as the interpreter is taken down, aborts about one
+        # run in ten after all its work is done and on the disk
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
