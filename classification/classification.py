@@ -75,7 +75,10 @@ class ClassificationColorizer(Colorizer):
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
-        logits = self.logits(L)
+        return self.decode(self.logits(L))
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """Logits [N, Q, h, w] -> ab [N, 2, 4h, 4w] in CIELAB units, by the annealed mean."""
         if self.upsample == "logits":
             return self.quantizer.annealed_mean(enlarge(logits.float()), self.temperature)
         return enlarge(self.quantizer.annealed_mean(logits, self.temperature))
@@ -101,13 +104,13 @@ class ClassificationColorizer(Colorizer):
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Which bins are predicted, beside the true ones and the prior."""
         bins = self.quantizer.num_bins
-        mode = self.logits(batch.L).argmax(dim=1)
+        logits = self.logits(batch.L)
         counts = {
             "prior": self.prior.double(),
             "true": torch.bincount(self.quantizer.nearest(quarter(batch.ab)).flatten(), minlength=bins).double(),
-            "most likely": torch.bincount(mode.flatten(), minlength=bins).double(),
+            "most likely": torch.bincount(logits.argmax(dim=1).flatten(), minlength=bins).double(),
             "annealed mean": torch.bincount(
-                self.quantizer.nearest(quarter(self(batch.L))).flatten(), minlength=bins
+                self.quantizer.nearest(quarter(self.decode(logits))).flatten(), minlength=bins
             ).double(),
         }
         shares = {name: (count / count.sum()).cpu() for name, count in counts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from common.errors import UserError
 
@@ -55,10 +55,6 @@ class Trunk(nn.Sequential):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         nn.init.normal_(self[-1].weight, std=0.01)  # a distribution begins uniform, a colour begins grey
-
-    def forward(self, L: Tensor) -> Tensor:
-        """[N, 1, H, W] in network range -> [N, out_channels, H/4, W/4]."""
-        return super().forward(L)
 
 
 def scaled(channels: int, width: float) -> int:

@@ -91,12 +91,20 @@ def _free_title(title: str, taken: dict) -> str:
     return free
 
 
+def with_trivial(
+    predictors: dict[str, Predict | str], pack: Pack, mean_ab: list[float] | None, seed: int
+) -> dict[str, Predict]:
+    """The same predictors, with those that are names of trivial rows made ready for a pack."""
+    return {
+        title: trivial_predictor(predict, pack, mean_ab, seed) if isinstance(predict, str) else predict
+        for title, predict in predictors.items()
+    }
+
+
 def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress) -> Evaluation:
     """Evaluate the rows on a pack; fills in the trivial ones."""
     mean_ab, mean_of = _mean_colour(rows, pack, args)
-    for title, predict in rows.predictors.items():
-        if isinstance(predict, str):
-            rows.predictors[title] = trivial_predictor(predict, pack, mean_ab, args.seed)
+    rows.predictors = with_trivial(rows.predictors, pack, mean_ab, args.seed)
     with progress.task("evaluating") as report:
         result = evaluate(
             rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,

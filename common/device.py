@@ -29,6 +29,13 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not do, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error)  # how the CPU's allocator says it
+
+
 def _cpu_has_bf16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text()

@@ -184,6 +184,11 @@ def _apply_profile(image: Image.Image) -> Image.Image:
         return image  # a broken profile, or one for another mode: viewers ignore it as well
 
 
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """A picture of 8 or 16 bits as uint8, for a look at it: the low bytes are left off."""
+    return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+
+
 def square(rgb: np.ndarray, size: int) -> np.ndarray:
     """Centre square of a picture at a size: uint8 [H, W, 3] -> uint8 [size, size, 3].
 

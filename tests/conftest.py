@@ -9,9 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 
+from common.checkpoint import save_weights
+from common.colorizer import build_colorizer
 from common.packing import Pack, open_pack
 
 settings.register_profile("fixed", derandomize=True, database=None)  # the same examples in every run
@@ -25,6 +28,17 @@ def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def save_painter(path: Path, **card: object) -> Path:
+    """Weights of an untrained classifier that holds some colours likelier than others, so it paints something."""
+    torch.manual_seed(0)
+    model = {"network": "small", "width": 0.25}
+    colorizer = build_colorizer("classification", **model)
+    with torch.no_grad():
+        colorizer.network[-1].weight.mul_(300)
+    save_weights(path, colorizer.state_dict(), (), {"family": "classification", "model": model, "size": 32, **card})
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ import numpy as np
 from common.colorizer import Colorizer
 from common.errors import PictureError, UserError
 from common.image_files import encode_pages, format_of, write_picture
-from common.images import SUFFIXES, Picture, open_image
+from common.images import SUFFIXES, Picture, eight_bits, open_image
 from common.photo.colorize import colorize
 from common.photo.edit import Edit
 
@@ -138,7 +138,7 @@ def _paint(colorizer: Colorizer, task: Task, found: Outcome | tuple[list[Picture
     started = time.perf_counter()
     try:
         coloured = [_coloured(colorizer, picture, settings) for picture in pages]
-        more = settings.extra(pages[0], _eight_bits(coloured[0]), task.target) if settings.extra and task.target else []
+        more = settings.extra(pages[0], eight_bits(coloured[0]), task.target) if settings.extra and task.target else []
     except UserError as error:
         outcome = Outcome(task.name, "refused", reason=str(error))
         return (lambda: outcome,)
@@ -163,10 +163,6 @@ def _coloured(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.
     return colorize(colorizer, values, settings.size, edit, settings.say)
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
-
-
 def _write(
     task: Task, pages: list[Picture], coloured: list[np.ndarray], more: list[Path], settings: Settings, seconds: float
 ) -> Outcome:
@@ -183,7 +179,7 @@ def _write(
             outputs.append(task.target)
             if settings.compare:
                 outputs.append(beside(task.target, "compare", ".png"))
-                pair = np.concatenate([pages[0].on_white(), _eight_bits(coloured[0])], axis=int(width <= 1.5 * height))
+                pair = np.concatenate([pages[0].on_white(), eight_bits(coloured[0])], axis=int(width <= 1.5 * height))
                 write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
     except PictureError as error:
         return Outcome(task.name, "refused", reason=str(error), **known)

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from common.colorizer import Colorizer, predict_ab
+from common.device import out_of_memory
 from common.errors import UserError
+from common.images import eight_bits
 from common.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_L, rgb_to_lab
 from common.photo.edit import Edit
 from common.photo.upsample import GuidedUpsampling, working_size
@@ -33,26 +35,18 @@ def _strips(height: int, width: int) -> list[slice]:
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-def _small_lightness(rgb: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Lightness [1, 1, *size] of a picture made smaller by Pillow, which keeps borders where they are."""
-    height, width = size
-    if rgb.dtype == np.uint16:
-        rgb = (rgb >> 8).astype(np.uint8)
-    small = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+def working_lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
+    """Lightness [1, 1, h, w] of a photograph [H, W, 3] at `working_size`.
+
+    It is made smaller by Pillow, which keeps borders where they are.
+    """
+    height, width = working_size(*rgb.shape[:2])
+    small = Image.fromarray(eight_bits(rgb)).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return _lightness(np.array(small), device)
 
 
-def network_view(rgb: np.ndarray, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Lightness of a photograph [H, W, 3]: at working size [1, 1, h, w], and as seen, [1, 1, size, size].
-
-    The network sees the whole picture squeezed into a square, as it was trained on squares.
-    """
-    working = _small_lightness(rgb, working_size(*rgb.shape[:2]), device)
-    return working, squeezed(working, size)
-
-
 def squeezed(working: Tensor, size: int) -> Tensor:
-    """[1, 1, h, w] -> [1, 1, size, size]."""
+    """[1, 1, h, w] -> [1, 1, size, size]: the whole picture in a square, as the network was trained on squares."""
     return F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
@@ -73,10 +67,8 @@ def predict_within_memory(
                 if (side, device) != (size, home):
                     say(f"out of memory: predicted at {side} px on {device} instead of {size} px on {home}")
                 return ab
-            except (torch.OutOfMemoryError, MemoryError):
-                side //= 2
-            except RuntimeError as error:  # how the CPU's allocator says it
-                if "alloc" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
                 side //= 2
     raise UserError(f"the network does not fit in memory, not even at {_SMALLEST} px: use a smaller model")
@@ -98,8 +90,18 @@ def colorize(
     about 100 MB, whatever the size.
     """
     device = next(colorizer.parameters()).device
-    working = _small_lightness(rgb, working_size(*rgb.shape[:2]), device)
+    working = working_lightness(rgb, device)
     return paint(rgb, working, predict_within_memory(colorizer, working, size, say), edit)
+
+
+def fit(working: Tensor, ab: Tensor, edit: Edit, size: tuple[int, int]) -> GuidedUpsampling:
+    """Fit predicted colours, edited, to the edges of a photograph; its strips are of (height, width) `size`.
+
+    Shapes are those of `paint`.
+    """
+    spread = max(working.shape[-2:]) / max(ab.shape[-2:])  # working pixels for one predicted pixel
+    ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
+    return GuidedUpsampling(working, edit.apply(working, ab), spread, size)
 
 
 @torch.no_grad()
@@ -109,11 +111,7 @@ def paint(rgb: np.ndarray, working: Tensor, ab: Tensor, edit: Edit | None = None
     working: its lightness [1, 1, h, w] at `working_size`. ab: [1, 2, s, t] of any smaller size.
     """
     height, width = rgb.shape[:2]
-    spread = max(working.shape[-2:]) / max(ab.shape[-2:])  # working pixels for one predicted pixel
-    ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
-    if edit is not None:
-        ab = edit.apply(working, ab)
-    upsampling = GuidedUpsampling(working, ab, spread, (height, width))
+    upsampling = fit(working, ab, edit or Edit(), (height, width))
     out = np.empty_like(rgb)
     for rows in _strips(height, width):
         L = _lightness(rgb[rows], working.device)

@@ -10,17 +10,17 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from common.colorizer import Colorizer, load_colorizer
+from common.device import out_of_memory
 from common.errors import UserError
 from common.image_files import FORMAT_OF_SUFFIX, encode_pages
 from common.images import Picture, open_image
 from common.lab import fit_gamut, lab_to_rgb, rgb8_to_L
 from common.photo.batch import provenance_of
-from common.photo.colorize import network_view, paint, predict_within_memory
+from common.photo.colorize import fit, paint, predict_within_memory, working_lightness
 from common.photo.edit import Edit
 from common.photo.upsample import GuidedUpsampling
 
@@ -91,7 +91,7 @@ def open_picture(data: bytes, name: str, max_pixels: int, device: torch.device) 
 def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Opened:
     picture = open_image(data, name, max_pixels=max_pixels, deep=True)
     height, width = picture.rgb.shape[:2]
-    working, _ = network_view(picture.finest, 32, device)
+    working = working_lightness(picture.finest, device)
     preview, alpha = _smaller(picture.rgb), None if picture.alpha is None else _smaller(picture.alpha)
     L = rgb8_to_L(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])
     return Opened(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
@@ -162,10 +162,7 @@ def _seen(opened: Opened, painting: Painting, edit: Edit, device: torch.device) 
     fitted = painting.fitted
     if fitted is None or painting.hints != hints or fitted.coefficients.device != device:
         working, ab = opened.working.to(device), painting.ab.to(device)
-        spread = max(working.shape[-2:]) / max(ab.shape[-2:])
-        ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
-        ab = Edit(hints=hints).apply(working, ab)
-        fitted = GuidedUpsampling(working, ab, spread, tuple(L.shape[-2:]))
+        fitted = fit(working, ab, Edit(hints=hints), tuple(L.shape[-2:]))
         painting.fitted, painting.hints = fitted, hints
     ab = replace(edit, hints=()).apply(L, fitted.strip(L, 0))
     rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
@@ -209,10 +206,8 @@ def within_memory(*tries: Callable[[], T]) -> T:
     for attempt in tries:
         try:
             return attempt()
-        except (torch.OutOfMemoryError, MemoryError):
-            continue
-        except RuntimeError as error:  # how the CPU's allocator says it
-            if "alloc" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
     raise NoMemory("there is not enough memory for this picture now: try again later, or make it smaller first")
 

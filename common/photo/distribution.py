@@ -15,7 +15,7 @@ from PIL import Image
 from common.colorizer import Colorizer
 from common.errors import PictureError
 from common.lab import ab_to_rgb8, rgb8_to_L
-from common.photo.colorize import network_view
+from common.photo.colorize import squeezed, working_lightness
 
 _SHOWN = 960  # longer side of the picture in the sheet and on the page
 _TOP = 12  # colours kept for each place on the page
@@ -47,7 +47,7 @@ def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distrib
 
     Raises UserError where the colorizer predicts none.
     """
-    _, seen = network_view(rgb, size, next(colorizer.parameters()).device)
+    seen = squeezed(working_lightness(rgb, next(colorizer.parameters()).device), size)
     probabilities, ab_bins = colorizer.distribution(seen)
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from common.images import eight_bits
 from common.lab import rgb8_to_lab, rgb_to_lab
 
 _SAMPLED_SIDE = 512  # statistics come from every n-th pixel of the picture
@@ -52,9 +53,7 @@ def find_repair(rgb: np.ndarray) -> Repair:
     height, width = rgb.shape[:2]
     step = max(1, -(-max(height, width) // _SAMPLED_SIDE))
     top, left = round(height * _BORDER), round(width * _BORDER)
-    inner = rgb[top : height - top : step, left : width - left : step]
-    if inner.dtype == np.uint16:
-        inner = (inner >> 8).astype(np.uint8)
+    inner = eight_bits(rgb[top : height - top : step, left : width - left : step])
     lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(inner)).permute(2, 0, 1)).double().numpy()
     black, white = np.percentile(_without_margins(lab[0]), _TAILS)
     return Repair(_is_toned(lab), float(black), float(white))

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from common.colorizer import Batch
-from common.comparison import Rows
+from common.comparison import Rows, with_trivial
 from common.errors import UserError
-from common.evaluation import Predict, trivial_predictor
+from common.evaluation import Predict
 from common.lab import ab_to_rgb8
 from common.packing import Pack
 from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, colours_of
@@ -45,13 +45,9 @@ def ready_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     mean_ab = next((card["trained_on"]["mean_ab"] for card in rows.cards.values() if "trained_on" in card), None)
-    ready = {}
-    for title, predict in rows.predictors.items():
-        if predict == "original":
-            raise UserError("the original is beside every colorization already: leave the row original out")
-        trivial = isinstance(predict, str)
-        ready[title] = trivial_predictor(predict, pack, mean_ab, seed) if trivial else predict
-    return ready
+    if "original" in rows.predictors.values():
+        raise UserError("the original is beside every colorization already: leave the row original out")
+    return with_trivial(rows.predictors, pack, mean_ab, seed)
 
 
 def plan_study(

@@ -9,35 +9,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 from skimage.color import rgb2lab
 
 from common import checkpoint
-from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
 from common.image_files import encode_pages, save_image
 from common.images import open_image
 from common.photo import batch
 from scripts import colorize
-from tests.conftest import ROOT, photo_array
+from tests.conftest import ROOT, photo_array, save_painter
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """An untrained classifier that paints something."""
-    torch.manual_seed(0)
-    model = {"network": "small", "width": 0.25}
-    colorizer = build_colorizer("classification", **model)
-    with torch.no_grad():
-        colorizer.network[-1].weight.mul_(300)
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    card = {
-        "family": "classification", "model": model, "size": 32, "name": "painter", "parameters": 1234567,
-        "trained_on": {"source": "somewhere", "count": 7}, "validation": {"rmse_ab": 12.5, "colorfulness_ratio": 0.9},
-    }  # fmt: skip
-    save_weights(path, colorizer.state_dict(), (), card)
-    return path
+    return save_painter(
+        tmp_path_factory.mktemp("weights") / "w.safetensors", name="painter", parameters=1234567,
+        trained_on={"source": "somewhere", "count": 7}, validation={"rmse_ab": 12.5, "colorfulness_ratio": 0.9},
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.color import rgb2lab
 
@@ -13,20 +12,12 @@ from common.image_files import save_image
 from common.images import open_image
 from common.photo import distribution as d
 from scripts import colorize
-from tests.conftest import photo_array
+from tests.conftest import photo_array, save_painter
 
 
 @pytest.fixture
 def weights(tmp_path):
-    """An untrained classifier that holds some colours likelier than others."""
-    torch.manual_seed(0)
-    model = {"network": "small", "width": 0.25}
-    colorizer = build_colorizer("classification", **model)
-    with torch.no_grad():
-        colorizer.network[-1].weight.mul_(300)
-    card = {"family": "classification", "model": model, "size": 32}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
-    return tmp_path / "w.safetensors"
+    return save_painter(tmp_path / "w.safetensors")
 
 
 def test_entropy_of_certainty_and_of_ignorance():

@@ -18,25 +18,9 @@ from common.images import open_image
 from common.photo import desk
 from common.photo.colorize import colorize
 from common.photo.edit import Edit
-from common.photo.page import LOOPBACK, allowed_hosts, create_app
-from tests.common.photo.visits import BASE, LIMITS, encoded, person, png_bomb, send, tiny
+from common.photo.page import LOOPBACK, allowed_hosts
+from tests.common.photo.visits import BASE, encoded, person, png_bomb, send
 from tests.conftest import photo_array
-
-
-@pytest.fixture(scope="module")
-def models():
-    return [tiny(0, "one"), tiny(1, "two")]
-
-
-@pytest.fixture(scope="module")
-def app(models):
-    return create_app(models, LIMITS)
-
-
-@pytest.fixture(scope="module")
-def client(app):
-    with person(app) as client:
-        yield client
 
 
 def test_a_picture_comes_in_is_painted_and_goes_out(client, models):

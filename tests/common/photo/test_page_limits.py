@@ -17,24 +17,8 @@ from starlette.testclient import TestClient
 from common.photo import desk
 from common.photo.page import Limits, create_app
 from common.photo.uploads import overhead_of
-from tests.common.photo.visits import BASE, LIMITS, encoded, person, send, tiny, until
+from tests.common.photo.visits import BASE, LIMITS, encoded, person, send, until
 from tests.conftest import photo_array
-
-
-@pytest.fixture(scope="module")
-def models():
-    return [tiny(0, "one"), tiny(1, "two")]
-
-
-@pytest.fixture(scope="module")
-def app(models):
-    return create_app(models, LIMITS)
-
-
-@pytest.fixture(scope="module")
-def client(app):
-    with person(app) as client:
-        yield client
 
 
 def asgi(app, headers, receive):
