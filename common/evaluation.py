@@ -18,6 +18,7 @@ from torch import Tensor
 
 from common.ab_bins import ABBins
 from common.ab_prior import Prior, compute_prior
+from common.bootstrap import RESAMPLES, summarise
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.damage import damage, row_noise
 from common.errors import UserError, near
@@ -27,7 +28,6 @@ from common.packing import Pack
 Predict = Callable[[Batch, np.ndarray], Tensor]  # (batch, its rows in the pack) -> ab [N, 2, H, W]
 
 TRIVIAL = ("grey", "mean", "shuffled", "original")
-RESAMPLES = 1000
 TRAINING_METRICS = (
     "rmse_ab",
     "mae_ab",
@@ -156,7 +156,7 @@ def evaluate(
     joined = {row: {m: np.concatenate(v) for m, v in columns.items()} for row, columns in values.items()}
     true_values = {reference: np.concatenate(found) for reference, found in references.items()}
     table = {
-        row: {m: summarise(v, chosen[m], true_values[chosen[m].reference], intervals) for m, v in columns.items()}
+        row: {m: summarise(chosen[m], v, true_values[chosen[m].reference], intervals) for m, v in columns.items()}
         for row, columns in joined.items()
     }
     protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.said()} if weigh else {})
@@ -182,37 +182,6 @@ def pick_metrics(names: Iterable[str] | None) -> dict[str, Metric]:
         if name not in METRICS:
             raise UserError(f"'{name}' is no metric: it takes {', '.join(METRICS)}{near(name, METRICS)}")
     return {name: METRICS[name] for name in names or METRICS}
-
-
-def summarise(values: np.ndarray, metric: Metric, reference: np.ndarray, intervals: bool = True) -> dict:
-    """One value per image -> {"mean", "low", "high"}: a percentile bootstrap over images.
-
-    reference: the value of `metric.reference` for each image.
-
-    Images reproduced exactly (infinite psnr) are left out of the mean and counted under "exact"; where all are,
-    mean, low and high are None. The seed of the resampling is fixed, so every row sees the same resamples.
-    """
-    finite = ~np.isposinf(values)
-    pairs = np.stack([values[finite], reference[finite]])
-    out: dict = {} if finite.all() else {"exact": int((~finite).sum())}
-    if not finite.any():
-        return {"mean": None, "low": None, "high": None, **out}
-
-    def statistic(means: np.ndarray) -> np.ndarray:
-        if metric.against == "difference":
-            return np.abs(means[0] - means[1])
-        if metric.against == "ratio":
-            return means[0] / np.maximum(means[1], 1e-9)
-        return means[0]
-
-    out["mean"] = float(statistic(pairs.mean(axis=1)))
-    if intervals:
-        rng = np.random.default_rng(0)
-        count = pairs.shape[1]
-        samples = [pairs[:, rng.integers(0, count, count)].mean(axis=1) for _ in range(RESAMPLES)]
-        low, high = np.percentile(statistic(np.stack(samples, axis=1)), [2.5, 97.5])
-        out |= {"low": float(low), "high": float(high)}
-    return out
 
 
 def protocol_card(pack: Pack, metrics: dict[str, Metric], rows: np.ndarray, seed: int) -> dict:

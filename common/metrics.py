@@ -38,7 +38,7 @@ def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
     return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8))
 
 
-PerImage = Callable[[Pictures, Pictures], Tensor]
+PerImage = Callable[[Pictures, Pictures], Tensor]  # -> [N], or [N, D] where a statistic makes one number of a set
 
 
 def _error(predicted: Pictures, true: Pictures) -> Tensor:
@@ -162,7 +162,8 @@ class Metric(NamedTuple):
     digits: int
     variant: str  # for the protocol card
     against: Literal["", "difference", "ratio"] = ""  # of the set's mean to the mean of `reference`
-    reference: Callable[[Pictures], Tensor] = true_colorfulness  # true pictures -> one value per image
+    reference: Callable[[Pictures], Tensor] = true_colorfulness  # true pictures -> one value (or vector) per image
+    statistic: Callable[[np.ndarray, np.ndarray], float] | None = None  # (values, references) of a set -> its number
 
 
 METRICS: dict[str, Metric] = {

@@ -29,14 +29,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from PIL import Image
 
-    from common.comparison import load_rows, measure, open_measured, run_folder
-    from common.curves import draw_curves
+    from common.comparison.curves import draw_curves
+    from common.comparison.rows import load_rows, measure, open_measured, run_folder
+    from common.comparison.tables import markdown_table
     from common.device import pick_device
     from common.evaluation import TRIVIAL, pick_metrics
     from common.grids import colour_columns, sheet, spread_rows
     from common.packing import open_pack
     from common.progress import Progress
-    from common.table import markdown_table
 
     pick_metrics(args.metrics)
     progress = Progress()

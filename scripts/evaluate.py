@@ -30,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
                         " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 
-    from common.comparison import load_rows, measure, measure_damage, open_measured
+    from common.comparison.rows import load_rows, measure, measure_damage, open_measured
+    from common.comparison.tables import damage_table, markdown_table
     from common.damage import pick_damages
     from common.evaluation import pick_metrics
     from common.progress import Progress
-    from common.table import damage_table, markdown_table
 
     pick_metrics(args.metrics)
     kinds = None if args.damage is None else pick_damages(args.damage)

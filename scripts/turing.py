@@ -25,7 +25,7 @@ from common.arguments import Parser, natural, positive, share
 from common.errors import UserError, entry_point, tell_failures
 
 if TYPE_CHECKING:
-    from common.comparison import Rows
+    from common.comparison.rows import Rows
     from common.packing import Pack
     from common.progress import Progress
 
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
-    from common.comparison import load_rows, open_measured
+    from common.comparison.rows import load_rows, open_measured
     from common.progress import Progress
 
     progress = Progress()

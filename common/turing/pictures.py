@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from common.colorizer import Batch
-from common.comparison import Rows, with_trivial
+from common.comparison.rows import Rows, with_trivial
 from common.errors import UserError
 from common.evaluation import Predict
 from common.lab import ab_to_rgb8

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from common.augment import AugmentConfig, augment
 from common.colorizer import Batch
+from common.comparison.tables import damage_table
 from common.damage import DAMAGES, damage, damage_some, pick_damages, row_noise, uniform
 from common.data import TrainingData
 from common.errors import UserError
 from common.evaluation import damaged, evaluate, trivial_predictor
 from common.lab import film_lightness, rgb8_to_lab
 from common.packing import open_pack
-from common.table import damage_table
 from scripts.evaluate import main as evaluate_main
 from scripts.train import main as train_main
 from tests.common.test_engine import state

@@ -4,11 +4,12 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from common.bootstrap import summarise
 from common.colorizer import Batch, Colorizer, predict_ab
+from common.comparison.tables import markdown_table
 from common.errors import UserError
-from common.evaluation import TRIVIAL, evaluate, summarise, trivial_predictor
+from common.evaluation import TRIVIAL, evaluate, trivial_predictor
 from common.metrics import METRICS, colorfulness_of
-from common.table import markdown_table
 
 
 def predictors(pack, names=TRIVIAL, **options):
@@ -84,7 +85,7 @@ def test_the_interval_covers_the_mean_19_times_of_20():
     hits = 0
     for _ in range(200):
         values = rng.normal(10, 3, 100)
-        result = summarise(values, metric, np.ones(100))
+        result = summarise(metric, values, np.ones(100))
         assert result["low"] < result["mean"] < result["high"]
         hits += result["low"] <= 10 <= result["high"]
     assert 180 <= hits <= 199

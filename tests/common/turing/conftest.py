@@ -19,7 +19,7 @@ from PIL import Image
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.comparison import load_rows
+from common.comparison.rows import load_rows
 from common.packing import open_pack
 from common.turing.pictures import Gallery, Material, make_gallery, plan_study
 from tests.conftest import ROOT, photo_array

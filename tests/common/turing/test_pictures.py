@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.comparison import load_rows
+from common.comparison.rows import load_rows
 from common.errors import UserError
 from common.packing import open_pack
 from common.turing.pictures import SHOWN, make_gallery, plan_study, ready_predictors

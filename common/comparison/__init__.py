@@ -1,0 +1,1 @@
+"""Many colorizers under the same conditions: rows, tables, curves."""
