@@ -27,9 +27,9 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import Batch, build_colorizer, without_downloads
+from common.colorizer import Batch, Colorizer, build_colorizer, without_downloads
 from common.config import OptimConfig, TrainConfig, seconds
-from common.data import TrainingData, training_packs
+from common.data import TrainingData, grey_pictures, training_packs
 from common.device import pick_device, pick_precision
 from common.errors import UserError
 from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
@@ -70,9 +70,11 @@ class Run:
 
         self.progress = progress or Progress(quiet=not self.main)
         check_run_dir(config, self.folder)
+        self.colorizer = self._build()
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
+        unpaired = grey_pictures(config.data, self.train_pack, self.progress) if self.colorizer.unpaired else None
         self.data = TrainingData(
-            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device
+            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
         )
         epochs = loop.epochs and math.ceil(loop.epochs * len(self.data.rows) / loop.batch_size)
         self.last_step = min((n for n in (loop.steps, epochs) if n), default=None)
@@ -80,21 +82,8 @@ class Run:
         if not (self.last_step or self.budget):
             raise UserError("the run has no end: give steps, epochs or budget")
 
-        torch.manual_seed(loop.seed)
-        resumes = not loop.fresh and (self.folder / STATE).exists()
-        model = without_downloads(config.model) if resumes else config.model
-        self.colorizer = build_colorizer(config.family, **model)
-        self.colorizer.to(device=self.device, memory_format=torch.channels_last)
-        if config.data.size % self.colorizer.multiple:
-            raise UserError(
-                f"data.size is {config.data.size}: this network takes multiples of {self.colorizer.multiple}"
-            )
-        if not resumes:
+        if not self._resumes:
             self.colorizer.prepare(self.train_pack)
-        for name in config.optim.lr_ratio:
-            if name not in self.colorizer.networks():
-                known = ", ".join(self.colorizer.networks())
-                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
         self.ema = Ema(self.colorizer, config.optim.ema)
         self.optimizers = {n: make_optimizer(n, net, config.optim) for n, net in self.colorizer.networks().items()}
         torch.backends.cudnn.deterministic = True  # a resumed run is to be the same run
@@ -103,6 +92,8 @@ class Run:
         for name, network in self.colorizer.networks().items():
             if compiles:
                 network.compile()
+            # what a stage freezes gives no gradient, which other processes would wait for
+            self.accelerator.ddp_handler.find_unused_parameters = name in self.colorizer.partly_trained
             setattr(self.colorizer, name, self.accelerator.prepare(network))
 
         self.step, self.seconds, self.low_colour = 0, 0.0, 0
@@ -115,6 +106,30 @@ class Run:
             self._held.close()
             raise
 
+    @property
+    def _resumes(self) -> bool:
+        return not self.config.loop.fresh and self.saved
+
+    def _build(self) -> Colorizer:
+        """The colorizer, new, on the device; every mistake in its options is told before a photograph is read."""
+        config = self.config
+        torch.manual_seed(config.loop.seed)
+        model = without_downloads(config.model) if self._resumes else config.model
+        colorizer = build_colorizer(config.family, **model)
+        if config.data.size % colorizer.multiple:
+            raise UserError(f"data.size is {config.data.size}: this network takes multiples of {colorizer.multiple}")
+        for name in config.optim.lr_ratio:
+            if name not in colorizer.networks():
+                known = ", ".join(colorizer.networks())
+                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
+        if colorizer.repeats and config.loop.accumulate > 1:
+            raise UserError(
+                f"accumulate is {config.loop.accumulate}: with several updates of one network a step it takes 1"
+            )
+        if config.data.grey and not colorizer.unpaired:
+            raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
+        return colorizer.to(device=self.device, memory_format=torch.channels_last)
+
     def _open(self) -> None:
         """Take hold of the run folder, go on where it was, and begin to log."""
         config = self.config
@@ -124,6 +139,7 @@ class Run:
         found = read_state(self.folder)
         if found:
             self._restore(found)
+        self.colorizer.begin_training(self.device, self.precision, found["training"] if found else None)
         self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
         self._held.callback(self.tracker.close)
         self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
@@ -138,8 +154,7 @@ class Run:
         self._held.close()
 
     def _restore(self, state: dict) -> None:
-        content = self.train_pack.manifest["content"]
-        if state["content"] != content:
+        if state["content"] != self.data.content:
             raise UserError(
                 f"the photographs of {self.config.data.train} are not those that {self.folder} was trained on so far:"
                 " use another --run, or --fresh true to begin anew"
@@ -167,7 +182,8 @@ class Run:
             "ema": self.ema.average,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "plateau": self.plateau.state(),
-            "content": self.train_pack.manifest["content"],
+            "content": self.data.content,
+            "training": self.colorizer.training_state(),
         }
         save_state(self.folder, state)
 
@@ -177,7 +193,7 @@ class Run:
             card = make_card(
                 self.config, self.train_pack, self.colorizer, self.step, self.seconds, self.precision, self.scores
             )
-            save_weights(self.folder / name, self.ema.state(self.colorizer), self.colorizer.training_only, card)
+            save_weights(self.folder / name, self.ema.state(self.colorizer), card)
 
     @property
     def saved(self) -> bool:
@@ -261,6 +277,8 @@ class Run:
             self.tracker.scalars("diagnosis", self.step, diagnosis.scalars)
         for name, draw in diagnosis.pictures.items():
             self.tracker.picture(name, self.step, draw())
+        for warning in diagnosis.warnings:
+            self.tracker.say(f"step {self.step}: {warning}")
 
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from common.checkpoint import STATE, parameter_count
+from common.checkpoint import STATE, published_parameter_count
 from common.colorizer import Colorizer
 from common.config import TrainConfig, load_config
 from common.device import machine
@@ -22,7 +22,7 @@ _FREE = {
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
 }  # fmt: skip
 # Options that are younger than some runs, with what those runs did.
-_YOUNGER = {"augment.damage": 0.0}
+_YOUNGER = {"augment.damage": 0.0, "data.grey": None}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -93,9 +93,7 @@ def make_card(
     return {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
-        "parameters": sum(
-            parameter_count(net) for name, net in colorizer.networks().items() if name not in colorizer.training_only
-        ),
+        "parameters": published_parameter_count(colorizer),
         "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
         "steps": step, "images": step * config.loop.batch_size, "seconds": round(seconds, 1),
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,

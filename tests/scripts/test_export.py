@@ -23,7 +23,7 @@ def weights(request, tmp_path):
     family, model = MODELS[request.param]
     colorizer = build_colorizer(family, **model)
     card = {"family": family, "model": model, "size": 32, "name": request.param}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(tmp_path / "w.safetensors", published_state(colorizer), card)
     return tmp_path / "w.safetensors"
 
 
@@ -49,7 +49,7 @@ def test_a_graph_that_is_off_is_refused(monkeypatch, tmp_path, capsys):
     family, model = MODELS["classifier"]
     colorizer = build_colorizer(family, **model)
     card = {"family": family, "model": model, "size": 32}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), card)
     real = export.to_onnx
 
     def changed(colorizer, opset):
