@@ -74,6 +74,10 @@ class Recipe:
         """The stage that the next step belongs to."""
         return self.stages[self.index]
 
+    @property
+    def _end(self) -> float:
+        return sum(stage.share for stage in self.stages[: self.index + 1])
+
     def judged(self, real: Tensor, fake: Tensor) -> None:
         """Take in the accuracy of the discriminator on a batch."""
         self._seen.append((real + fake) / 2)
@@ -89,7 +93,7 @@ class Recipe:
         until = self.stage.until_accuracy
         if until and self.accuracy.item() >= until and self.index + 1 < len(self.stages):
             self.index += 1
-        while self.index + 1 < len(self.stages) and share >= sum(s.share for s in self.stages[: self.index + 1]):
+        while self.index + 1 < len(self.stages) and share > self._end - 1e-9:
             self.index += 1
 
     def warnings(self) -> list[str]:

@@ -7,6 +7,7 @@ from common.checkpoint import (
     averaged_weights,
     bare_state_dict,
     load_bare_state_dict,
+    published_state,
     read_state,
     read_weights,
     save_state,
@@ -15,7 +16,7 @@ from common.checkpoint import (
 from common.colorizer import build_colorizer, frozen, load_colorizer
 from common.errors import UserError
 
-SMALL = {"size": 16, "width": 4, "discriminator_width": 4, "receptive_field": 16}
+SMALL = {"size": 16, "generator": {"width": 4}, "discriminator": {"width": 4, "receptive_field": 16}}
 
 
 def small_gan():
@@ -57,7 +58,7 @@ def test_bad_weights_are_one_sentence(tmp_path, content, says):
 def test_weights_of_another_network_are_refused(tmp_path):
     colorizer = small_gan()
     path = tmp_path / "w.safetensors"
-    for model in (SMALL | {"width": 8}, SMALL | {"size": 32}):
+    for model in (SMALL | {"generator": {"width": 8}}, SMALL | {"size": 32}):
         save_weights(path, colorizer.state_dict(), {"family": "gan", "model": model, "size": 16})
         with pytest.raises(UserError, match="do not fit"):
             load_colorizer(path)

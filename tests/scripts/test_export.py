@@ -6,14 +6,14 @@ import onnxruntime
 import pytest
 import torch
 
-from common.checkpoint import save_weights
+from common.checkpoint import published_state, save_weights
 from common.colorizer import build_colorizer, load_colorizer
 from scripts import export
 
 MODELS = {
     "resnet18": ("baselines", {"network": "resnet18"}),
     "classifier": ("classification", {"network": "small", "width": 0.25}),
-    "unet": ("gan", {"size": 32, "width": 8}),
+    "unet": ("gan", {"size": 32, "generator": {"width": 8}, "discriminator": {"receptive_field": 16}}),
 }
 
 
