@@ -89,15 +89,22 @@ class GreyPictures(NamedTuple):
     content: str
 
 
-def grey_pictures(config: DataConfig, train: Pack, progress: Progress) -> GreyPictures:
-    """The grey photographs beside a training pack: a source of their own, else every other one of its rows."""
+def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPictures:
+    """The grey photographs beside a training pack: a source of their own, else every other one of its rows.
+
+    Photographs of the validation pack are not among them.
+    """
     if config.grey is None:
         return GreyPictures(train.images, train.colour_rows[1::2], train.colour_rows[::2], "every other")
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
         pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
-    return GreyPictures(pack.images, np.arange(len(pack)), train.colour_rows, pack.manifest["content"])
+    held_out = pack.without(val).elsewhere
+    if held_out.all():
+        raise UserError(f"all photographs of {config.grey} are validation photographs: give other ones as data.grey")
+    progress.say(f"{pack.said()}, of which the lightness alone is seen")
+    return GreyPictures(pack.images, np.flatnonzero(~held_out), train.colour_rows, pack.manifest["content"])
 
 
 @lru_cache(maxsize=2)

@@ -72,7 +72,11 @@ class Run:
         check_run_dir(config, self.folder)
         self.colorizer = self._build()
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
-        unpaired = grey_pictures(config.data, self.train_pack, self.progress) if self.colorizer.unpaired else None
+        unpaired = (
+            grey_pictures(config.data, self.train_pack, self.val_pack, self.progress)
+            if self.colorizer.unpaired
+            else None
+        )
         self.data = TrainingData(
             self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
         )

@@ -2,11 +2,14 @@
 
 examples:
   python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
+  python -m scripts.benchmark train --network pix2pix --data 'imagenette160-train-*.tar' --size 256 --batch_size 8
   python -m scripts.benchmark train --data demo --size 64 --seconds 10
 
-`train`: images/s of the ResNet18 regressor in this project's engine, and in the usual loop: a folder of JPEG files,
-a DataLoader with one worker a processor, scikit-image's Lab for each image, fp32, contiguous layout. Same network,
-loss, batch size and augmentation (random crop, flip). The two take turns, so noise of the machine meets both.
+`train`: images/s of a training in this project's engine, and in the usual loop: a folder of JPEG files, a DataLoader
+with one worker a processor, scikit-image's Lab for each image, fp32, contiguous layout. Same networks, losses, batch
+size and augmentation (random crop, flip). The two take turns, so noise of the machine meets both.
+`resnet18` is the ResNet18 regressor; `pix2pix` the published U-Net and 70-pixel PatchGAN, whose usual loop trains the
+discriminator first and paints each batch twice, once for each network's step.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = Parser("python -m scripts.benchmark", __doc__)
     parser.add_argument("what", choices=["train"])
+    parser.add_argument("--network", choices=["resnet18", "pix2pix"], default="resnet18")
     parser.add_argument("--data", default="demo", help="folder, tar shards, named set, or demo")
     parser.add_argument("--size", type=positive, default=224)
     parser.add_argument("--batch_size", type=positive, default=32)
@@ -43,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         packing = pack_seconds(args)
         ours, usual = [], []
         for round_number in range(args.rounds):
-            usual.append(usual_loop(folder, args.size, args.batch_size, args.seconds))
+            usual.append(usual_loop(folder, args))
             ours.append(engine_loop(args, Path(scratch) / f"run{round_number}"))
             print(f"round {round_number + 1}: usual {usual[-1]:.1f}, engine {ours[-1]:.1f} images/s", flush=True)
     from common.device import machine
@@ -53,13 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         "engine": max(ours),
         "ratio": max(ours) / max(usual),
         "packing_seconds": packing,
+        "network": args.network,
         "photographs": count,
         "size": args.size,
         "batch_size": args.batch_size,
         "machine": machine(),
     }
     print(
-        f"training ResNet18 at {args.size} px, batch {args.batch_size}, {count} photographs, {result['machine']}:\n"
+        f"training {args.network} at {args.size} px, batch {args.batch_size}, {count} photographs,"
+        f" {result['machine']}:\n"
         f"  usual loop  {result['usual']:6.1f} images/s\n"
         f"  engine      {result['engine']:6.1f} images/s  ({result['ratio']:.2f} times as fast)\n"
         f"  packing     {packing:6.1f} s, once (0 where the pack was there)"
@@ -98,7 +104,7 @@ def pack_seconds(args) -> float:  # noqa: ANN001
     return time.perf_counter() - start
 
 
-def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> float:
+def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
     """images/s of the loop that everybody writes, data loading included, after two steps of warm-up."""
     import os
 
@@ -108,9 +114,9 @@ def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> floa
     from skimage.color import rgb2lab
     from torchvision.transforms import v2 as transforms
 
-    from baselines.resnet18 import ResNet18Regressor
     from common.device import pick_device
 
+    size, batch_size, seconds = args.size, args.batch_size, args.seconds
     packed = size + size // 8
     change = transforms.Compose(
         [
@@ -138,21 +144,59 @@ def usual_loop(folder: Path, size: int, batch_size: int, seconds: float) -> floa
         dataset, batch_size, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=len(dataset) >= batch_size
     )
     device = pick_device("auto")
-    network = ResNet18Regressor().to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    train_on = {"resnet18": _usual_regression, "pix2pix": _usual_pix2pix}[args.network](size, device)
     images, start = 0, 0.0
     for step, (L, ab) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
         if step == 2:
             start = time.perf_counter()
         elif start and time.perf_counter() - start > seconds:
             break
-        loss = torch.nn.functional.mse_loss(network(L.to(device)), ab.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # a log's look at the loss, which waits for the device
+        train_on(L.to(device), ab.to(device)).item()  # a log's look at the loss, which waits for the device
         images += len(L) if step >= 2 else 0
     return images / (time.perf_counter() - start)
+
+
+def _step(optimizer, loss):  # noqa: ANN001
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def _usual_regression(size, device):  # noqa: ANN001
+    import torch
+
+    from baselines.resnet18 import ResNet18Regressor
+
+    network = ResNet18Regressor().to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    return lambda L, ab: _step(optimizer, torch.nn.functional.mse_loss(network(L), ab))
+
+
+def _usual_pix2pix(size, device):  # noqa: ANN001
+    import torch
+    import torch.nn.functional as F
+
+    from gan.generators import GeneratorConfig, build_generator
+    from gan.patchgan import PatchGAN
+
+    generator, discriminator = build_generator(GeneratorConfig(), size).to(device), PatchGAN(70).to(device)
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    of_generator = torch.optim.Adam(generator.parameters(), **adam)
+    of_discriminator = torch.optim.Adam(discriminator.parameters(), **adam)
+
+    def says(L, ab, real):  # noqa: ANN001
+        logits = discriminator(torch.cat([L, ab], dim=1))
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, real))
+
+    def train_on(L, ab):  # noqa: ANN001
+        discriminator.requires_grad_(True)
+        _step(of_discriminator, (says(L, ab, 1.0) + says(L, generator(L).detach(), 0.0)) / 2)
+        discriminator.requires_grad_(False)
+        fake = generator(L)
+        return _step(of_generator, says(L, fake, 1.0) + 100 * F.l1_loss(fake, ab))
+
+    return train_on
 
 
 def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
@@ -172,10 +216,12 @@ def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
         sample_every=0,
         save_every=10**9,
     )
-    model = {"network": "resnet18", "loss": "mse"}
-    train(
-        TrainConfig("baselines", model, _data_config(args), AugmentConfig(), OptimConfig(), loop), Progress(quiet=True)
-    )
+    if args.network == "resnet18":
+        family, model, optim = "baselines", {"network": "resnet18", "loss": "mse"}, OptimConfig()
+    else:
+        family, model = "gan", {"size": args.size}
+        optim = OptimConfig("adam", lr=2e-4, betas=(0.5, 0.999), weight_decay=0.0, schedule="constant")
+    train(TrainConfig(family, model, _data_config(args), AugmentConfig(), optim, loop), Progress(quiet=True))
     lines = read_metrics(run_dir, "train")[1:]
     if not lines:
         raise UserError(f"--seconds {args.seconds} is too short for two steps at this size: give more")

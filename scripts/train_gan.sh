@@ -1,8 +1,35 @@
 #!/usr/bin/env bash
 # Train pix2pix. Sets everything up at its first call; every option of scripts.train may follow:
 #   bash scripts/train_gan.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
+# What else can be asked for, alone or together, before those:
+#   --pretrain        the generator under L1 first, the discriminator until it wins, then both: steadier, the same time
+#   --perceptual      a VGG16 beside L1: crisper, a third to a half slower; its weights are fetched, or
+#                     --model.perceptual.weights FILE
+#   --encoder NAME    a U-Net on a timm network as the generator, as in --encoder resnet18
+#   --cyclegan        unpaired, at 32 px: old photographs of one's own with --data.grey DIR
+#   --l1              the generator under L1 alone, to compare with
 # Watch it: tensorboard --logdir runs
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
+experiment=pix2pix_64 more=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --pretrain) wanted=pretrain_64 ;;
+    --cyclegan) wanted=cyclegan_32 ;;
+    --l1) wanted=l1_64 ;;
+    --perceptual) wanted="$experiment"; more+=(--model.perceptual.weight 10) ;;
+    --encoder)
+      [ $# -gt 1 ] || { echo "error: --encoder names no network: give one that timm knows, as in --encoder resnet18" >&2; exit 2; }
+      wanted="$experiment"; more+=(--model.generator "{network: timm, encoder: $2}"); shift ;;
+    *) break ;;
+  esac
+  if [ "$experiment" != pix2pix_64 ] && [ "$wanted" != "$experiment" ]; then
+    echo "error: --pretrain, --cyclegan and --l1 exclude each other: give one" >&2
+    exit 2
+  fi
+  experiment="$wanted"
+  shift
+done
 python="$(bash "$root/scripts/setup.sh")"
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m scripts.train --config "$root/experiments/gan/pix2pix_64.yaml" "$@"
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m scripts.train \
+  --config "$root/experiments/gan/$experiment.yaml" ${more[@]+"${more[@]}"} "$@"

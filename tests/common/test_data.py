@@ -1,14 +1,18 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from common.augment import AugmentConfig, augment
-from common.data import DataConfig, TrainingData, derived_seed, row_stream
+from common.data import DataConfig, TrainingData, derived_seed, grey_pictures, row_stream, training_packs
 from common.errors import UserError
 from common.lab import rgb8_to_lab
 from common.packing import open_pack
+from common.progress import Progress
 from tests.conftest import photo_array
 
 
@@ -43,6 +47,50 @@ def test_grey_photographs_are_not_trained_on(photos, tmp_path):
     pack.grey[:6] = True
     data = TrainingData(pack, 16, 6, 0, AugmentConfig(), torch.device("cpu"))
     assert sorted(data.rows) == list(range(6, 12))
+
+
+def unpaired(photos, tmp_path, **options):
+    config = DataConfig(str(photos), size=16, val_fraction=0.3, cache=str(tmp_path), **options)
+    train, val = training_packs(config, Progress(quiet=True))
+    grey = grey_pictures(config, train, val, Progress(quiet=True))
+    plain = AugmentConfig(crop="centre", flip=False)
+    return TrainingData(train, 16, 4, 0, plain, torch.device("cpu"), grey), train, val
+
+
+def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
+    """No photograph is seen both in grey and in colour."""
+    data, train, _ = unpaired(photos, tmp_path)
+    centre = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
+    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, centre, centre] for p in train.images]
+    seen = {"colour": set(), "grey": set()}
+    for step in range(8):
+        batch = data.batch(step)
+        for name, L in (("colour", batch.L), ("grey", batch.grey)):
+            seen[name] |= {next(i for i, own in enumerate(lightness) if torch.allclose(own, one)) for one in L}
+    assert not seen["colour"] & seen["grey"]
+    assert seen["colour"] | seen["grey"] == set(train.colour_rows)
+
+
+def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
+    """Grey photographs belong to it, those of the validation part do not."""
+    other = tmp_path / "old"
+    other.mkdir()
+    for i in range(3):
+        grey = np.repeat(photo_array(40 + i)[..., :1], 3, axis=2)
+        Image.fromarray(grey).save(other / f"old{i}.png")
+    _, train, val = unpaired(photos, tmp_path)
+    held_out = next(p for p in photos.rglob("*.png") if p.name == val.names[0].rsplit("/", 1)[-1])
+    shutil.copy(held_out, other / "held_out.png")
+    data, train, _ = unpaired(photos, tmp_path, grey=str(other))
+    assert len(data._grey_rows) == 3
+    assert list(data.rows) == list(train.colour_rows)
+    assert data.content != unpaired(photos, tmp_path)[0].content
+
+
+def test_unpaired_shards_make_up_the_batch(photos, tmp_path):
+    data, *_ = unpaired(photos, tmp_path)
+    parts = [data.batch(3, shard, 2).grey for shard in range(2)]
+    torch.testing.assert_close(torch.cat(parts), data.batch(3).grey, atol=0, rtol=0)
 
 
 IMAGES = torch.from_numpy(np.stack([photo_array(i, 20, 20) for i in range(6)]))

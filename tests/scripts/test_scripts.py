@@ -207,9 +207,12 @@ def test_help_shows_a_runnable_example(name):
 
 
 @pytest.mark.slow
-def test_benchmark_train(tmp_path, capsys):
-    argv = ["train", "--data=demo", "--size=32", "--seconds=1", "--rounds=1", "--batch_size=4"]
+@pytest.mark.parametrize("network", ["resnet18", "pix2pix"])
+def test_benchmark_train(tmp_path, capsys, network):
+    argv = ["train", f"--network={network}", "--data=demo", "--size=32", "--seconds=1", "--rounds=1", "--batch_size=4"]
     assert benchmark.main([*argv, f"--json={tmp_path / 'b.json'}"]) == 0
     figures = json.loads((tmp_path / "b.json").read_text())
     assert figures["ratio"] == pytest.approx(figures["engine"] / figures["usual"])
-    assert f"({figures['ratio']:.2f} times as fast)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"({figures['ratio']:.2f} times as fast)" in told
+    assert f"training {network} at 32 px" in told
