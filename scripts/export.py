@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         model = to_onnx(colorizer, args.opset)
     except Exception as error:  # the exporter raises nearly every type
         raise UserError(
-            f"{args.weights} cannot be exported at opset {args.opset} ({one_sentence(error)}): try another"
+            f"{args.weights} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and noise"
+            " at test have no graph; with others, try another opset"
         ) from None
     model.metadata_props.add(key="card", value=json.dumps(colorizer.card, sort_keys=True))
     data = model.SerializeToString()
@@ -110,6 +111,13 @@ def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN0
                 " try another --opset"
             )
     return out
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong first: the exporter wraps it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_sentence(error)
 
 
 if __name__ == "__main__":
