@@ -45,6 +45,7 @@ class Evaluation:
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
     damage: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)  # [row][kind][metric], where measured
+    references: dict[str, np.ndarray] = field(default_factory=dict)  # by metric: the originals' values, per image
 
     def to_json(self) -> str:
         """The table with the protocol, and the damage, beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
@@ -160,7 +161,8 @@ def evaluate(
         for row, columns in joined.items()
     }
     protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.said()} if weigh else {})
-    return Evaluation(table, joined, protocol)
+    references = {m: true_values[metric.reference] for m, metric in chosen.items()}
+    return Evaluation(table, joined, protocol, references=references)
 
 
 class PixelRarity(torch.nn.Module):
