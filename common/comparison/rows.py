@@ -85,7 +85,7 @@ def load_rows(names: list[str], device: str, temperatures: list[float] | None = 
 
 def _free_title(title: str, taken: dict) -> str:
     count, free = 1, title
-    while free in taken or free in (*TRIVIAL, "protocol", "damage"):  # the JSON's own keys
+    while free in taken or free in (*TRIVIAL, "protocol", "damage", "comparison"):  # the JSON's own keys
         count += 1
         free = f"{title} ({count})"
     return free
