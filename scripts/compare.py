@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     remarks = wrong + other_sizes(rows, pack.size)
     result = measure(rows, pack, args, progress)
     written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
-    print((args.out / "table.md").read_text())
+    print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written: {written[0]}, " + ", ".join(path.name for path in written[1:]))
     return tell_failures(wrong)
 

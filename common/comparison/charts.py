@@ -96,7 +96,7 @@ def dot_chart(title: str, rows: list[dict], truth: float | None = None) -> str:
         svg.add("text", name, x=left - 8, y=y + 4, text_anchor="end", class_="name" + quiet)
         if row.get("low") is not None:
             svg.add("line", x1=x(row["low"]), x2=x(row["high"]), y1=y, y2=y, class_="whisker" + quiet)
-        kind = {"★": "best", "≈": "level"}.get(row["mark"], "plain")
+        kind = {"★": "best", "☆": "level"}.get(row["mark"], "plain")
         radius = 5.5 if kind != "plain" else 3.5
         svg.add("circle", cx=x(row["mean"]), cy=y, r=radius, class_=f"dot {kind}{quiet}")
     return svg.said()
@@ -168,7 +168,7 @@ def _vertical_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
         return ticks(low, high)
     decades = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
     inside = [t for t in decades if low <= math.log10(t) <= high]
-    return inside if len(inside) > 1 else [10**t for t in ticks(low, high)]
+    return inside if len(inside) > 1 else ticks(10**low, 10**high)
 
 
 def plane_chart(title: str, counts: np.ndarray) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from common.comparison.paired import Standings
 
-LISTED = 12  # pairs that are told in words without being asked
-
 
 def listed(names: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
@@ -16,41 +14,56 @@ def listed(names: Iterable[str]) -> str:
 
 
 def findings(standings: Standings) -> list[str]:
-    """The answer in a few sentences: who leads on what, who is within noise of it, and what `grey` says to that."""
+    """The answer in a few sentences: who leads on what, who is within noise of it, and what `grey` says to that.
+
+    Of a single model: what it does to each trivial row.
+    """
     ranked = standings.ranked
-    out = []
-    if len(ranked) > 1:
-        leads: dict[tuple, list[str]] = {}
-        for metric in standings.metrics:
-            best = standings.best(metric)
-            if best:
-                leads.setdefault((best, tuple(standings.level(metric))), []).append(metric)
-        for (best, level), metrics in sorted(leads.items(), key=lambda item: -len(item[1])):
-            among = f"; within noise of it: {listed(level)}" if level else ""
-            sole = " alone" if not level else ""
-            out.append(f"{best} has the best {listed(metrics)}{sole}{among}.")
-    out += _against_grey(standings)
-    return out
+    if len(ranked) == 1:
+        trivial = [c.title for c in standings.contestants if c.trivial]
+        return [in_words(standings, ranked[0], other) for other in trivial]
+    leads: dict[str, dict[tuple[str, ...], list[str]]] = {}
+    for metric in standings.metrics:
+        best = standings.best(metric)
+        if best:
+            leads.setdefault(best, {}).setdefault(tuple(standings.level(metric)), []).append(metric)
+    order = sorted(leads, key=lambda title: -sum(map(len, leads[title].values())))
+    return [_lead(title, leads[title]) for title in order] + _against_grey(standings)
+
+
+def _lead(title: str, metrics: dict[tuple[str, ...], list[str]]) -> str:
+    parts = [f"surely best on {listed(metrics[()])}"] if () in metrics else []
+    shared = [
+        f"{listed(names)} (with {listed(level) if len(level) < 5 else f'{len(level)} others'})"
+        for level, names in metrics.items()
+        if level
+    ]
+    parts += [f"best within noise on {listed(shared)}"] if shared else []
+    return f"{title} is {'; '.join(parts)}."
 
 
 def _against_grey(standings: Standings) -> list[str]:
     grey = next((c.title for c in standings.contestants if c.title == "grey"), None)
-    if not grey or not standings.ranked:
+    if not grey:
         return []
-    out = []
+    ranked, out = standings.ranked, []
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for title in ranked:
+        worse = tuple(m for m in standings.metrics if standings.beats(m, grey, title))
+        if worse:
+            lost.setdefault(worse, []).append(title)
+    if lost:
+        told = "; ".join(f"{listed(titles)} on {listed(metrics)}" for metrics, titles in lost.items())
+        out.append(f"grey, which paints nothing, beats {told}.")
     hard = [
         metric
         for metric in standings.metrics
-        if standings.scores[metric].get(grey) is not None
+        if grey in standings.scores[metric]
         and standings.best(metric)
-        and not any(standings.beats(metric, title, grey) for title in standings.ranked)
+        and not any(standings.beats(metric, title, grey) for title in ranked)
     ]
     if hard:
-        out.append(f"No model surely beats grey, which paints nothing, on {listed(hard)}.")
-    for title in standings.ranked:
-        worse = [m for m in standings.metrics if m not in hard and standings.beats(m, grey, title)]
-        if worse:
-            out.append(f"{title} is worse than grey on {listed(worse)}.")
+        out.append(f"No model surely beats grey on {listed(hard)}.")
     return out
 
 

@@ -83,7 +83,9 @@ def _common_name(titles: list[str], card: dict, taken: set[str]) -> str:
     common = titles[0]
     for title in titles[1:]:
         common = common[: next((i for i, (x, y) in enumerate(zip(common, title, strict=False)) if x != y), len(common))]
-    common = re.sub(r"[\W_]*(seed|s|run)?[\W_]*$", "", common) or str(card.get("name") or card.get("family"))
+    common = re.sub(r"[\W_]+(seed|s|run)?[\W_]*$|seed[\W_]*$", "", common) or str(
+        card.get("name") or card.get("family")
+    )
     name, count = common, 1
     while name in taken:
         count += 1

@@ -65,7 +65,8 @@ def report_page(
         "validation": _validation(runs), "losses": _losses(runs),
         "costs": [_cost(title, cost) for title, cost in costs.items()], "size": p["size"],
         "cost_how": HOW.format(memory=MEMORY_CUDA if device.type == "cuda" else MEMORY_CPU),
-        "machine": machine(), "protocol": protocol_lines(p), "card": _card(p), "models": _models(rows),
+        "machine": machine(), "protocol": [line.replace("`", "") for line in protocol_lines(p)],
+        "card": _card(p), "models": _models(rows),
     }  # fmt: skip
     return render(values)
 

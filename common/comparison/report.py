@@ -67,25 +67,35 @@ def write_report(
     lines = table_lines(result.table, standings)
     device = pick_device(args.device)
     models = {title: rows.predictors[title] for title in rows.cards}
-    shown = {c.title: models[c.members[0]] for c in standings.contestants if c.members[0] in models}
+    first = {c.title: c.members[0] for c in standings.contestants if c.members[0] in models}
+    shown = {title: models[row] for title, row in first.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "table.md").write_text(markdown_table(result.table, result.protocol, standings))
-        (out / "table.csv").write_text(csv_table(lines), newline="")
-        (out / "table.tex").write_text(tex_table(lines, result.protocol))
+        tables = {
+            "table.md": markdown_table(result.table, result.protocol, standings),
+            "table.csv": csv_table(lines),
+            "table.tex": tex_table(lines, result.protocol),
+        }
+        for name, text in tables.items():  # file names, and so rows, need not be Unicode
+            (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         with progress.task("measuring cost") as report:
-            costs = _costs(shown, standings, rows, pack, device, args.batch_size, report)
+            costs = _costs(shown, first, rows, pack, device, args.batch_size, report)
         comparison = standings.to_json() | {"cost": costs, "findings": findings(standings), "remarks": remarks or []}
         whole = json.loads(result.to_json()) | {"comparison": comparison}
         (out / "results.json").write_text(json.dumps(whole, indent=1))
         with progress.task("drawing") as report:
             sections = _sections(models, pack, args, device)
             Image.fromarray(sheet(sections)).save(out / "grid.png")
+            column_of = {"grey": "grey", **first, "original": "original"}  # on the page, one for several seeds
+            fixed = {
+                heading: {title: columns[column] for title, column in column_of.items()}
+                for heading, columns in sections.items()
+            }
             runs = _runs(rows)
             drawn = draw_curves(runs, out / "curves.png")
             report(1, 4)
             page = report_page(
-                result, standings, rows, pack, args, shown, lines, costs, sections, runs, remarks or [], device, report
+                result, standings, rows, pack, args, shown, lines, costs, fixed, runs, remarks or [], device, report
             )
         write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
@@ -115,11 +125,10 @@ def _sections(
 
 
 def _costs(
-    shown: dict[str, Predict], standings: Standings, rows: Rows, pack: Pack, device: torch.device, batch: int,
+    shown: dict[str, Predict], first: dict[str, str], rows: Rows, pack: Pack, device: torch.device, batch: int,
     report: Callable[..., None],
 ) -> dict:  # fmt: skip
     costs = {}
-    first = {c.title: c.members[0] for c in standings.contestants}
     for i, (title, predict) in enumerate(shown.items()):
         card = rows.cards[first[title]]
         told = {k: card.get(k) for k in ("parameters", "family", "size", "seconds", "images", "machine")}

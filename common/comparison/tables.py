@@ -13,7 +13,7 @@ from common.metrics import METRICS
 from common.packing import counted
 
 ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
-BEST, LEVEL = "★", "≈"
+BEST, LEVEL = "★", "☆"
 MARKS = f"{BEST} best row of a column, {LEVEL} within noise of it (paired differences, Holm's correction over all)"
 
 
@@ -68,7 +68,7 @@ def table_lines(table: dict[str, dict[str, dict]], standings: Standings | None =
     lines, shown = [], set()
     for c in sorted(standings.contestants, key=lambda c: c.trivial):
         kind = "trivial" if c.trivial else "group" if c.seeds > 1 else "model"
-        cells = standings.numbers[c.title] if c.seeds > 1 else table[c.members[0]]
+        cells = table[c.members[0]] | (standings.numbers[c.title] if c.seeds > 1 else {})
         lines.append(Line(c.title, kind, cells, marks.get(c.title, {})))
         lines += [Line(row, "seed", table[row], {}) for row in c.members if c.seeds > 1]
         shown |= {*c.members}
@@ -149,7 +149,7 @@ def tex(text: str) -> str:
 
 
 def tex_table(lines: list[Line], protocol: dict) -> str:
-    """A LaTeX table for `\\usepackage{booktabs}`: best in bold, what is within noise of it with a raised approx."""
+    """A LaTeX table for `\\usepackage{booktabs}`: best and what is within noise of it in bold, the best with a star."""
     metrics = list(lines[0].cells)
     body = []
     for i, line in enumerate(lines):
@@ -159,11 +159,12 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
         for m in metrics:
             c = line.cells[m]
             text = cell(m, c) if c["mean"] is None else f"${number(m, c['mean'])}$"
-            if line.marks.get(m) == BEST:
-                text = rf"$\mathbf{{{number(m, c['mean'])}}}$"
+            if line.marks.get(m):
+                star = r"^{\star}" if line.marks[m] == BEST else ""
+                text = rf"$\mathbf{{{number(m, c['mean'])}}}{star}$"
             if c["mean"] is not None and plus_minus(m, c):
                 text += rf" {{\scriptsize$\pm{plus_minus(m, c)}$}}"
-            cells.append(text + (r"$^{\approx}$" if line.marks.get(m) == LEVEL else ""))
+            cells.append(text)
         title = (r"\quad " if line.kind == "seed" else "") + tex(line.title)
         body.append(" & ".join([title, *cells]) + r" \\")
     heads = [f"{tex(m)} {_TEX_ARROW[better_of(m)]}" for m in metrics]
@@ -171,7 +172,7 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
     return (
         "\n".join(
             [
-                "% needs \\usepackage{booktabs}; bold: best row, raised approx: within noise of it",
+                "% needs \\usepackage{booktabs}; bold: best row (star) and rows within noise of it",
                 "% " + said,
                 rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
                 r"\toprule",
