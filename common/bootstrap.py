@@ -41,13 +41,20 @@ def resampled(metric: Metric, values: np.ndarray, reference: np.ndarray, seed: i
     The draws are a function of (seed, how many images) alone.
     """
     counts = draws(len(values), seed)
+    if metric.influence:  # a distance between sets, which resampling would bias: see common.frechet
+        moves = metric.influence(values, reference)[:, None]
+        return of_set(metric, values, reference) + _sums(counts, moves)[:, 0] / len(values)
     if metric.statistic:
         every = np.arange(len(values))
         sets = (np.repeat(every, times) for times in counts)
         return np.array([metric.statistic(values[i], reference[i]) for i in sets])
-    pairs = np.stack([values, reference], axis=1)
-    sums = np.concatenate([block.astype(np.float64) @ pairs for block in np.array_split(counts, 10)])
+    sums = _sums(counts, np.stack([values, reference], axis=1))
     return _of_means(metric, *(sums / len(values)).T)
+
+
+def _sums(counts: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums over each resample: [RESAMPLES, n] times [n, C], in blocks, as counts are bytes."""
+    return np.concatenate([block.astype(np.float64) @ columns for block in np.array_split(counts, 10)])
 
 
 def _of_means(metric: Metric, mean: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -228,4 +228,4 @@ def chroma_chart(title: str, counts: np.ndarray) -> str:
 def _opacity(counts: np.ndarray) -> np.ndarray:
     """0..255, the logarithm of counts: the least that is there can be seen, what is not there cannot."""
     full = math.log1p(counts.max()) or 1.0
-    return np.where(counts > 0, 30 + 225 * np.log1p(counts) / full, 0).round()
+    return np.where(counts > 0, 50 + 205 * np.log1p(counts) / full, 0).round()

@@ -18,15 +18,16 @@ from common.packing import Pack
 
 
 def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[str]]:
-    """Those names that are metrics, each once (None for all), and a sentence for each that is not.
+    """Those names that are metrics or `default`, each once (None for those), and a sentence for each that is not.
 
     Raises UserError where none is left.
     """
     if names is None:
         return None, []
     names = list(dict.fromkeys(names))
-    wrong = [f"'{n}' is no metric: it takes {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in METRICS]
-    known = [n for n in names if n in METRICS]
+    there = (*METRICS, "default")
+    wrong = [f"'{n}' is no metric: it takes {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
+    known = [n for n in names if n in there]
     if not known:
         raise UserError("; ".join(wrong))
     return known, wrong

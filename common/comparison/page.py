@@ -56,7 +56,7 @@ def report_page(
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
         "findings": findings(standings), "remarks": remarks, "pairs": pairs_in_words(standings),
         "metrics": [_head(m, p) for m in metrics], "lines": [_line(line, metrics) for line in lines],
-        "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table),
+        "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
         "overview": overview(standings), "matrices": matrices(standings), "rules": rules(standings),
         "fixed": fixed, "random": random, "grid_seed": args.grid_seed, "names": list(shown),
@@ -194,7 +194,7 @@ def _cost(title: str, c: dict) -> dict:
 
 def _card(p: dict) -> list[tuple[str, str]]:
     """The protocol, key by key."""
-    left = {k: v for k, v in p.items() if k not in ("metrics", "models", "versions")}
+    left = {k: v for k, v in p.items() if k not in ("metrics", "models", "notes", "versions")}
     versions = ", ".join(f"{k} {v}" for k, v in p["versions"].items())
     return [(k.replace("_", " "), str(v)) for k, v in left.items()] + [("versions", versions)]
 

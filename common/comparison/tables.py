@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -89,7 +88,7 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict, standings:
         cells = [_marked(cell(m, line.cells[m]), line.marks.get(m)) for m in metrics]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += ["", *([MARKS + "."] if standings and len(standings.ranked) > 1 else []), *protocol_lines(protocol)]
-    lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table).items()]
+    lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table, protocol).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -113,10 +112,10 @@ def protocol_lines(protocol: dict) -> list[str]:
     return lines
 
 
-def notes(table: dict[str, dict[str, dict]]) -> dict[str, str]:
-    """Why metrics are n/a, by metric, as their cells say."""
-    found = ((m, c["note"]) for cells in table.values() for m, c in cells.items() if c.get("note"))
-    return {metric: str(note).rstrip(".") for metric, note in found}
+def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
+    """Why metrics are n/a, by metric, as the protocol or their cells say."""
+    found = {m: c["note"] for cells in table.values() for m, c in cells.items() if c.get("note")}
+    return {metric: str(note).rstrip(".") for metric, note in (protocol.get("notes", {}) | found).items()}
 
 
 def csv_table(lines: Iterable[Line]) -> str:
@@ -168,7 +167,7 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
         title = (r"\quad " if line.kind == "seed" else "") + tex(line.title)
         body.append(" & ".join([title, *cells]) + r" \\")
     heads = [f"{tex(m)} {_TEX_ARROW[better_of(m)]}" for m in metrics]
-    said = " ".join(re.sub(r"`", "", line) for line in protocol_lines(protocol)).replace("±", "pm")
+    said = " ".join(" ".join(protocol_lines(protocol)).replace("`", "").replace("±", "pm").split())
     return (
         "\n".join(
             [

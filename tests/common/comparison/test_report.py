@@ -198,7 +198,7 @@ def test_markdown_marks_what_is_best_and_what_is_within_noise(measured):
     assert line.count("★") == 4
     assert "`lpips` is n/a: needs weights" in text
     assert "| ↳ s0 | " in text
-    assert notes(result.table) == {"lpips": "needs weights <that> are & not here"}
+    assert notes(result.table, result.protocol) == {"lpips": "needs weights <that> are & not here"}
     plain = markdown_table(result.table, result.protocol)
     assert "★" not in plain
 
