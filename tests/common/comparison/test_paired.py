@@ -204,6 +204,10 @@ def test_a_model_is_never_told_from_itself_and_always_from_its_noisy_copy(noisy)
         found = of(noisy, seed)
         assert not any(found.difference(m, "calm", "twin").told for m in found.metrics)
         for metric in ("rmse_ab", "mse_ab", "l2_ab", "mae_ab", "delta_e", "auc", "psnr", "ssim"):
+            difference = found.difference(metric, "calm", "noisy")
+            assert difference.told, metric
+            assert difference.better == 1, metric
+        for metric in ("rmse_ab", "l2_ab", "mae_ab", "auc"):  # these also among all comparisons
             assert found.beats(metric, "calm", "noisy"), metric
     assert set(found.level("mae_ab")) == {"twin"}
 
