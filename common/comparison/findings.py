@@ -47,14 +47,6 @@ def _against_grey(standings: Standings) -> list[str]:
     if not grey:
         return []
     ranked, out = standings.ranked, []
-    lost: dict[tuple[str, ...], list[str]] = {}
-    for title in ranked:
-        worse = tuple(m for m in standings.metrics if standings.beats(m, grey, title))
-        if worse:
-            lost.setdefault(worse, []).append(title)
-    if lost:
-        told = "; ".join(f"{listed(titles)} on {listed(metrics)}" for metrics, titles in lost.items())
-        out.append(f"grey, which paints nothing, beats {told}.")
     hard = [
         metric
         for metric in standings.metrics
@@ -62,8 +54,16 @@ def _against_grey(standings: Standings) -> list[str]:
         and standings.best(metric)
         and not any(standings.beats(metric, title, grey) for title in ranked)
     ]
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for title in ranked:
+        worse = tuple(m for m in standings.metrics if m not in hard and standings.beats(m, grey, title))
+        if worse:
+            lost.setdefault(worse, []).append(title)
     if hard:
-        out.append(f"No model surely beats grey on {listed(hard)}.")
+        out.append(f"No model surely beats grey, which paints nothing, on {listed(hard)}.")
+    if lost:
+        told = "; ".join(f"{listed(titles)} on {listed(metrics)}" for metrics, titles in lost.items())
+        out.append(f"grey beats {told}.")
     return out
 
 
