@@ -5,6 +5,8 @@ Every row of a table sees the same resamples, so two rows can be compared pair b
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from common.metrics import Metric
@@ -19,19 +21,40 @@ def of_set(metric: Metric, values: np.ndarray, reference: np.ndarray) -> float:
     return float(_of_means(metric, values.mean(), reference.mean()))
 
 
+@lru_cache(maxsize=4)
+def draws(count: int, seed: int = 0) -> np.ndarray:
+    """How often each of `count` images is in each resample, drawn with replacement: uint8 [RESAMPLES, count].
+
+    A function of (seed, count) alone. One byte an image and resample; a column's resampled means are one product.
+    """
+    generator = np.random.default_rng(seed)
+    out = np.empty((RESAMPLES, count), dtype=np.uint8)  # 255 times the same image does not come up
+    for row in out:
+        row[:] = np.bincount(generator.integers(0, count, count), minlength=count)
+    out.setflags(write=False)
+    return out
+
+
 def resampled(metric: Metric, values: np.ndarray, reference: np.ndarray, seed: int = 0) -> np.ndarray:
     """The number of each of RESAMPLES sets drawn with replacement: float64 [RESAMPLES].
 
     The draws are a function of (seed, how many images) alone.
     """
-    draws = np.random.default_rng(seed)
-    count = len(values)
-    indices = (draws.integers(0, count, count) for _ in range(RESAMPLES))
+    counts = draws(len(values), seed)
+    if metric.influence:  # a distance between sets, which resampling would bias: see common.frechet
+        moves = metric.influence(values, reference)[:, None]
+        return of_set(metric, values, reference) + _sums(counts, moves)[:, 0] / len(values)
     if metric.statistic:
-        return np.array([metric.statistic(values[i], reference[i]) for i in indices])
-    pairs = np.stack([values, reference])
-    means = np.stack([pairs[:, i].mean(axis=1) for i in indices], axis=1)
-    return _of_means(metric, means[0], means[1])
+        every = np.arange(len(values))
+        sets = (np.repeat(every, times) for times in counts)
+        return np.array([metric.statistic(values[i], reference[i]) for i in sets])
+    sums = _sums(counts, np.stack([values, reference], axis=1))
+    return _of_means(metric, *(sums / len(values)).T)
+
+
+def _sums(counts: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums over each resample: [RESAMPLES, n] times [n, C], in blocks, as counts are bytes."""
+    return np.concatenate([block.astype(np.float64) @ columns for block in np.array_split(counts, 10)])
 
 
 def _of_means(metric: Metric, mean: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from common.images import open_image, square
 from common.lab import rgb8_to_lab
 from common.sources import Listing, Photo, Split, cache_dir, list_photos
 
-_VERSION = 3
+_VERSION = 4
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK_BYTES = 16_000_000  # of packed pictures in hand at once; their float Lab is some twenty times that
 
@@ -177,7 +177,7 @@ def _write(
     grey: list[bool] = []
     content = hashlib.sha256()
     ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all, of those in colour
-    whole = 0
+    whole = smaller = 0
     chunk_length = _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos)))
     chunk_length = max(1, min(256, chunk_length))
     with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -188,8 +188,9 @@ def _write(
                 if isinstance(result, str):
                     left_out.append((photo.name, result))
                     continue
-                cuts, digest = result
+                cuts, digest, side = result
                 whole += 1
+                smaller += side < size
                 names += [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
                 digests += [digest] * len(cuts)
                 squares += cuts
@@ -211,7 +212,7 @@ def _write(
         raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
     colour = len(grey) - sum(grey)
     manifest = {
-        "source": source, "split": split, "size": size, "photographs": whole,
+        "source": source, "split": split, "size": size, "photographs": whole, "smaller": smaller,
         "count": len(names), "grey": sum(grey),
         "content": content.hexdigest()[:16], "mean_ab": (ab_sums[1] / max(1, colour)).tolist(),
         "mean_ab_with_grey": (ab_sums[0] / len(names)).tolist(),
@@ -221,8 +222,11 @@ def _write(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str] | str:
-    """The squares of one photograph and the digest of its file, or why there are none."""
+def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str:
+    """The squares of one photograph, the digest of its file and its shorter side, or why there are none.
+
+    A side that was decoded smaller, as JPEG allows, is still at least `size` where the photograph's own is.
+    """
     try:
         whole = not photo.tiles
         data = photo.read()
@@ -233,14 +237,14 @@ def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str] | str:
         return f"unreadable ({error.strerror})"
     digest = hashlib.sha256(data).hexdigest()[:24]
     if whole:
-        return [square(rgb, size)], digest
+        return [square(rgb, size)], digest, min(rgb.shape[:2])
     side = min(rgb.shape[:2])
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     cuts = []
     for x, y, share in photo.tiles:
         x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
         cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
-    return cuts, digest
+    return cuts, digest, side
 
 
 def _slug(source: str) -> str:

@@ -1,10 +1,12 @@
-"""Compare trained colorizers beside the trivial rows: a table with intervals, a grid, curves.
+"""Compare trained colorizers beside the trivial rows: one table with intervals, one report.
 
 examples:
   python -m scripts.compare runs/cnn runs/resnet18 runs/pix2pix --data demo --size 64 --out runs/comparison
   python -m scripts.compare regression=runs/cnn runs/pix2pix --data 'val-*.tar' --size 128 --out comparison
+  python -m scripts.compare mine=runs/mine_s0,runs/mine_s1,runs/mine_s2 runs/other --data 'val-*.tar' --out comparison
 
-Writes table.md, results.json, grid.png and, where run folders are given, curves.png.
+Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
+folders are given, curves.png. Seeds of one experiment are compared as one; NAME=A,B,C names such a group.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from common.arguments import Parser, positive
+from common.arguments import Parser, natural, positive
 from common.errors import UserError, entry_point, tell_failures
 
 
@@ -20,55 +22,40 @@ from common.errors import UserError, entry_point, tell_failures
 def main(argv: list[str] | None = None) -> int:
     """Parse, compare, print."""
     parser = Parser("python -m scripts.compare", __doc__)
-    parser.add_argument("runs", nargs="+", help="run folders or weights, also as NAME=PATH")
+    parser.add_argument("runs", nargs="+", help="run folders or weights, also as NAME=PATH; seeds as NAME=A,B,C")
     parser.add_measuring()
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--photos", type=positive, default=8, help="photographs in the grid")
+    parser.add_argument("--photos", type=positive, default=8, help="photographs in a grid")
+    parser.add_argument("--grid_seed", type=natural, default=0, help="of the grid whose photographs are random")
     parser.add_argument("--seen", help="a source they were trained on: some of its photographs are shown apart")
     args = parser.parse_args(argv)
 
-    from PIL import Image
-
-    from common.comparison.curves import draw_curves
-    from common.comparison.rows import load_rows, measure, open_measured, run_folder
-    from common.comparison.tables import markdown_table
+    from common.comparison.check import drop_unfit, known_metrics, other_sizes, smaller_photographs, unfinished
+    from common.comparison.groups import expand_groups
+    from common.comparison.report import write_report
+    from common.comparison.rows import load_rows, measure, open_measured
     from common.device import pick_device
-    from common.evaluation import TRIVIAL, pick_metrics
-    from common.grids import colour_columns, sheet, spread_rows
-    from common.packing import open_pack
+    from common.evaluation import TRIVIAL
     from common.progress import Progress
 
-    pick_metrics(args.metrics)
+    args.metrics, wrong = known_metrics(args.metrics)
+    names, groups = expand_groups(args.runs)
     progress = Progress()
-    rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature)
+    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)
     progress.say(pack.said())
+    wrong += rows.failures + drop_unfit(rows, pack, pick_device(args.device))
+    if not rows.cards:
+        raise UserError("; ".join(wrong))
+    wrong += unfinished(rows) + smaller_photographs(pack)
+    remarks = wrong + other_sizes(rows, pack.size)
     result = measure(rows, pack, args, progress)
-
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        table = markdown_table(result.table, result.protocol)
-        (args.out / "table.md").write_text(table)
-        (args.out / "results.json").write_text(result.to_json())
-        models = {title: rows.predictors[title] for title in rows.cards}
-        device = pick_device(args.device)
-        sections = {}
-        if args.seen:
-            seen = open_pack(args.seen, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
-            choice = spread_rows(seen, max(2, args.photos // 3))
-            sections["seen in training"] = colour_columns(models, seen, choice, device)
-        held_out = colour_columns(models, pack, spread_rows(pack, args.photos), device)
-        sections = {"never seen in training" if sections else "": held_out} | sections
-        Image.fromarray(sheet(sections)).save(args.out / "grid.png")
-        runs = {run_folder(path): (t, rows.cards[t]["config"]["batch_size"]) for t, path in rows.paths.items()}
-        drawn = draw_curves({t: (run, n) for run, (t, n) in runs.items() if run}, args.out / "curves.png")
-    except OSError as error:
-        raise UserError(f"{args.out} cannot be written ({error.strerror}): choose another --out") from None
-    print(table)
-    print(f"written: {args.out}/table.md, results.json, grid.png" + (", curves.png" if drawn else ""))
-    return tell_failures(rows.failures)
+    written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"written: {written[0]}, " + ", ".join(path.name for path in written[1:]))
+    return tell_failures(wrong)
 
 
 if __name__ == "__main__":

@@ -46,3 +46,35 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
     figure.savefig(out, dpi=120)
     plt.close(figure)
     return True
+
+
+def validation_curves(runs: dict[str, tuple[Path, int]]) -> list[dict]:
+    """Panels of validation metrics against photographs seen: {"metric", "series": [{"title", "x", "y"}]}.
+
+    runs: title -> (run folder, batch size).
+    """
+    logs = {title: (read_metrics(folder, "val"), batch) for title, (folder, batch) in runs.items()}
+    names = dict.fromkeys(k for lines, _ in logs.values() for line in lines for k in line if k not in ("step", "kind"))
+    return [{"metric": name, "series": _series(logs, name)} for name in names]
+
+
+def loss_curves(runs: dict[str, tuple[Path, int]]) -> dict[str, list[dict]]:
+    """Of each run, its training losses against photographs seen: [{"title", "x", "y"}], one for each optimizer."""
+    out = {}
+    for title, (folder, batch) in runs.items():
+        lines = read_metrics(folder, "train")
+        names = dict.fromkeys(key for line in lines for key in line if key.startswith("loss/"))
+        found = [_series({name.removeprefix("loss/"): (lines, batch)}, name)[0] for name in names]
+        if found:
+            out[title] = found
+    return out
+
+
+def _series(logs: dict[str, tuple[list[dict], int]], name: str) -> list[dict]:
+    out = []
+    for title, (lines, batch) in logs.items():
+        with_it = [line for line in lines if line.get(name) is not None]
+        if with_it:
+            x = [line["step"] * batch for line in with_it]
+            out.append({"title": title, "x": x, "y": [line[name] for line in with_it]})
+    return out

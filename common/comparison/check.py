@@ -1,0 +1,110 @@
+"""What is wrong with what somebody wants compared: a sentence for each, so that the rest can still be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from common.checkpoint import WEIGHTS, read_card
+from common.colorizer import Batch
+from common.comparison.rows import Rows, run_folder
+from common.errors import UserError, near, one_sentence
+from common.metrics import METRICS
+from common.packing import Pack
+
+
+def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[str]]:
+    """Those names that are metrics or `default`, each once (None for those), and a sentence for each that is not.
+
+    Raises UserError where none is left.
+    """
+    if names is None:
+        return None, []
+    names = list(dict.fromkeys(names))
+    there = (*METRICS, "default")
+    wrong = [f"'{n}' is no metric: it takes {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
+    known = [n for n in names if n in there]
+    if not known:
+        raise UserError("; ".join(wrong))
+    return known, wrong
+
+
+def unfinished(rows: Rows) -> list[str]:
+    """A sentence for each run whose folder says that it has not come to its end."""
+    folders: dict[Path, str] = {}
+    for title, path in rows.paths.items():
+        folder = run_folder(path)
+        if folder:
+            folders.setdefault(folder, title)
+    found = ((title, folder, _left(folder)) for folder, title in folders.items())
+    return [
+        f"{title} is not finished: {folder} is {left}; it is measured as it is; its training command goes on with it"
+        for title, folder, left in found
+        if left
+    ]
+
+
+def _left(folder: Path) -> str:
+    """Where a run is, if that is before its end; nothing where it has ended or nobody can say."""
+    from common.config import seconds
+
+    try:
+        card = read_card(folder / WEIGHTS)
+        saved = folder / "config.yaml"
+        config = yaml.safe_load(saved.read_text()) if saved.exists() else card["config"]
+        photographs = card["trained_on"]["count"] - card["trained_on"]["grey"]
+        ends = [
+            ("step", card["steps"], config.get("steps")),
+            ("epoch", (card["images"] + config.get("batch_size", 1)) / photographs, config.get("epochs")),
+            ("second", card["seconds"], seconds(config.get("budget"))),
+        ]
+    except Exception:  # a folder that cannot say how far it is
+        return ""
+    ends = [end for end in ends if end[2]]
+    if not ends or config.get("early_stop") or any(at >= end for _, at, end in ends):
+        return ""
+    unit, at, end = ends[0]
+    return f"at {unit} {at:.4g} of {end:g}" if isinstance(at, float) else f"at {unit} {at} of {end}"
+
+
+def smaller_photographs(pack: Pack) -> list[str]:
+    """A sentence where photographs had to be enlarged to be measured."""
+    count, all_ = pack.manifest.get("smaller", 0), pack.manifest["photographs"]
+    if not count:
+        return []
+    told = f"{count} of {all_} photographs are" if all_ > 1 else "the photograph is"
+    return [
+        f"{told} smaller than {pack.size} px and had to be enlarged: what they are measured on is partly made up;"
+        " choose a smaller --size"
+    ]
+
+
+def other_sizes(rows: Rows, size: int) -> list[str]:
+    """A sentence, no complaint, naming the models that were trained at another size than they are measured at."""
+    other = [f"{title} ({card['size']} px)" for title, card in rows.cards.items() if card.get("size", size) != size]
+    return [f"trained at another size than the {size} px measured: {', '.join(other)}"] if other else []
+
+
+@torch.no_grad()
+def drop_unfit(rows: Rows, pack: Pack, device: torch.device) -> list[str]:
+    """Take out the models that cannot colorize a photograph of the pack; a sentence for each."""
+    which = np.arange(1)
+    batch = Batch(*(x.to(device) for x in pack.lab(which)))
+    wrong = []
+    for title, predict in list(rows.predictors.items()):
+        if title not in rows.cards:
+            continue
+        try:
+            ab = predict(batch, which)
+            reason = "" if ab.isfinite().all() else "it predicts colours that are not finite: its training diverged"
+        except (UserError, RuntimeError, ValueError) as error:
+            reason = one_sentence(error)
+        if reason:
+            wrong.append(f"{title} cannot colorize pictures of {pack.size} px ({reason}): leave it out")
+            for known in (rows.predictors, rows.cards, rows.paths):
+                known.pop(title, None)
+    return wrong

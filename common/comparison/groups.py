@@ -1,0 +1,115 @@
+"""Who is compared: each row for itself, or the seeds of one experiment as one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+
+# What two runs of one experiment may differ in: who they are, and what leaves no trace in the weights.
+_NO_EXPERIMENT = {"seed", "run", "fresh", "device", "log_every", "sample_every", "samples", "save_every", "keep_every"}
+_NO_DATA = {"cache", "workers"}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A line of the comparison: one row, or several seeds of one experiment."""
+
+    title: str
+    members: tuple[str, ...]  # rows of the table
+    trivial: bool = False  # shown and compared with, never ranked
+
+    @property
+    def seeds(self) -> int:
+        return len(self.members)
+
+
+def expand_groups(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """`NAME=A,B,C` on a command line -> the rows `NAME 1=A`, `NAME 2=B`, ... and {NAME: their titles}.
+
+    Other names stay as they are, also those with brackets (`mean(a,b)`) and paths that exist. Raises UserError for a
+    group with an empty member.
+    """
+    rows: list[str] = []
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        title, equals, paths = name.partition("=")
+        if not equals or "," not in paths or "(" in paths or Path(name).exists() or Path(paths).exists():
+            rows.append(name)
+            continue
+        members = [path.strip() for path in paths.split(",")]
+        if not all(members) or not title:
+            raise UserError(f"row {name} is no group: write NAME=RUN,RUN with a name and no empty member")
+        titles = tuple(f"{title} {i}" for i in range(1, len(members) + 1))
+        groups[title] = titles
+        rows += [f"{told}={path}" for told, path in zip(titles, members, strict=True)]
+    return rows, groups
+
+
+def same_experiment(cards: dict[str, dict]) -> dict[str, tuple[str, ...]]:
+    """Rows that are seeds of one experiment: {a title for the group: rows}, by what their cards say.
+
+    They are where the cards' configurations are equal but for the seed and the run's folder, the weights have seen as
+    many steps (where the configuration says how many), the temperature in the row's title is the same, and no seed
+    comes twice: the last and the best weights of one run are not two seeds.
+    """
+    found: dict[str, list[str]] = {}
+    for title, card in cards.items():
+        if isinstance(card.get("config"), dict) and card.get("seed") is not None:
+            found.setdefault(_experiment(title, card), []).append(title)
+    groups = {}
+    for titles in found.values():
+        if len(titles) > 1 and len({cards[title]["seed"] for title in titles}) == len(titles):
+            groups[_common_name(titles, cards[titles[0]], {*cards, *groups})] = tuple(titles)
+    return groups
+
+
+def _experiment(title: str, card: dict) -> str:
+    config = {key: value for key, value in card["config"].items() if key not in _NO_EXPERIMENT}
+    if isinstance(config.get("data"), dict):
+        config["data"] = {key: value for key, value in config["data"].items() if key not in _NO_DATA}
+    temperature = re.search(r" T=([\d.e+-]+)( \(\d+\))?$", title)
+    learned = (card.get("trained_on") or {}).get("content")
+    length = card.get("steps") if config.get("steps") else None
+    told = [config, card.get("model"), card.get("shifted"), learned, length, temperature and temperature[1]]
+    return json.dumps(told, sort_keys=True, default=str)
+
+
+def _common_name(titles: list[str], card: dict, taken: set[str]) -> str:
+    common = titles[0]
+    for title in titles[1:]:
+        common = common[: next((i for i, (x, y) in enumerate(zip(common, title, strict=False)) if x != y), len(common))]
+    common = re.sub(r"[\W_]+(seed|s|run)?[\W_]*$|seed[\W_]*$", "", common) or str(
+        card.get("name") or card.get("family")
+    )
+    name, count = common, 1
+    while name in taken:
+        count += 1
+        name = f"{common}, {len(titles)} seeds" + (f" ({count - 1})" if count > 2 else "")
+    return name
+
+
+def contestants(
+    rows: Iterable[str], models: Iterable[str], groups: dict[str, tuple[str, ...]] | None = None
+) -> list[Contestant]:
+    """Rows of a table, in its order, as contestants: groups in the place of their first member; without `original`.
+
+    models: those rows that are ranked; the others are trivial. A group of which one row alone could be measured is
+    that row.
+    """
+    rows, models = list(rows), set(models)
+    group_of = {}
+    for name, members in (groups or {}).items():
+        there = tuple(row for row in members if row in rows)
+        if len(there) > 1:
+            group_of |= dict.fromkeys(there, Contestant(name, there))
+    out: dict[str, Contestant] = {}
+    for row in rows:
+        if row != "original":
+            one = group_of.get(row) or Contestant(row, (row,), row not in models)
+            out.setdefault(one.title, one)
+    return list(out.values())
