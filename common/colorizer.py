@@ -78,6 +78,13 @@ class Colorizer(nn.Module, ABC):
         """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
         return Diagnosis({}, {})
 
+    def complete(self, card: dict) -> dict:
+        """Called with the card of weights that are about to be written: the same, with what only the family knows.
+
+        The card's `model` has to build the network from the card alone, without the files that this one was made from.
+        """
+        return card
+
     def colorize(self, image: Colorizable, **options: object) -> Colorizable:
         """Colorize photographs of any size: see `common.photo.anything.colorize_anything`."""
         from common.photo.anything import colorize_anything
@@ -155,12 +162,15 @@ def build_colorizer(family: str, **model: object) -> Colorizer:
 def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
     """Read published weights.
 
-    path: a .safetensors file, a run folder that holds one, or the name of an installed model. Returns the colorizer in
-    eval mode on the device, with its `card` (see `common.checkpoint.save_weights`). Raises UserError where the file is
-    none of ours.
+    path: a .safetensors file, a run folder that holds one, the name of an installed model, or the mean of several as in
+    `mean(a,b)`. Returns the colorizer in eval mode on the device, with its `card` (see
+    `common.checkpoint.save_weights`). Raises UserError where the file is none of ours.
     """
     from common.checkpoint import read_weights
+    from common.ensembles import load_mean, parse_ensemble
 
+    if expression := parse_ensemble(str(path)):
+        return load_mean(expression).eval().to(device=device, memory_format=torch.channels_last)
     state, card = read_weights(path)
     colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
     try:

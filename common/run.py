@@ -210,7 +210,8 @@ class Run:
     def _average_statistics(self) -> None:
         """Give all processes the mean of their running statistics (batch norm's): each has seen its own shards."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.colorizer.buffers():
+            networks = self.colorizer.networks().values()
+            for buffer in (buffer for network in networks for buffer in network.buffers()):
                 if buffer.is_floating_point():
                     buffer.copy_(self.accelerator.reduce(buffer, reduction="mean"))
 

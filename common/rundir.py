@@ -90,7 +90,7 @@ def make_card(
 ) -> dict:
     """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
     m = pack.manifest
-    return {
+    card = {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
         "parameters": sum(
@@ -101,3 +101,4 @@ def make_card(
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
         "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
     }  # fmt: skip
+    return colorizer.complete(card)

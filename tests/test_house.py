@@ -7,7 +7,7 @@ import pytest
 from common.colorizer import families
 from tests.conftest import ROOT
 
-FAMILIES = ("baselines", "classification", "gan")
+FAMILIES = ("baselines", "classification", "ensemble", "gan")
 SOURCES = [p for part in ("common", *FAMILIES, "scripts") for p in sorted((ROOT / part).rglob("*.py"))]
 
 
