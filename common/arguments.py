@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from common.errors import UserError
 
@@ -51,9 +52,18 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse."""
         raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
 
-    def add_measuring(self) -> None:
-        """The options of everything that measures on a source of photographs."""
-        self.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
+    def add_stacking(self) -> None:
+        """The options of everything that takes rows: how long, where and from what a row stack(a,b) is trained."""
+        self.add_argument(
+            "--stack_budget", default="2m", help="time to train each row stack(a,b) for, at its first use"
+        )
+        self.add_argument("--stack_data", metavar="SOURCE", help="photographs that stacks learn from, never those that"
+                          " are measured (default: what the first member was trained on)")  # fmt: skip
+        self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
+
+    def add_measuring(self, required: bool = True) -> None:
+        """The options of everything that measures on a source of photographs. required: whether it has to be named."""
+        self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
                           help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
@@ -69,3 +79,4 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="of the row 'shuffled'")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+        self.add_stacking()

@@ -46,7 +46,7 @@ def parse_ensemble(text: str) -> Expression | None:
         depth += (letter == "(") - (letter == ")")
         if letter == "(" and depth == 1:
             start = i + 1
-        elif depth == 0 and letter == ")" or (depth == 1 and letter == ","):
+        elif (depth == 0 and letter == ")") or (depth == 1 and letter == ","):
             parts.append(text[start:i].strip())
             start = i + 1
         if depth == 0 and letter == ")":

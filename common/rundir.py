@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from common.checkpoint import STATE, parameter_count
+from common.checkpoint import STATE, parameter_count, read_state
 from common.colorizer import Colorizer
-from common.config import TrainConfig, load_config
+from common.config import RunConfig, TrainConfig, load_config, seconds
 from common.device import machine
 from common.errors import UserError, one_sentence
 from common.files import locked
@@ -57,6 +58,37 @@ def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
+
+
+def last_step(loop: RunConfig, photographs: int) -> int | None:
+    """The step that `steps` or `epochs` over so many training photographs ends a run at; None where neither does."""
+    epochs = loop.epochs and math.ceil(loop.epochs * photographs / loop.batch_size)
+    return min((n for n in (loop.steps, epochs) if n), default=None)
+
+
+def check_photographs(config: TrainConfig, state: dict, pack: Pack) -> None:
+    """Raise UserError where a run's state was trained on other photographs than those of the pack."""
+    if state["content"] != pack.manifest["content"]:
+        raise UserError(
+            f"the photographs of {config.data.train} are not those that {config.loop.run} was trained on so far: use"
+            " another --run, or --fresh true to begin anew"
+        )
+
+
+def is_finished(config: TrainConfig, pack: Pack) -> bool:
+    """Whether the run folder holds this very run, trained to its end on this pack: then there is nothing to train.
+
+    Raises UserError where it holds another run.
+    """
+    run_dir = Path(config.loop.run)
+    check_run_dir(config, run_dir)
+    state = None if config.loop.fresh else read_state(run_dir)
+    if not state:
+        return False
+    check_photographs(config, state, pack)
+    loop, end, budget = config.loop, last_step(config.loop, len(pack.colour_rows)), seconds(config.loop.budget)
+    stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
+    return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
 
 
 def _same_run(before: dict, now: dict, run_dir: Path) -> None:

@@ -22,8 +22,9 @@ class Mixer(nn.Module):
     """Stacked generalization (Wolpert 1992), for each pixel: weights of the members' mean, and a small correction.
 
     Three 3x3 convolutions of dilation 1, 2 and 4 see 15 x 15 pixels of L and of every member's ab. The last layer gives
-    a weight for each member, positive and of sum 1, and two channels that are added. It starts at zero, so that mixing
-    starts as the mean.
+    a weight for each member, positive and of sum 1, and two channels of a correction that is added. It starts at zero,
+    so that mixing starts as the mean; corrections are a tenth of what the layer says, so that they are learned more
+    slowly than the weights.
     """
 
     def __init__(self, members: int, width: int) -> None:
@@ -43,7 +44,7 @@ class Mixer(nn.Module):
         """L [N, 1, H, W] and the members' ab [N, M, 2, H, W], in network range -> ab [N, 2, H, W] in network range."""
         out = self.last(self.features(torch.cat([L, ab.flatten(1, 2)], dim=1))).float()
         weights = out[:, : self.members].softmax(dim=1).unsqueeze(2)
-        return (weights * ab).sum(dim=1) + out[:, self.members :]
+        return (weights * ab).sum(dim=1) + 0.1 * out[:, self.members :]
 
 
 class Ensemble(Colorizer):
@@ -132,7 +133,7 @@ def build(
     members: list[str | dict] | None = None,
     kind: Literal["mean", "stack"] = "stack",
     loss: Literal["mse", "l1"] = "mse",
-    width: int = 32,
+    width: int = 16,
 ) -> Ensemble:
     """Build an ensemble.
 

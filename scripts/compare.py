@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
 
     pick_metrics(args.metrics)
     progress = Progress()
-    rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature)
+    rows = load_rows(
+        [*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature, args
+    )
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.json} cannot be written (no folder {args.json.parent}): make it, or choose another file"
         )
     progress = Progress()
-    rows = load_rows(args.rows, args.device, args.temperature)
+    rows = load_rows(args.rows, args.device, args.temperature, args)
     if not rows.predictors:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)
