@@ -61,6 +61,23 @@ class Parser(argparse.ArgumentParser):
                           " are measured (default: what the first member was trained on)")  # fmt: skip
         self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
 
+    def add_suite(self) -> None:
+        """The options of a suite of experiments, which is trained before it is measured."""
+        self.add_argument("--suite", type=Path, metavar="FILE", help="train what is missing of these experiments first;"
+                          " it also says the defaults of --data, --size, --metrics and --out")  # fmt: skip
+        self.add_argument("--budget", metavar="TIME", help="of a suite: for each of its runs, as in 90s, 20m or 2h"
+                          " (its own steps end it, too)")  # fmt: skip
+        self.add_argument("--train", metavar="SOURCE", help="of a suite: other photographs to train on; --data are then"
+                          " those of the validation, too")  # fmt: skip
+
+    def check_suite(self, args: argparse.Namespace) -> None:
+        """See that what is given goes together. Raises UserError where it does not."""
+        needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
+        if not args.suite and (missing := [name for name, value in needed.items() if not value]):
+            self.error(f"the following arguments are required: {', '.join(missing)}")
+        if not args.suite and (args.budget or args.train):
+            self.error(f"{'--budget' if args.budget else '--train'} is given without --suite, whose runs it is for")
+
     def add_measuring(self, required: bool = True) -> None:
         """The options of everything that measures on a source of photographs. required: whether it has to be named."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")

@@ -64,15 +64,11 @@ def parse_ensemble(text: str) -> Expression | None:
 
 
 def split_title(text: str) -> tuple[str, str]:
-    """`NAME=PATH` or `NAME=mean(a,b)` -> (NAME, the rest); NAME is empty where none is given."""
-    if Path(text).exists():
-        return "", text
-    title, _, rest = text.partition("=")
-    for head, expression in (("", text), (title, rest)):
-        if re.match(r"\w+\(", expression):
-            return head, expression
-    title, _, path = text.rpartition("=")
-    return title, path
+    """`NAME=PATH` or `NAME=mean(a,b)` -> (NAME, the rest); NAME is empty where none is given, and may have brackets."""
+    cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
+    there = (cut for cut in cuts if Path(cut[1]).exists())
+    whole = (cut for cut in reversed(cuts) if re.match(r"\w+\(", cut[1]) and cut[0].count("(") == cut[0].count(")"))
+    return next(there, None) or next(whole, None) or cuts[-1]
 
 
 def checked(expression: Expression) -> Expression:

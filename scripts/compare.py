@@ -3,7 +3,10 @@
 examples:
   python -m scripts.compare runs/cnn runs/resnet18 runs/pix2pix --data demo --size 64 --out runs/comparison
   python -m scripts.compare regression=runs/cnn runs/pix2pix --data 'val-*.tar' --size 128 --out comparison
+  python -m scripts.compare runs/a runs/b 'mean(runs/a,runs/b)' 'stack(runs/a,runs/b)' --data 'val-*.tar' --out both
+  python -m scripts.compare --suite experiments/suites/all.yaml --budget 10m
 
+A suite is trained first: what is missing from its beginning, what was cut off from where it was, what is finished not.
 Writes table.md, results.json, grid.png and, where run folders are given, curves.png.
 """
 
@@ -20,17 +23,20 @@ from common.errors import UserError, entry_point, tell_failures
 def main(argv: list[str] | None = None) -> int:
     """Parse, compare, print."""
     parser = Parser("python -m scripts.compare", __doc__)
-    parser.add_argument("runs", nargs="+", help="run folders or weights, also as NAME=PATH")
-    parser.add_measuring()
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("runs", nargs="*", help="run folders, weights, mean(a,b) or stack(a,b), also as NAME=PATH")
+    parser.add_measuring(required=False)
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_suite()
     parser.add_argument("--photos", type=positive, default=8, help="photographs in the grid")
     parser.add_argument("--seen", help="a source they were trained on: some of its photographs are shown apart")
     args = parser.parse_args(argv)
+    parser.check_suite(args)
 
     from PIL import Image
 
     from common.comparison.curves import draw_curves
     from common.comparison.rows import load_rows, measure, open_measured, run_folder
+    from common.comparison.suite import Trained, trained_suite
     from common.comparison.tables import markdown_table
     from common.device import pick_device
     from common.evaluation import TRIVIAL, pick_metrics
@@ -40,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
 
     pick_metrics(args.metrics)
     progress = Progress()
-    rows = load_rows(
-        [*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature, args
-    )
+    done = trained_suite(args, progress) if args.suite else Trained(args.runs)
+    names = done.rows
+    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature, args)
+    rows.failures[:0] = done.failures
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)
