@@ -127,9 +127,7 @@ def train_suite(
     `common.engine.train` raises where it is asked to stop.
     """
     progress, done = progress or Progress(), Trained()
-    seconds(budget)
-    more = _flags(overrides or {}) + ([f"--budget={budget}"] if budget else [])
-    configs = {experiment.name: _config(suite, experiment, more) for experiment in suite.experiments}
+    configs = suite_configs(suite, budget, overrides)
     for count, (name, config) in enumerate(configs.items(), 1):
         try:
             _train(config, f"{name}, {count} of {len(configs)}", progress)
@@ -153,6 +151,15 @@ def train_suite(
         except UserError as error:
             done.failures.append(str(error))
     return done
+
+
+def suite_configs(
+    suite: Suite, budget: str | None = None, overrides: dict[str, object] | None = None
+) -> dict[str, TrainConfig]:
+    """The whole configuration of every run by its name. Raises UserError, with the run's name, for what cannot be."""
+    seconds(budget)
+    more = _flags(overrides or {}) + ([f"--budget={budget}"] if budget else [])
+    return {experiment.name: _config(suite, experiment, more) for experiment in suite.experiments}
 
 
 def trained_suite(args: argparse.Namespace, progress: Progress) -> Trained:
