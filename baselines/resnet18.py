@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import Literal
-from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError, one_sentence
+from common.downloads import fetched
 
 
 def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) -> nn.Sequential:
@@ -19,43 +16,22 @@ def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) ->
     [N, 1, H, W] -> [N, 128, H/8, W/8]. Pretrained stem weights are summed over RGB, which is what a grey picture
     repeated three times would see. Raises UserError where pretrained weights cannot be had.
     """
-    if library == "timm":
-        import timm
 
-        if pretrained:
-            _fail_fast()
-        create = lambda: timm.create_model("resnet18", pretrained=pretrained)  # noqa: E731
-    else:
+    def create() -> nn.Module:
+        if library == "timm":
+            import timm
+
+            return timm.create_model("resnet18", pretrained=pretrained)
         from torchvision.models import ResNet18_Weights, resnet18
 
-        create = lambda: resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)  # noqa: E731
-    try:
-        network = create()
-    except Exception as error:  # hub and network stacks raise nearly every type
-        raise UserError(
-            f"pretrained ResNet18 weights cannot be had through {library} ({one_sentence(error)}): check the network,"
-            f" or put them into {_cache(library)}, or set model.pretrained false"
-        ) from None
+        return resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
+
+    instead = "set model.pretrained false"
+    network = fetched("pretrained ResNet18 weights", library, create, instead) if pretrained else create()
     stem = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     with torch.no_grad():
         stem.weight.copy_(network.conv1.weight.sum(dim=1, keepdim=True))
     return nn.Sequential(stem, *list(network.children())[1:6])
-
-
-def _fail_fast() -> None:
-    """Without a network the hub's client retries for most of a minute; told so, it looks into its cache at once."""
-    from huggingface_hub import constants
-
-    try:
-        socket.create_connection((urlparse(constants.ENDPOINT).hostname, 443), timeout=3).close()
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-
-
-def _cache(library: str) -> str:
-    if library == "timm":
-        return os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return os.environ.get("TORCH_HOME", "~/.cache/torch") + "/hub/checkpoints"
 
 
 class ResNet18Regressor(nn.Module):

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.colorizer import Colorizer, unwrap
+from common.colorizer import Colorizer, only_trains, unwrap
 from common.errors import UserError, near, one_sentence
 from common.files import write_atomically
 
@@ -20,30 +20,39 @@ _STATE_VERSION = 1
 
 def bare_state_dict(colorizer: Colorizer) -> dict[str, Tensor]:
     """The colorizer's state, with the names it has outside of any DistributedDataParallel."""
+    return _bare(colorizer, colorizer.state_dict())
+
+
+def _bare(colorizer: Colorizer, named: dict[str, Tensor]) -> dict[str, Tensor]:
     wrapped = {name for name, network in colorizer.networks().items() if unwrap(network) is not network}
     return {
         key.replace(".module.", ".", 1) if key.split(".", 1)[0] in wrapped else key: value
-        for key, value in colorizer.state_dict().items()
+        for key, value in named.items()
     }
 
 
 def load_bare_state_dict(colorizer: Colorizer, state: dict[str, Tensor]) -> None:
-    """The reverse of `bare_state_dict`, exact in names and shapes."""
+    """The reverse of `bare_state_dict`, or of a part of it, exact in shapes."""
     own = dict(zip(bare_state_dict(colorizer), colorizer.state_dict().values(), strict=True))
     with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(state[key])
+        for key, value in state.items():
+            own[key].copy_(value)
+
+
+def published_state(colorizer: Colorizer) -> dict[str, Tensor]:
+    """`bare_state_dict` without what only training needs."""
+    return {key: value for key, value in bare_state_dict(colorizer).items() if not only_trains(colorizer, key)}
 
 
 class Ema:
-    """Exponential moving average of every floating-point tensor of a colorizer's state.
+    """Exponential moving average of every floating-point tensor of a colorizer's state that is not for training only.
 
     The decay begins low, min(decay, (1 + t) / (10 + t)), so that the average forgets the first weights.
     """
 
     def __init__(self, colorizer: Colorizer, decay: float) -> None:
         self.decay = decay
-        self.average = {k: v.detach().clone() for k, v in bare_state_dict(colorizer).items()} if decay else {}
+        self.average = {k: v.detach().clone() for k, v in published_state(colorizer).items()} if decay else {}
 
     @torch.no_grad()
     def update(self, colorizer: Colorizer, step: int) -> None:
@@ -52,7 +61,7 @@ class Ema:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
         floats, news = [], []
-        for key, value in bare_state_dict(colorizer).items():
+        for key, value in published_state(colorizer).items():
             if value.is_floating_point():
                 floats.append(self.average[key])
                 news.append(value)
@@ -62,7 +71,7 @@ class Ema:
 
     def state(self, colorizer: Colorizer) -> dict[str, Tensor]:
         """The averaged state where there is one, else the colorizer's own: what is measured and published."""
-        return self.average if self.decay else bare_state_dict(colorizer)
+        return self.average if self.decay else published_state(colorizer)
 
 
 class averaged_weights:
@@ -73,7 +82,7 @@ class averaged_weights:
 
     def __enter__(self) -> Colorizer:
         if self.ema.decay:
-            self.own = {k: v.clone() for k, v in bare_state_dict(self.colorizer).items()}
+            self.own = {k: v.clone() for k, v in published_state(self.colorizer).items()}
             load_bare_state_dict(self.colorizer, self.ema.average)
         return self.colorizer.eval()
 
@@ -102,12 +111,13 @@ def read_state(run_dir: Path) -> dict | None:
     return state
 
 
-def save_weights(path: Path, state: dict[str, Tensor], training_only: tuple[str, ...], card: dict) -> None:
-    """Write weights for use, without what only training needs.
+def save_weights(path: Path, state: dict[str, Tensor], card: dict) -> None:
+    """Write weights for use.
 
-    card: JSON-able: `family`, `model`, `size`, and what a reader wants to know (training set, steps, scores).
+    state: `published_state` of a colorizer, or its average. card: JSON-able: `family`, `model`, `size`, and what a
+    reader wants to know (training set, steps, scores).
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if k.split(".", 1)[0] not in training_only}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     # one key: several would be written in an order that changes from save to save
     write_atomically(path, lambda p: save_file(tensors, p, metadata={"card": json.dumps(card, sort_keys=True)}))
 
@@ -154,6 +164,12 @@ def read_card(path: Path) -> dict:
 def installed_models() -> dict[str, Path]:
     """Name -> weights of the models that come with this installation."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors"))}
+
+
+def published_parameter_count(colorizer: Colorizer) -> int:
+    """Number of learnable values that colorizing needs."""
+    named = _bare(colorizer, dict(colorizer.named_parameters()))
+    return sum(p.numel() for key, p in named.items() if not only_trains(colorizer, key))
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError, near
+from common.options import typed_options
 
 if TYPE_CHECKING:
     from common.packing import Pack
@@ -27,6 +27,7 @@ class Batch(NamedTuple):
 
     L: Tensor  # [N, 1, H, W], 0..100
     ab: Tensor  # [N, 2, H, W], about -86..98 and -108..95
+    grey: Tensor | None = None  # [N, 1, H, W], lightness of other photographs, for families that learn unpaired
 
 
 class Objective(NamedTuple):
@@ -42,16 +43,20 @@ class Diagnosis(NamedTuple):
 
     scalars: dict[str, float]
     pictures: dict[str, Callable[[], np.ndarray]]  # name -> draws uint8 [H, W, 3]
+    warnings: Sequence[str] = ()  # told to the person at the terminal
 
 
 class Colorizer(nn.Module, ABC):
     """A family's model together with its losses.
 
     `forward` is all that evaluation and colorizing ever need. A sub-network that only training needs is named
-    in `training_only` and left out of published weights.
+    in `training_only` (dotted, where it is part of another) and left out of published weights and their average.
     """
 
     training_only: tuple[str, ...] = ()
+    partly_trained: tuple[str, ...] = ()  # networks of which some steps train a part only
+    repeats: bool = False  # a step may drive one optimizer twice, so batches are not accumulated
+    unpaired: bool = False  # it learns from `Batch.grey` too
     multiple: int = 1  # forward takes heights and widths that are multiples of this
     temperature: float | None = None  # of families that predict distributions; may be set before forward
     card: dict | None = None  # what the weights say of themselves, where they were loaded
@@ -73,6 +78,19 @@ class Colorizer(nn.Module, ABC):
 
         What a family learns from them here (a prior) it keeps in buffers, which are saved with the weights.
         """
+
+    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+        """Called once when a run begins or goes on: load what only training needs, and what was saved.
+
+        precision: bf16 or fp32, of networks that the engine does not know of. state: what `training_state` gave.
+        """
+
+    def training_state(self) -> dict:
+        """What a run must save beside weights and optimizers to go on exactly: plain values and tensors."""
+        return {}
+
+    def after_step(self, share: float) -> None:
+        """Called after every step, with the share of the run that is done."""
 
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
@@ -152,11 +170,7 @@ def families() -> list[str]:
 def build_colorizer(family: str, **model: object) -> Colorizer:
     """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
     build = family_builder(family)
-    known = inspect.signature(build).parameters
-    for key in model:
-        if key not in known:
-            raise UserError(f"model.{key} is no option of {family}: it takes {', '.join(known)}{near(key, known)}")
-    return build(**model)
+    return build(**typed_options(build, model))
 
 
 def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
@@ -177,7 +191,7 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
         missing, unexpected = colorizer.load_state_dict(state, strict=False)
     except RuntimeError:
         missing, unexpected = ["shapes"], []
-    missing = [key for key in missing if key.split(".", 1)[0] not in colorizer.training_only]
+    missing = [key for key in missing if not only_trains(colorizer, key)]
     if missing or unexpected:
         raise UserError(
             f"the weights {path} do not fit the {card['family']} network that their card names"
@@ -187,6 +201,14 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
     return colorizer.eval().to(device=device, memory_format=torch.channels_last)
 
 
+def only_trains(colorizer: Colorizer, key: str) -> bool:
+    """Whether an entry of the colorizer's state is part of what only training needs."""
+    return any(key == name or key.startswith(f"{name}.") for name in colorizer.training_only)
+
+
 def without_downloads(model: dict) -> dict:
     """Model options for weights that are about to be loaded: nothing pretrained need be fetched first."""
-    return model | {"pretrained": False} if "pretrained" in model else model
+    return {
+        key: False if key == "pretrained" else without_downloads(value) if isinstance(value, dict) else value
+        for key, value in model.items()
+    }

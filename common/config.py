@@ -7,7 +7,6 @@ by --help like all others. Nothing in a config is imported by path.
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from common.errors import UserError
 from common.evaluation import TRAINING_METRICS
 from common.files import write_atomically
 from common.metrics import METRICS
+from common.options import option_names
 
 MONITORED = [name for name in TRAINING_METRICS if METRICS[name].better != "truth"]
 
@@ -254,15 +254,15 @@ def _first_look(argv: list[str]) -> tuple[str | None, list[dict]]:
 def _known_keys(family: str | None) -> list[str]:
     keys = ["family", *(f.name for f in fields(RunConfig))]
     keys += [f"{group}.{f.name}" for group, config in _GROUPS.items() for f in fields(config)]
-    return keys + [f"model.{name}" for name in (inspect.signature(family_builder(family)).parameters if family else ())]
+    return keys + [f"model.{name}" for name in (option_names(family_builder(family)) if family else ())]
 
 
 def _keys(values: dict, prefix: str = "") -> list[str]:
-    """Dotted keys of a config file; groups are opened, other mappings are values."""
+    """Dotted keys of a config file; groups, and groups of the model, are opened, other mappings are values."""
     keys = []
     for key, value in values.items():
-        group = not prefix and key in (*_GROUPS, "model") and isinstance(value, dict)
-        keys += _keys(value, f"{key}.") if group else [f"{prefix}{key}"]
+        group = (key in (*_GROUPS, "model") and not prefix) or prefix == "model."
+        keys += _keys(value, f"{prefix}{key}.") if group and isinstance(value, dict) else [f"{prefix}{key}"]
     return keys
 
 

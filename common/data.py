@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class DataConfig:
 
     Attributes:
         train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
+        grey: for methods that learn unpaired: a source of which the lightness alone is seen (default: that of one half
+            of the training photographs, and the colour of the other half).
         val: the same for validation; without it, part of `train` is held out by a hash of the file names.
         size: side of the training square, in pixels.
         margin: extra share of the side that is packed, for random crops.
@@ -33,6 +36,7 @@ class DataConfig:
     """
 
     train: str = "demo"
+    grey: str | None = None
     val: str | None = None
     size: int = 64
     margin: float = 0.125
@@ -76,6 +80,26 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     return train, val
 
 
+class GreyPictures(NamedTuple):
+    """Photographs of which an unpaired method sees the lightness alone."""
+
+    images: np.ndarray  # uint8 [N, S, S, 3]
+    rows: np.ndarray
+    colour_rows: np.ndarray  # of the training pack: none of the photographs that are seen in grey
+    content: str
+
+
+def grey_pictures(config: DataConfig, train: Pack, progress: Progress) -> GreyPictures:
+    """The grey photographs beside a training pack: a source of their own, else every other one of its rows."""
+    if config.grey is None:
+        return GreyPictures(train.images, train.colour_rows[1::2], train.colour_rows[::2], "every other")
+    listing = list_photos(config.grey, config.cache)
+    with progress.task(f"packing {config.grey}") as report:
+        part = "train" if listing.has_split else "all"
+        pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
+    return GreyPictures(pack.images, np.arange(len(pack)), train.colour_rows, pack.manifest["content"])
+
+
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
@@ -108,7 +132,14 @@ class TrainingData:
     """
 
     def __init__(
-        self, pack: Pack, size: int, batch_size: int, seed: int, config: AugmentConfig, device: torch.device
+        self,
+        pack: Pack,
+        size: int,
+        batch_size: int,
+        seed: int,
+        config: AugmentConfig,
+        device: torch.device,
+        grey: GreyPictures | None = None,
     ) -> None:
         self.size, self.batch_size, self.seed, self.config, self.device = (
             size,
@@ -117,11 +148,11 @@ class TrainingData:
             config,
             device,
         )
-        self.rows = pack.colour_rows
-        self.images = pack.images
-        self._resident: torch.Tensor | None = None
-        if device.type == "cuda" and pack.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            self._resident = torch.from_numpy(np.array(pack.images)).to(device)
+        self.rows = grey.colour_rows if grey else pack.colour_rows
+        self.content = pack.manifest["content"] + (f", grey {grey.content}" if grey else "")
+        self._colour = _Pictures(pack.images, device)
+        self._grey = grey and (self._colour if grey.images is pack.images else _Pictures(grey.images, device))
+        self._grey_rows = grey and grey.rows
 
     def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
@@ -130,13 +161,29 @@ class TrainingData:
         noise = self._noise(step, 1, 8, part)
         # a stream of its own: with and without damage, a run sees the same windows of the same photographs
         damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
-        if self._resident is not None:
-            images = self._resident[torch.from_numpy(rows).to(self.device)]
-        else:
-            images = torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)
-        return Batch(*augment(images, noise, self.size, self.config, damage_noise))
+        L, ab = augment(self._colour[rows], noise, self.size, self.config, damage_noise)
+        if self._grey is None:
+            return Batch(L, ab)
+        others = row_stream(self._grey_rows, step, self.batch_size, derived_seed(self.seed, 3))[part]
+        grey_noise = self._noise(step, 3, 8, part)
+        return Batch(L, ab, augment(self._grey[others], grey_noise, self.size, self.config, damage_noise)[0])
 
     def _noise(self, step: int, stream: int, count: int, part: slice) -> torch.Tensor:
         """Random numbers for the photographs of a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
         drawn = np.random.default_rng((self.seed, step, stream)).random((self.batch_size, count), dtype=np.float32)
         return torch.from_numpy(drawn[part]).to(self.device)
+
+
+class _Pictures:
+    """Packed pictures by their rows, on the device: all of them live there where it is a GPU with room."""
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        self.images, self.device = images, device
+        self.resident: torch.Tensor | None = None
+        if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self.resident = torch.from_numpy(np.array(images)).to(device)
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)

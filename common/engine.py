@@ -49,8 +49,6 @@ def _loop(run: Run, config: TrainConfig) -> Path:
             )
         while share < 1 and not asked:
             run.set_learning_rates(share)
-            for optimizer in optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
 
             for part in range(loop.accumulate):
                 shard = accelerator.process_index * loop.accumulate + part
@@ -69,6 +67,7 @@ def _loop(run: Run, config: TrainConfig) -> Path:
                             norm = clip_gradients(colorizer.networks()[name], config.optim.clip)
                             meter.add_norm(run.step, name, norm)
                             optimizers[name].step()
+                            optimizers[name].zero_grad(set_to_none=True)
             meter.check(run.step, optimizers)
             run.ema.update(colorizer, run.step)
 
@@ -76,6 +75,7 @@ def _loop(run: Run, config: TrainConfig) -> Path:
             run.seconds = time.perf_counter() - started
             meter.images += loop.batch_size
             share, asked = run.agree(run.share_done(), stop.asked)
+            colorizer.after_step(share)
 
             if run.step % loop.log_every == 0 or share >= 1 or asked:
                 scalars = meter.means(optimizers)

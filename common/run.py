@@ -26,9 +26,9 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import Batch, build_colorizer, without_downloads
+from common.colorizer import Batch, Colorizer, build_colorizer, without_downloads
 from common.config import OptimConfig, TrainConfig, seconds
-from common.data import TrainingData, training_packs
+from common.data import TrainingData, grey_pictures, training_packs
 from common.device import pick_device, pick_precision
 from common.errors import UserError
 from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
@@ -69,30 +69,19 @@ class Run:
 
         self.progress = progress or Progress(quiet=not self.main)
         check_run_dir(config, self.folder)
+        self.colorizer = self._build()
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
+        unpaired = grey_pictures(config.data, self.train_pack, self.progress) if self.colorizer.unpaired else None
         self.data = TrainingData(
-            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device
+            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
         )
         self.last_step = last_step(loop, len(self.data.rows))
         self.budget = seconds(loop.budget)
         if not (self.last_step or self.budget):
             raise UserError("the run has no end: give steps, epochs or budget")
 
-        torch.manual_seed(loop.seed)
-        resumes = not loop.fresh and (self.folder / STATE).exists()
-        model = without_downloads(config.model) if resumes else config.model
-        self.colorizer = build_colorizer(config.family, **model)
-        self.colorizer.to(device=self.device, memory_format=torch.channels_last)
-        if config.data.size % self.colorizer.multiple:
-            raise UserError(
-                f"data.size is {config.data.size}: this network takes multiples of {self.colorizer.multiple}"
-            )
-        if not resumes:
+        if not self._resumes:
             self.colorizer.prepare(self.train_pack)
-        for name in config.optim.lr_ratio:
-            if name not in self.colorizer.networks():
-                known = ", ".join(self.colorizer.networks())
-                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
         self.ema = Ema(self.colorizer, config.optim.ema)
         self.optimizers = {n: make_optimizer(n, net, config.optim) for n, net in self.colorizer.networks().items()}
         torch.backends.cudnn.deterministic = True  # a resumed run is to be the same run
@@ -101,6 +90,8 @@ class Run:
         for name, network in self.colorizer.networks().items():
             if compiles:
                 network.compile()
+            # what a stage freezes gives no gradient, which other processes would wait for
+            self.accelerator.ddp_handler.find_unused_parameters = name in self.colorizer.partly_trained
             setattr(self.colorizer, name, self.accelerator.prepare(network))
 
         self.step, self.seconds, self.low_colour = 0, 0.0, 0
@@ -113,6 +104,30 @@ class Run:
             self._held.close()
             raise
 
+    @property
+    def _resumes(self) -> bool:
+        return not self.config.loop.fresh and self.saved
+
+    def _build(self) -> Colorizer:
+        """The colorizer, new, on the device; every mistake in its options is told before a photograph is read."""
+        config = self.config
+        torch.manual_seed(config.loop.seed)
+        model = without_downloads(config.model) if self._resumes else config.model
+        colorizer = build_colorizer(config.family, **model)
+        if config.data.size % colorizer.multiple:
+            raise UserError(f"data.size is {config.data.size}: this network takes multiples of {colorizer.multiple}")
+        for name in config.optim.lr_ratio:
+            if name not in colorizer.networks():
+                known = ", ".join(colorizer.networks())
+                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
+        if colorizer.repeats and config.loop.accumulate > 1:
+            raise UserError(
+                f"accumulate is {config.loop.accumulate}: with several updates of one network a step it takes 1"
+            )
+        if config.data.grey and not colorizer.unpaired:
+            raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
+        return colorizer.to(device=self.device, memory_format=torch.channels_last)
+
     def _open(self) -> None:
         """Take hold of the run folder, go on where it was, and begin to log."""
         config = self.config
@@ -122,6 +137,7 @@ class Run:
         found = read_state(self.folder)
         if found:
             self._restore(found)
+        self.colorizer.begin_training(self.device, self.precision, found["training"] if found else None)
         self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
         self._held.callback(self.tracker.close)
         self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
@@ -136,7 +152,7 @@ class Run:
         self._held.close()
 
     def _restore(self, state: dict) -> None:
-        check_photographs(self.config, state, self.train_pack)
+        check_photographs(self.config, state, self.data.content)
         self.step, self.seconds, self.low_colour = state["step"], state["seconds"], state["low_colour"]
         self.scores = state["scores"]
         load_bare_state_dict(self.colorizer, state["weights"])
@@ -160,7 +176,8 @@ class Run:
             "ema": self.ema.average,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "plateau": self.plateau.state(),
-            "content": self.train_pack.manifest["content"],
+            "content": self.data.content,
+            "training": self.colorizer.training_state(),
         }
         save_state(self.folder, state)
 
@@ -170,7 +187,7 @@ class Run:
             card = make_card(
                 self.config, self.train_pack, self.colorizer, self.step, self.seconds, self.precision, self.scores
             )
-            save_weights(self.folder / name, self.ema.state(self.colorizer), self.colorizer.training_only, card)
+            save_weights(self.folder / name, self.ema.state(self.colorizer), card)
 
     @property
     def saved(self) -> bool:
@@ -255,6 +272,8 @@ class Run:
             self.tracker.scalars("diagnosis", self.step, diagnosis.scalars)
         for name, draw in diagnosis.pictures.items():
             self.tracker.picture(name, self.step, draw())
+        for warning in diagnosis.warnings:
+            self.tracker.say(f"step {self.step}: {warning}")
 
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

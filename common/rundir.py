@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from common.checkpoint import STATE, parameter_count, read_state
+from common.checkpoint import STATE, published_parameter_count, read_state
 from common.colorizer import Colorizer
 from common.config import RunConfig, TrainConfig, load_config, seconds
 from common.device import machine
@@ -23,7 +23,7 @@ _FREE = {
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
 }  # fmt: skip
 # Options that are younger than some runs, with what those runs did.
-_YOUNGER = {"augment.damage": 0.0}
+_YOUNGER = {"augment.damage": 0.0, "data.grey": None}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -66,9 +66,9 @@ def last_step(loop: RunConfig, photographs: int) -> int | None:
     return min((n for n in (loop.steps, epochs) if n), default=None)
 
 
-def check_photographs(config: TrainConfig, state: dict, pack: Pack) -> None:
-    """Raise UserError where a run's state was trained on other photographs than those of the pack."""
-    if state["content"] != pack.manifest["content"]:
+def check_photographs(config: TrainConfig, state: dict, content: str) -> None:
+    """Raise UserError where a run's state was trained on other photographs than those of this content."""
+    if state["content"] != content:
         raise UserError(
             f"the photographs of {config.data.train} are not those that {config.loop.run} was trained on so far: use"
             " another --run, or --fresh true to begin anew"
@@ -85,7 +85,8 @@ def is_finished(config: TrainConfig, pack: Pack) -> bool:
     state = None if config.loop.fresh else read_state(run_dir)
     if not state:
         return False
-    check_photographs(config, state, pack)
+    content = pack.manifest["content"]  # what an unpaired method sees beside it is looked at when it goes on
+    check_photographs(config, state | {"content": state["content"].partition(",")[0]}, content)
     loop, end, budget = config.loop, last_step(config.loop, len(pack.colour_rows)), seconds(config.loop.budget)
     stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
     return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
@@ -125,9 +126,7 @@ def make_card(
     card = {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
-        "parameters": sum(
-            parameter_count(net) for name, net in colorizer.networks().items() if name not in colorizer.training_only
-        ),
+        "parameters": published_parameter_count(colorizer),
         "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
         "steps": step, "images": step * config.loop.batch_size, "seconds": round(seconds, 1),
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,

@@ -59,7 +59,7 @@ class Ensemble(Colorizer):
         self, members: Sequence[Colorizer], cards: Sequence[dict], network: Mixer | None, loss: str = "mse"
     ) -> None:
         super().__init__()
-        self.loss, self.cards = loss, list(cards)
+        self.loss, self.cards, self.precision = loss, list(cards), "fp32"
         self.member_parameters = sum(as_it_is(member) for member in members)
         self.members = nn.ModuleList(members)
         self.network = network
@@ -83,8 +83,15 @@ class Ensemble(Colorizer):
         self.members.eval()
         return self
 
+    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+        """The engine knows nothing of the members' precision: while the network trains, they predict in this one."""
+        self.precision = precision
+
     def member_ab(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> what each member predicts, ab [N, M, 2, H, W] in CIELAB units."""
+        if self.training and self.precision == "bf16":
+            with torch.autocast(L.device.type, torch.bfloat16):
+                return torch.stack([member(L).float() for member in self.members], dim=1)
         return torch.stack([member(L).float() for member in self.members], dim=1)
 
     def forward(self, L: Tensor) -> Tensor:
@@ -116,8 +123,9 @@ def as_it_is(member: Colorizer) -> int:
 
     Its parameters become buffers of the same names. Returns how many learned values it has.
     """
-    for name in member.training_only:
-        delattr(member, name)
+    for name in member.training_only:  # dotted, where it is part of another
+        parent, _, last = name.rpartition(".")
+        delattr(member.get_submodule(parent), last)
     count = 0
     for part in member.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):

@@ -1,5 +1,5 @@
 """Conditional adversarial networks."""
 
-from gan.adversarial import AdversarialColorizer, build
+from gan.build import build
 
-__all__ = ["AdversarialColorizer", "build"]
+__all__ = ["build"]

@@ -1,120 +1,149 @@
-"""pix2pix: a U-Net that a PatchGAN judges, held near the truth by L1."""
+"""pix2pix: a generator that a discriminator judges, held near the truth by L1 and a perceptual loss."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.colorizer import Batch, Colorizer, Objective, frozen
-from common.errors import UserError
+from common.colorizer import Batch, Colorizer, Diagnosis, Objective, frozen, unwrap
 from common.lab import L_to_unit, ab_from_unit, ab_to_unit
-from gan.losses import adversarial_loss
-from gan.patchgan import LAYERS, PatchGAN
-from gan.unet import Norm, UNet
+from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales
+from gan.patchgan import DiscriminatorConfig
+from gan.perceptual import PerceptualConfig, PerceptualLoss
+from gan.recipe import FakePool, Recipe, StageConfig
 
 
 class AdversarialColorizer(Colorizer):
-    """A generator L -> ab and a discriminator of (L, ab) (Isola et al. 2017, equations 1 to 4)."""
+    """A generator L -> ab and a discriminator of (L, ab) (Isola et al. 2017, equations 1 to 4).
+
+    discriminator: None where the generator learns alone.
+    """
 
     training_only = ("discriminator",)
 
     def __init__(
         self,
         generator: nn.Module,
-        discriminator: nn.Module,
-        adversarial: str,
-        l1_weight: float,
-        adversarial_weight: float,
-        multiple: int,
+        discriminator: nn.Module | None,
+        loss: LossConfig,
+        perceptual: PerceptualConfig,
+        judging: DiscriminatorConfig,
+        stages: list[StageConfig],
     ) -> None:
         super().__init__()
-        self.generator, self.discriminator = generator, discriminator
-        self.adversarial = adversarial
-        self.l1_weight, self.adversarial_weight = l1_weight, adversarial_weight
-        self.multiple = multiple
+        self.generator, self.multiple = generator, generator.multiple
+        if discriminator is None:
+            self.training_only = ()
+        else:
+            self.discriminator = discriminator
+        self.loss, self.judging, self.game = loss, judging, ADVERSARIAL[loss.adversarial]
+        self.perceptual = perceptual
+        self._perceptual: PerceptualLoss | None = None
+        self.recipe, self.pool = Recipe(stages), FakePool(judging.pool)
+        self.repeats = discriminator is not None and judging.updates > 1
+        self.partly_trained = ("generator",) if any(stage.freeze_encoder for stage in stages) else ()
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
         return ab_from_unit(self.generator(L_to_unit(L)))
 
-    def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """The generator's objective, then the discriminator's, from one generator pass."""
-        L, real_ab = L_to_unit(batch.L), ab_to_unit(batch.ab)
-        fake_ab = ab_to_unit(self(batch.L))
-        with frozen(self.discriminator) as judge:
-            patch_logits = judge(torch.cat([L, fake_ab], dim=1))
-        l1 = F.l1_loss(fake_ab, real_ab)
-        adversarial = adversarial_loss(self.adversarial, patch_logits, real=True)
-        loss = self.l1_weight * l1 + self.adversarial_weight * adversarial
-        yield Objective("generator", loss, {"l1": l1, "adversarial": adversarial})
-
-        real_logits = self.discriminator(torch.cat([L, real_ab], dim=1))
-        fake_logits = self.discriminator(torch.cat([L, fake_ab.detach()], dim=1))
-        real = adversarial_loss(self.adversarial, real_logits, real=True)
-        fake = adversarial_loss(self.adversarial, fake_logits, real=False)
-        # halved: the discriminator learns more slowly than the generator (pix2pix, 3.3)
-        yield Objective("discriminator", (real + fake) / 2, {"real": real, "fake": fake})
-
     def networks(self) -> dict[str, nn.Module]:
-        """Two."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        """Two, or the generator alone."""
+        names = ("generator", "discriminator")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
+    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+        """Fetch the perceptual network; go on in the stage that a saved run was in."""
+        if self.perceptual.weight:
+            self._perceptual = PerceptualLoss(self.perceptual, device, precision)
+        if state:
+            self.recipe.load(state["recipe"])
+            self.pool.load(state["pool"], device)
 
-def build(
-    size: int | None = None,
-    width: int = 64,
-    norm: Norm = "batch",
-    dropout: float = 0.5,
-    receptive_field: int = 70,
-    discriminator_width: int = 64,
-    adversarial: Literal["vanilla", "lsgan"] = "vanilla",
-    l1_weight: float = 100.0,
-    adversarial_weight: float = 1.0,
-) -> AdversarialColorizer:
-    """Build a pix2pix colorizer.
+    def training_state(self) -> dict:
+        """The stage and the pool of past fakes."""
+        return {"recipe": self.recipe.state(), "pool": self.pool.state()}
 
-    Args:
-        size: the U-Net halves its input as often as this size can be halved, at most ten times: to one pixel for
-            32, 64, 128, 256 (default: the size of the training data).
-        width: channels of the generator's first layer (64 in the paper).
-        norm: normalisation of both networks.
-        dropout: in the widest decoder blocks of the generator.
-        receptive_field: of the discriminator, in pixels: 1, 16, 34, 70, 142 or 286.
-        discriminator_width: channels of the discriminator's first layer.
-        adversarial: `vanilla` is cross-entropy, `lsgan` least squares.
-        l1_weight: weight of L1 on ab in network range.
-        adversarial_weight: weight of the adversarial term.
-    """
-    size = 64 if size is None else size
-    depth = halvings(size)
-    fits = [field for field, layers in LAYERS.items() if size >= 3 * 2**layers or layers == 0]
-    if receptive_field in LAYERS and receptive_field not in fits:
-        takes = ", ".join(map(str, fits))
-        raise UserError(f"model.receptive_field is {receptive_field}: at {size} px it takes {takes}")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout is {dropout}: it takes a share in [0, 1)")
-    if l1_weight < 0 or adversarial_weight < 0 or l1_weight + adversarial_weight == 0:
-        raise UserError(
-            f"model.l1_weight and model.adversarial_weight are {l1_weight}, {adversarial_weight}: one must be above 0"
-        )
-    return AdversarialColorizer(
-        UNet(depth, width, norm, dropout), PatchGAN(receptive_field, discriminator_width, norm),
-        adversarial, l1_weight, adversarial_weight, multiple=2**depth,
-    )  # fmt: skip
+    def after_step(self, share: float) -> None:
+        """Stages turn here."""
+        self.recipe.after_step(share)
 
+    def training_step(self, batch: Batch) -> Iterator[Objective]:
+        """The generator's objective, then the discriminator's, from one generator pass; in a stage, one of them."""
+        stage = self.recipe.stage
+        self._freeze_encoder(stage.freeze_encoder)
+        L, real_ab = L_to_unit(batch.L), ab_to_unit(batch.ab)
+        with torch.set_grad_enabled(stage.train != "discriminator"):
+            fake_ab = ab_to_unit(self(batch.L))
+        if stage.train != "discriminator":
+            parts = self._weighed(batch, fake_ab, adversarial=stage.train == "both")
+            loss = sum(weight * term for weight, term in parts.values())
+            yield Objective("generator", loss, {name: term for name, (_, term) in parts.items()})
+        if stage.train != "generator":
+            yield from self._judge(L, real_ab, fake_ab.detach())
 
-def halvings(size: int) -> int:
-    """How often a size can be halved, at most ten times. Raises UserError where that is less than three times."""
-    depth = 0
-    while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
-        depth += 1
-    if depth < 3:
-        raise UserError(
-            f"model.size (or data.size, where that is not given) is {size}: the U-Net halves it three times or more, so"
-            " it takes a multiple of 8"
-        )
-    return depth
+    def _weighed(self, batch: Batch, fake_ab: Tensor, adversarial: bool) -> dict[str, tuple[float, Tensor]]:
+        """The terms of the generator: name -> (weight, term)."""
+        parts = {"l1": (self.loss.l1_weight, F.l1_loss(fake_ab, ab_to_unit(batch.ab)))}
+        if self.perceptual.weight:
+            if self._perceptual is None:
+                self._perceptual = PerceptualLoss(self.perceptual, fake_ab.device)
+            term = self._perceptual(batch.L, ab_from_unit(fake_ab), batch.ab)
+            parts[self.perceptual.term] = (self.perceptual.weight, term)
+        if adversarial:
+            with frozen(self.discriminator) as judge:
+                logits = judge(self._shown(L_to_unit(batch.L), fake_ab))
+            parts["adversarial"] = (self.loss.adversarial_weight, of_scales(self.game.fool, logits))
+        return parts
+
+    def _judge(self, L: Tensor, real_ab: Tensor, fake_ab: Tensor) -> Iterator[Objective]:
+        past = self.pool.mix(torch.cat([L, fake_ab], dim=1))
+        for _ in range(self.judging.updates):
+            real_seen, fake_seen = self._shown(L, real_ab), self._shown(past[:, :1], past[:, 1:])
+            real_logits, fake_logits = self.discriminator(real_seen), self.discriminator(fake_seen)
+            target = 1 - self.loss.label_smoothing
+            real = of_scales(lambda x: self.game.real(x, target), real_logits)  # noqa: B023
+            fake = of_scales(self.game.fake, fake_logits)
+            terms = {"real": real, "fake": fake}
+            # halved: the discriminator learns more slowly than the generator (pix2pix, 3.3)
+            loss = (real + fake) / 2
+            if self.loss.adversarial == "wgan-gp":
+                terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_seen, fake_seen)
+                loss = loss + self.loss.gradient_penalty * terms["penalty"]
+            right = accuracy(self.game, real_logits, fake_logits)
+            self.recipe.judged(*right)
+            yield Objective(
+                "discriminator", loss, terms | dict(zip(("accuracy/real", "accuracy/fake"), right, strict=True))
+            )
+
+    def _shown(self, L: Tensor, ab: Tensor) -> Tensor:
+        """What the discriminator sees of a picture in network range."""
+        seen = torch.cat([L, ab], dim=1) if self.judging.conditional else ab
+        noise = self.judging.instance_noise * (1 - self.recipe.share)
+        return seen + noise * torch.randn_like(seen) if noise and self.training else seen
+
+    def _freeze_encoder(self, freeze: bool) -> None:
+        if self.partly_trained:
+            encoder = unwrap(self.generator).encoder
+            encoder.requires_grad_(not freeze)
+            encoder.train(not freeze)
+
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """How strongly each term of the generator pulls at what it painted, and whether its adversary has won."""
+        L, fake_ab = L_to_unit(batch.L), ab_to_unit(self(batch.L)).detach().requires_grad_(True)
+        with torch.enable_grad():
+            parts = self._weighed(batch, fake_ab, adversarial=hasattr(self, "discriminator"))
+            pulls = {name: torch.autograd.grad(w * term, fake_ab, retain_graph=True)[0].norm()
+                     for name, (w, term) in parts.items() if w}  # fmt: skip
+        total = sum(pulls.values())
+        scalars = {f"gradient_share/{name}": float(pull / total) for name, pull in pulls.items()}
+        if hasattr(self, "discriminator"):
+            judge = unwrap(self.discriminator)
+            logits = [judge(self._shown(L, ab)) for ab in (ab_to_unit(batch.ab), fake_ab.detach())]
+            right = accuracy(self.game, *logits)
+            scalars |= {"accuracy/real": float(right[0]), "accuracy/fake": float(right[1])}
+            scalars |= {"stage": float(self.recipe.index), "accuracy/running": float(self.recipe.accuracy)}
+        return Diagnosis(scalars, {}, self.recipe.warnings())

@@ -1,8 +1,12 @@
-"""The PatchGAN discriminator of pix2pix (Isola et al. 2017, appendix 6.1.2)."""
+"""PatchGAN discriminators (Isola et al. 2017, appendix 6.1.2), one scale or several."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from common.errors import UserError
 from gan.unet import Norm, init_pix2pix, norm_layer
@@ -11,17 +15,52 @@ from gan.unet import Norm, init_pix2pix, norm_layer
 LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 
 
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The network that judges.
+
+    Attributes:
+        receptive_field: in pixels: 1, 16, 34, 70, 142 or 286.
+        width: channels of its first layer (64 in the paper).
+        norm: normalisation.
+        spectral_norm: bound every layer's gain by its largest singular value (Miyato et al. 2018).
+        scales: how many discriminators judge the picture, each at half the size of the one before (pix2pixHD has 3).
+        conditional: it sees L beside ab; without, ab alone.
+        updates: of the discriminator for one of the generator.
+        instance_noise: deviation of Gaussian noise on all that it sees, in network range, falling to 0 over the run.
+        pool: it judges this many past fakes beside new ones (50 in CycleGAN; 0: new ones only).
+    """
+
+    receptive_field: int = 70
+    width: int = 64
+    norm: Norm = "batch"
+    spectral_norm: bool = False
+    scales: int = 1
+    conditional: bool = True
+    updates: int = 1
+    instance_noise: float = 0.0
+    pool: int = 0
+
+    def __post_init__(self) -> None:
+        if self.receptive_field not in LAYERS:
+            takes = ", ".join(map(str, LAYERS))
+            raise UserError(f"model.discriminator.receptive_field is {self.receptive_field}: it takes {takes}")
+        for name in ("width", "scales", "updates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: it takes 1 or more")
+        for name in ("instance_noise", "pool"):
+            if getattr(self, name) < 0:
+                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: it takes 0 or more")
+
+
 class PatchGAN(nn.Module):
     """Judges overlapping patches of a picture, one logit each.
 
     Input [N, in_channels, H, W]; output patch logits [N, 1, h, w] (30x30 at 256 px for patches of 70).
-    Raises UserError for a receptive field that no number of layers gives.
     """
 
     def __init__(self, receptive_field: int = 70, width: int = 64, norm: Norm = "batch", in_channels: int = 3) -> None:
         super().__init__()
-        if receptive_field not in LAYERS:
-            raise UserError(f"model.receptive_field is {receptive_field}: it takes {', '.join(map(str, LAYERS))}")
         layers = LAYERS[receptive_field]
         bias = norm != "batch"
         if layers == 0:
@@ -46,6 +85,45 @@ class PatchGAN(nn.Module):
             self.body = nn.Sequential(*parts, nn.Conv2d(channels, 1, 4, stride=1, padding=1))
         init_pix2pix(self)
 
-    def forward(self, lab: Tensor) -> Tensor:
-        """L and ab in network range [N, 3, H, W] -> patch logits [N, 1, h, w]."""
-        return self.body(lab)
+    def forward(self, picture: Tensor) -> Tensor:
+        """L and ab in network range [N, in_channels, H, W] -> patch logits [N, 1, h, w]."""
+        return self.body(picture)
+
+
+class MultiScale(nn.Module):
+    """Several discriminators, the i-th of the picture at 1 / 2 ** i of its size (Wang et al. 2018, 3.2)."""
+
+    def __init__(self, discriminators: list[nn.Module]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(discriminators)
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """[N, in_channels, H, W] -> patch logits of each scale."""
+        logits = []
+        for i, judge in enumerate(self.scales):
+            if i:
+                picture = F.avg_pool2d(picture, 2)
+            logits.append(judge(picture))
+        return tuple(logits)
+
+
+def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int | None = None) -> nn.Module:
+    """The discriminator of a configuration, for pictures of `size` pixels.
+
+    in_channels: of the picture (default: 3 where it sees L, else 2). Raises UserError where its patches do not fit.
+    """
+    smallest = size // 2 ** (config.scales - 1)
+    fits = [field for field, layers in LAYERS.items() if layers == 0 or smallest >= 3 * 2**layers]
+    if config.receptive_field not in fits:
+        raise UserError(
+            f"model.discriminator.receptive_field is {config.receptive_field}: at {smallest} px"
+            f"{', its smallest scale,' if config.scales > 1 else ''} it takes {', '.join(map(str, fits))}"
+        )
+    channels = in_channels or (3 if config.conditional else 2)
+    made = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]
+    if config.spectral_norm:
+        for network in made:
+            for module in list(network.modules()):
+                if isinstance(module, nn.Conv2d):
+                    spectral_norm(module)
+    return made[0] if config.scales == 1 else MultiScale(made)

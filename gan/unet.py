@@ -1,10 +1,11 @@
-"""The U-Net generator of pix2pix (Isola et al. 2017, appendix 6.1.1)."""
+"""The U-Net generator of pix2pix (Isola et al. 2017, appendix 6.1.1), and its form without skips."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Literal["batch", "instance", "none"]
@@ -31,6 +32,22 @@ def init_pix2pix(network: nn.Module) -> nn.Module:
     return network
 
 
+def repeatable(network: nn.Module, x: Tensor) -> torch.Generator | None:
+    """Where randomness comes from: torch's own stream in training, else one seed, so that a picture stays itself."""
+    return None if network.training else torch.Generator(x.device).manual_seed(0)
+
+
+class TestTimeDropout(nn.Dropout):
+    """Dropout that stays on when the network is used, as pix2pix's only source of noise (Isola et al. 2017, 3.1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        if self.training:
+            return F.dropout(x, self.p)
+        keep = torch.rand(x.shape, generator=repeatable(self, x), device=x.device) >= self.p
+        return x * keep / (1 - self.p)
+
+
 class UNet(nn.Module):
     """Encoder-decoder with a skip at every scale: 4x4 stride-2 convolutions down, 4x4 stride-2 transposed ones up.
 
@@ -39,6 +56,9 @@ class UNet(nn.Module):
     6, one at 5), tanh.
     Input [N, in_channels, H, W], output [N, out_channels, H, W] in -1..1; H and W are multiples of 2 ** depth.
     With depth 8, width 64 and 3 channels in and out it has 54.41 M parameters, as published.
+
+    skips: off for a plain encoder-decoder, all of whose knowledge of the picture goes through its narrowest layer.
+    noise_channels: so many channels of Gaussian noise stand beside the input; the same noise whenever it is used.
     """
 
     def __init__(
@@ -49,13 +69,19 @@ class UNet(nn.Module):
         dropout: float = 0.5,
         in_channels: int = 1,
         out_channels: int = 2,
+        *,
+        skips: bool = True,
+        dropout_at_test: bool = False,
+        noise_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.skips, self.noise_channels = skips, noise_channels
         widths = [width * min(2**i, 8) for i in range(depth)]
         bias = norm != "batch"  # batch norm has its own
+        drop = TestTimeDropout if dropout_at_test else nn.Dropout
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, after in enumerate(widths):
-            before = widths[i - 1] if i else in_channels
+            before = widths[i - 1] if i else in_channels + noise_channels
             normed = 0 < i < depth - 1
             self.down.append(
                 nn.Sequential(
@@ -65,7 +91,7 @@ class UNet(nn.Module):
                 )
             )
         for i in reversed(range(depth)):  # from the innermost outwards
-            before = widths[i] * (1 if i == depth - 1 else 2)
+            before = widths[i] * (1 if i == depth - 1 or not skips else 2)
             after = widths[i - 1] if i else out_channels
             drops = depth - 4 <= i < depth - 1 and i >= 3
             self.up.append(
@@ -73,20 +99,29 @@ class UNet(nn.Module):
                     nn.ReLU(),
                     nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias or i == 0),
                     norm_layer(norm, after) if i else nn.Tanh(),
-                    nn.Dropout(dropout) if drops and dropout else nn.Identity(),
+                    drop(dropout) if drops and dropout else nn.Identity(),
                 )
             )
         init_pix2pix(self)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The half that a recipe may freeze."""
+        return self.down
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
-        skips = []
+        if self.noise_channels:
+            n, _, height, width = x.shape
+            shape = (n, self.noise_channels, height, width)
+            x = torch.cat([x, torch.randn(shape, generator=repeatable(self, x), device=x.device)], dim=1)
+        passed = []
         for layer in self.down:
             x = layer(x)
-            skips.append(x)
-        skips.pop()
+            passed.append(x)
+        passed.pop()
         for layer in self.up:
             x = layer(x)
-            if skips:
-                x = torch.cat([x, skips.pop()], dim=1)
+            if passed and self.skips:
+                x = torch.cat([x, passed.pop()], dim=1)
         return x

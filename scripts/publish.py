@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         card |= measured(colorizer, state, args)
     elif args.shift or args.temperature:
         card["validation"] = {}  # they were of what it was before
-    save_weights(args.out, state, colorizer.training_only, card)
+    save_weights(args.out, state, card)
     print(f"written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
     return 0
 

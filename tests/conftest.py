@@ -37,7 +37,7 @@ def save_painter(path: Path, **card: object) -> Path:
     colorizer = build_colorizer("classification", **model)
     with torch.no_grad():
         colorizer.network[-1].weight.mul_(300)
-    save_weights(path, colorizer.state_dict(), (), {"family": "classification", "model": model, "size": 32, **card})
+    save_weights(path, colorizer.state_dict(), {"family": "classification", "model": model, "size": 32, **card})
     return path
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from common.checkpoint import save_weights
-from common.colorizer import Batch, build_colorizer, load_colorizer
+from common.checkpoint import published_state, save_weights
+from common.colorizer import Batch, build_colorizer, load_colorizer, only_trains
 from common.config import parse_config
 from common.lab import rgb8_to_lab
 from common.run import make_optimizer
@@ -16,7 +16,11 @@ SIZE = 32
 
 @pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
 def config(request):
-    return parse_config(["--config", str(request.param), "--data.size", str(SIZE)], "", "train")
+    arguments = ["--config", str(request.param), "--data.size", str(SIZE)]
+    config = parse_config(arguments, "", "train")
+    if config.model.get("perceptual", {}).get("weight"):  # its published weights need not be here
+        config = parse_config([*arguments, "--model.perceptual.random", "true"], "", "train")
+    return config
 
 
 @pytest.fixture
@@ -48,16 +52,19 @@ def test_networks_are_attributes_and_hold_all_parameters(colorizer):
     assert all(getattr(colorizer, name) is network for name, network in networks.items())
     held = {id(p) for network in networks.values() for p in network.parameters()}
     assert held == {id(p) for p in colorizer.parameters()}
-    assert set(colorizer.training_only) < set(networks)
+    state = colorizer.state_dict()
+    assert all(any(only_trains(colorizer, key) for key in state if key.startswith(n)) for n in colorizer.training_only)
+    assert not all(only_trains(colorizer, key) for key in state)
 
 
-def test_each_objective_reaches_only_its_own_network(colorizer, batch):
+def test_each_objective_reaches_only_its_own_network(colorizer, config, batch):
+    """In every stage of its recipe."""
     networks = colorizer.networks()
     with torch.no_grad():  # a last layer that starts at zero would stop the gradient there
         for parameter in colorizer.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     seen = []
-    for objective in colorizer.training_step(batch):
+    for objective in every_stage(colorizer, config, batch):
         for network in networks.values():
             network.zero_grad(set_to_none=True)
         assert objective.loss.ndim == 0
@@ -72,6 +79,16 @@ def test_each_objective_reaches_only_its_own_network(colorizer, batch):
             else:
                 assert not any(reached), f"the objective of {objective.optimizer} reaches {name}"
     assert set(seen) == set(networks)
+
+
+def every_stage(colorizer, config, batch):
+    """The objectives of a first step, and of one in each further stage."""
+    done = 0.0
+    yield from colorizer.training_step(batch)
+    for stage in (config.model.get("stages") or [])[:-1]:
+        done += stage["share"]
+        colorizer.after_step(done)
+        yield from colorizer.training_step(batch)
 
 
 @pytest.mark.slow
@@ -94,7 +111,7 @@ def test_thirty_steps_on_one_batch_lower_the_loss(colorizer, config, batch):
 
 def test_published_weights_predict_the_same(colorizer, config, batch, tmp_path):
     card = {"family": config.family, "model": config.model, "size": SIZE}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(tmp_path / "w.safetensors", published_state(colorizer), card)
     loaded = load_colorizer(tmp_path / "w.safetensors")
     assert loaded.card == card
     with torch.no_grad():

@@ -68,7 +68,7 @@ def test_the_use_from_python(tmp_path, monkeypatch):
     colorizer = build_colorizer("baselines", network="resnet18")
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32}
     (tmp_path / "runs" / "mine").mkdir(parents=True)
-    save_weights(tmp_path / "runs/mine/weights.safetensors", colorizer.state_dict(), (), card)
+    save_weights(tmp_path / "runs/mine/weights.safetensors", colorizer.state_dict(), card)
     save_image(tmp_path / "old.jpg", photo_array(3))
     monkeypatch.chdir(tmp_path)
     exec(block("load_colorizer"), {})
@@ -78,7 +78,7 @@ def test_the_use_from_python(tmp_path, monkeypatch):
 def test_the_use_of_an_exported_graph(tmp_path, monkeypatch):
     colorizer = build_colorizer("classification", width=0.25)
     card = {"family": "classification", "model": {"width": 0.25}, "size": 64}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), card)
     assert export.main([str(tmp_path / "w.safetensors"), f"--onnx={tmp_path / 'mine.onnx'}"]) == 0
     save_image(tmp_path / "old.jpg", photo_array(3))
     monkeypatch.chdir(tmp_path)

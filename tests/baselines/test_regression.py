@@ -61,7 +61,7 @@ def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch):
 def test_weights_of_a_pretrained_network_load_without_a_network(monkeypatch, tmp_path):
     state = build_colorizer("baselines", network="resnet18").state_dict()
     card = {"family": "baselines", "model": {"network": "resnet18", "pretrained": True}, "size": 32}
-    save_weights(tmp_path / "w.safetensors", state, (), card)
+    save_weights(tmp_path / "w.safetensors", state, card)
     real = torchvision.models.resnet18
 
     def no_network(weights):

@@ -7,6 +7,7 @@ from common.checkpoint import (
     averaged_weights,
     bare_state_dict,
     load_bare_state_dict,
+    published_state,
     read_state,
     read_weights,
     save_state,
@@ -15,7 +16,7 @@ from common.checkpoint import (
 from common.colorizer import build_colorizer, frozen, load_colorizer
 from common.errors import UserError
 
-SMALL = {"size": 16, "width": 4, "discriminator_width": 4, "receptive_field": 16}
+SMALL = {"size": 16, "generator": {"width": 4}, "discriminator": {"width": 4, "receptive_field": 16}}
 
 
 def small_gan():
@@ -27,7 +28,7 @@ def test_weights_come_back_without_what_only_training_needs(tmp_path):
     colorizer = small_gan().to(memory_format=torch.channels_last)
     card = {"family": "gan", "model": SMALL, "size": 16}
     path = tmp_path / "w.safetensors"
-    save_weights(path, colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(path, published_state(colorizer), card)
     state, read = read_weights(path)
     assert read == card
     assert state
@@ -36,7 +37,7 @@ def test_weights_come_back_without_what_only_training_needs(tmp_path):
     L = torch.rand(2, 1, 16, 16) * 100
     with torch.no_grad():
         assert torch.equal(loaded(L), colorizer.eval()(L))
-    save_weights(tmp_path / "again.safetensors", colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(tmp_path / "again.safetensors", published_state(colorizer), card)
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
 
 
@@ -57,11 +58,11 @@ def test_bad_weights_are_one_sentence(tmp_path, content, says):
 def test_weights_of_another_network_are_refused(tmp_path):
     colorizer = small_gan()
     path = tmp_path / "w.safetensors"
-    for model in (SMALL | {"width": 8}, SMALL | {"size": 32}):
-        save_weights(path, colorizer.state_dict(), (), {"family": "gan", "model": model, "size": 16})
+    for model in (SMALL | {"generator": {"width": 8}}, SMALL | {"size": 32}):
+        save_weights(path, colorizer.state_dict(), {"family": "gan", "model": model, "size": 16})
         with pytest.raises(UserError, match="do not fit"):
             load_colorizer(path)
-    save_weights(path, colorizer.state_dict(), (), {"name": "no family"})
+    save_weights(path, colorizer.state_dict(), {"name": "no family"})
     with pytest.raises(UserError, match="no card"):
         load_colorizer(path)
 

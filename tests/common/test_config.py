@@ -12,10 +12,10 @@ def parse(*argv):
 
 def test_file_then_flags(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text("family: gan\nmodel:\n  width: 8\noptim:\n  lr: 0.5\nsteps: 3\n")
+    file.write_text("family: gan\nmodel:\n  generator:\n    width: 8\noptim:\n  lr: 0.5\nsteps: 3\n")
     config = parse("--config", file, "--optim.lr", "0.25", "--data.size", "32", "--run", "runs/x")
     assert config.family == "gan"
-    assert config.model["width"] == 8
+    assert config.model["generator"]["width"] == 8
     assert config.model["size"] == 32  # follows the data
     assert config.optim.lr == 0.25
     assert config.loop.steps == 3
@@ -36,7 +36,10 @@ def test_the_saved_config_repeats_itself(tmp_path):
         (["--data.size", "abc"], "data.size is abc: it takes a whole number"),
         (["--data.siz", "32"], "unknown option --data.siz"),
         (["--optim.lr", "-1"], "optim.lr is -1.0: it takes a number above 0"),
-        (["--model.adversarial", "foo"], "model.adversarial is foo: it takes vanilla, lsgan"),
+        (["--model.loss.adversarial", "foo"], "model.loss.adversarial is foo: it takes vanilla, lsgan, hinge, wgan-gp"),
+        (["--model.generator.widht", "8"], "did you mean model.generator.width"),
+        (["--model.generator.width", "wide"], "model.generator.width is wide: it takes a whole number"),
+        (["--model.stages", "[{train: nobody, share: 1}]"], "nobody"),
         (["--model.foo", "1"], "unknown option --model.foo"),
         (["--precision", "fp16"], "precision is fp16: it takes auto, bf16 or fp32"),
         (["--optim.betas", "3"], "optim.betas is 3: it takes a list of two numbers"),

@@ -16,11 +16,33 @@ from common.tracking import read_metrics
 from scripts.train import main
 from tests.conftest import ROOT, photo_array
 
+GAN = ["--family=gan", "--model.generator.width=8", "--model.discriminator={width: 8, receptive_field: 16}"]
+
+
+def stages(*shares):
+    """A recipe of three stages, the first of which freezes the encoder."""
+    first, second, third = shares
+    return (
+        f"--model.stages=[{{train: generator, share: {first}, freeze_encoder: true}}, "
+        f"{{train: discriminator, share: {second}, until_accuracy: 0.99}}, {{train: both, share: {third}}}]"
+    )
+
+
 TINY = {
     "cnn": ["--family", "baselines", "--model.network", "cnn"],
     "resnet18": ["--family", "baselines", "--model.network", "resnet18"],
     "classification": ["--family=classification", "--model.network=small", "--model.width=0.25"],
-    "gan": ["--family=gan", "--model.width=8", "--model.discriminator_width=8", "--model.receptive_field=16"],
+    "gan": [
+        *GAN,
+        "--model.discriminator.pool=6",
+        "--model.discriminator.instance_noise=0.1",
+        "--model.perceptual={weight: 1, layers: [relu1_1], random: true}",
+    ],
+    "cyclegan": [*GAN, "--model.method=cyclegan", "--model.loss.adversarial=lsgan", "--model.discriminator.pool=6"],
+    # the state that is gone on from is of step 3 of 9: in the first, the second or the last stage
+    "stage_of_the_generator": [*GAN, stages(0.6, 0.2, 0.2)],
+    "stage_of_the_discriminator": [*GAN, stages(0.2, 0.6, 0.2)],
+    "stage_of_both": [*GAN, stages(0.1, 0.1, 0.8)],
 }
 
 
@@ -46,7 +68,18 @@ def assert_same_state(one, other):
             for key, value in values.items():
                 assert torch.equal(value, other["optimizers"][name]["state"][i][key]), (name, key)
     assert one["plateau"] == other["plateau"]
+    assert_same(one["training"], other["training"])
     assert one["scores"] == other["scores"]
+
+
+def assert_same(one, other):
+    """Plain values and tensors, however nested."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 KILLED = """
@@ -107,7 +140,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("model", ["cnn", "resnet18", "classification", "gan", "cyclegan", "stage_of_both"])
 def test_two_processes_equal_one(model, tmp_path):
     """Two gloo processes take the two shards that one process takes by accumulating twice.
 
@@ -117,6 +150,8 @@ def test_two_processes_equal_one(model, tmp_path):
     # SGD: Adam turns the rounding of a gradient that is truly zero (a bias before batch norm) into full steps
     more = ["--precision=fp32", "--optim.optimizer=sgd", "--optim.lr=0.02", "--optim.ema=0", "--eval_every=100"]
     more.append("--sample_every=0")
+    if "gan" in model:  # a pool of past fakes is each process's own
+        more += ["--model.discriminator.pool=0", "--model.discriminator.instance_noise=0"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "--"]
     two = subprocess.run(
         [*command, "scripts.train", *arguments(model, tmp_path / "two", *more, steps=4)],

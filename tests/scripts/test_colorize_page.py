@@ -53,7 +53,7 @@ def weights(tmp_path_factory):
         with torch.no_grad():
             colorizer.network[-1].weight.mul_(300)
         card = {"family": "classification", "model": model, "size": 32, "name": name}
-        save_weights(folder / f"{name}.safetensors", colorizer.state_dict(), (), card)
+        save_weights(folder / f"{name}.safetensors", colorizer.state_dict(), card)
     return [str(folder / f"{name}.safetensors") for name in ("first", "second")]
 
 

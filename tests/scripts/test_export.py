@@ -6,14 +6,14 @@ import onnxruntime
 import pytest
 import torch
 
-from common.checkpoint import save_weights
+from common.checkpoint import published_state, save_weights
 from common.colorizer import build_colorizer, load_colorizer
 from scripts import export
 
 MODELS = {
     "resnet18": ("baselines", {"network": "resnet18"}),
     "classifier": ("classification", {"network": "small", "width": 0.25}),
-    "unet": ("gan", {"size": 32, "width": 8}),
+    "unet": ("gan", {"size": 32, "generator": {"width": 8}, "discriminator": {"receptive_field": 16}}),
 }
 
 
@@ -23,7 +23,7 @@ def weights(request, tmp_path):
     family, model = MODELS[request.param]
     colorizer = build_colorizer(family, **model)
     card = {"family": family, "model": model, "size": 32, "name": request.param}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(tmp_path / "w.safetensors", published_state(colorizer), card)
     return tmp_path / "w.safetensors"
 
 
@@ -49,7 +49,7 @@ def test_a_graph_that_is_off_is_refused(monkeypatch, tmp_path, capsys):
     family, model = MODELS["classifier"]
     colorizer = build_colorizer(family, **model)
     card = {"family": family, "model": model, "size": 32}
-    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), (), card)
+    save_weights(tmp_path / "w.safetensors", colorizer.state_dict(), card)
     real = export.to_onnx
 
     def changed(colorizer, opset):

@@ -23,7 +23,7 @@ def save(path, **model):
         "trained_on": {"source": "/home/somebody/a.tar,/home/b", "count": 5}, "validation": {"rmse_ab": 1.0},
         "config": config | {"model": {}},
     }  # fmt: skip
-    save_weights(path, colorizer.state_dict(), (), card)
+    save_weights(path, colorizer.state_dict(), card)
     return path
 
 

@@ -24,7 +24,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "fresh.safetensors"
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32, "name": "fresh"}
     card["trained_on"] = {"source": "none", "split": "all", "mean_ab": [0.0, 0.0]}
-    save_weights(path, build_colorizer("baselines", network="resnet18").state_dict(), (), card)
+    save_weights(path, build_colorizer("baselines", network="resnet18").state_dict(), card)
     return str(path)
 
 

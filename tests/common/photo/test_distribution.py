@@ -124,7 +124,7 @@ def test_a_regressor_has_no_distribution(tmp_path, capsys):
     save_image(tmp_path / "a.png", photo_array(3))
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32}
     state = build_colorizer("baselines", network="resnet18").state_dict()
-    save_weights(tmp_path / "w.safetensors", state, (), card)
+    save_weights(tmp_path / "w.safetensors", state, card)
     for more in (["--distribution"], ["--temperature=0.5"]):
         assert colorize.main([str(tmp_path / "a.png"), f"--weights={tmp_path / 'w.safetensors'}", *more]) == 2
         assert "use a classifier" in capsys.readouterr().err

@@ -264,7 +264,7 @@ def test_models_of_one_name_are_told_apart(tmp_path):
     state = build_colorizer("classification", **model).state_dict()
     card = {"family": "classification", "model": model, "size": 32}
     for path, more in (("a", {}), ("b", {"name": "a"})):
-        save_weights(tmp_path / f"{path}.safetensors", state, (), card | more)
+        save_weights(tmp_path / f"{path}.safetensors", state, card | more)
     names = [str(tmp_path / f"{path}.safetensors") for path in ("a", "b", "a")]
     models = desk.load_models(names, torch.device("cpu"))
     assert [model.name for model in models] == ["a", "a (2)", "a (3)"]

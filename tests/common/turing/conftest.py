@@ -36,7 +36,7 @@ def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "fresh.safetensors"
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32, "name": "fresh"}
     card["trained_on"] = {"source": "none", "split": "all", "mean_ab": [3.0, 5.0]}
-    save_weights(path, colorizer.state_dict(), (), card)
+    save_weights(path, colorizer.state_dict(), card)
     return path
 
 

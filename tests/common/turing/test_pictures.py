@@ -39,7 +39,7 @@ def test_other_weights_are_another_study(weights, colour_folder, made, tmp_path)
 
     state, card = read_weights(weights)
     state[next(iter(state))] += 0.01
-    save_weights(copy, state, (), card)
+    save_weights(copy, state, card)
     assert planned(copy, colour_folder, "shuffled").study.content != made.material.study.content
 
 

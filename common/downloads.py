@@ -1,0 +1,58 @@
+"""Published weights of other libraries: from their caches, or fetched, or one sentence within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlparse
+
+from common.errors import UserError, near, one_sentence
+
+_Made = TypeVar("_Made")
+
+
+def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) -> _Made:
+    """What `create` makes with published weights of timm or torchvision.
+
+    Raises UserError, within seconds also without a network, which names the weights, where to put them by hand, and
+    `instead`: what else the user can do.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)
+    try:
+        if library == "timm":
+            _fail_fast()
+        return create()
+    except Exception as error:  # hub and network stacks raise nearly every type
+        raise UserError(
+            f"{what} cannot be had through {library} ({one_sentence(error)}): check the network, or put them into"
+            f" {_cache(library)}, or {instead}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def check_timm_name(option: str, name: str) -> None:
+    """See that timm knows a network. Raises UserError with near names where it does not."""
+    import timm
+
+    if name.split(".", 1)[0] not in (known := timm.list_models()):
+        raise UserError(f"{option} is {name}, which timm does not know{near(name, known)}: see timm.list_models()")
+
+
+def _fail_fast() -> None:
+    """Without a network the hub's client retries for most of a minute; told so, it looks into its cache at once."""
+    from huggingface_hub import constants
+
+    try:
+        socket.create_connection((urlparse(constants.ENDPOINT).hostname, 443), timeout=3).close()
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _cache(library: str) -> str:
+    if library == "timm":
+        return os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return os.environ.get("TORCH_HOME", "~/.cache/torch") + "/hub/checkpoints"

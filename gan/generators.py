@@ -1,0 +1,109 @@
+"""The generators to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from common.errors import UserError
+from gan.encoder_unet import EncoderUNet, FastaiUNet
+from gan.unet import Norm, UNet
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The network that paints.
+
+    Attributes:
+        network: `unet` is pix2pix's, `encoder_decoder` the same without skips, `timm` a U-Net on a timm encoder,
+            `dynamic_unet` fastai's on a ResNet18.
+        width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), of the last of `timm`.
+        depth: how often those two halve (default: as often as the size can be halved, at most ten times: to one pixel
+            for 32, 64, 128, 256).
+        norm: normalisation of those, and of the way up of `timm`.
+        dropout: in the widest decoder blocks of those two.
+        dropout_at_test: it stays on when the network is used, as in the paper.
+        noise_channels: channels of noise beside the input of those two.
+        encoder: of `timm`, a name that it knows.
+        pretrained: the encoder of `timm` and `dynamic_unet` begins with ImageNet's weights.
+        up: how `timm` enlarges: `shuffle` or `bilinear`.
+        attention: `timm` has self-attention where its map is so many times smaller than the picture (0: nowhere).
+    """
+
+    network: Literal["unet", "encoder_decoder", "timm", "dynamic_unet"] = "unet"
+    width: int = 64
+    depth: int | None = None
+    norm: Norm = "batch"
+    dropout: float = 0.5
+    dropout_at_test: bool = False
+    noise_channels: int = 0
+    encoder: str = "resnet18"
+    pretrained: bool = False
+    up: Literal["shuffle", "bilinear"] = "shuffle"
+    attention: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.generator.dropout is {self.dropout}: it takes a share in [0, 1)")
+        if self.width < 1:
+            raise UserError(f"model.generator.width is {self.width}: it takes 1 or more")
+        if self.noise_channels < 0:
+            raise UserError(f"model.generator.noise_channels is {self.noise_channels}: it takes 0 or more")
+        plain = self.network in ("unet", "encoder_decoder")
+        for name, of_plain in {"depth": True, "noise_channels": True, "dropout_at_test": True, "pretrained": False,
+                               "attention": False}.items():  # fmt: skip
+            if getattr(self, name) and of_plain != plain:
+                raise UserError(f"model.generator.{name} is {getattr(self, name)}: the network {self.network} has none")
+        if self.network == "dynamic_unet" and self.attention:
+            raise UserError(f"model.generator.attention is {self.attention}: the network dynamic_unet has none")
+
+
+def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, out_channels: int = 2) -> nn.Module:
+    """The generator of a configuration, for pictures of `size` pixels, with its `multiple` and its `encoder`.
+
+    Raises UserError for a size that it cannot halve, or an encoder that is not there.
+    """
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
+    if config.network == "timm":
+        made: nn.Module = EncoderUNet(
+            config.encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
+        )
+    elif config.network == "dynamic_unet":
+        made = FastaiUNet(size, config.pretrained, **channels)
+    else:
+        depth = halvings(size) if config.depth is None else config.depth
+        if not 3 <= depth <= halvings(size):
+            raise UserError(
+                f"model.generator.depth is {depth}: at {size} px it takes {_range(3, halvings(size))}, as often as that"
+                " can be halved"
+            )
+        made = UNet(
+            depth, config.width, config.norm, config.dropout, **channels, skips=config.network == "unet",
+            dropout_at_test=config.dropout_at_test, noise_channels=config.noise_channels,
+        )  # fmt: skip
+        made.multiple = 2**depth
+    if size % made.multiple:
+        raise UserError(
+            f"model.size (or data.size, where that is not given) is {size}: this generator halves it until it is"
+            f" {made.multiple} times smaller, so it takes a multiple of {made.multiple}"
+        )
+    return made
+
+
+def halvings(size: int) -> int:
+    """How often a size can be halved, at most ten times. Raises UserError where that is less than three times."""
+    depth = 0
+    while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
+        depth += 1
+    if depth < 3:
+        raise UserError(
+            f"model.size (or data.size, where that is not given) is {size}: the U-Net halves it three times or more, so"
+            " it takes a multiple of 8"
+        )
+    return depth
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"

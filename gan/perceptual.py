@@ -1,0 +1,224 @@
+"""Perceptual loss: distance between what a network of classification sees in two pictures (Johnson et al. 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.downloads import check_timm_name, fetched
+from common.errors import UserError, near, one_sentence
+from common.lab import lab_to_rgb
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in sRGB
+_VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions before each pooling
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """The perceptual term.
+
+    Attributes:
+        weight: of the term (0: none).
+        network: vgg16, vgg19, or a timm network with feature maps.
+        layers: of it; for VGG relu1_1 ... relu5_3 (relu5_4), for others what timm calls its feature maps.
+        layer_weights: one a layer (default: all 1).
+        distance: between feature maps, mean over their elements.
+        weights: file of its weights, .pth or .safetensors (default: the library's cache, else fetched).
+        random: a network that has learned nothing, on purpose; the term is then called perceptual_random.
+    """
+
+    weight: float = 0.0
+    network: str = "vgg16"
+    layers: list[str] = field(default_factory=lambda: ["relu1_2", "relu2_2", "relu3_3"])
+    layer_weights: list[float] | None = None
+    distance: Literal["l1", "mse"] = "l1"
+    weights: str | None = None
+    random: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise UserError(f"model.perceptual.weight is {self.weight}: it takes 0 or more")
+        if not self.weight:
+            return
+        if not self.layers:
+            raise UserError("model.perceptual.layers is empty: it takes one or more layers of the network")
+        if self.random and self.weights:
+            raise UserError("model.perceptual.random and model.perceptual.weights exclude each other: give one")
+        if self.layer_weights is not None and (
+            len(self.layer_weights) != len(self.layers) or min(self.layer_weights) < 0 or not any(self.layer_weights)
+        ):
+            raise UserError(
+                f"model.perceptual.layer_weights is {self.layer_weights}: it takes a weight of 0 or more for each of"
+                f" the {len(self.layers)} layers, one of them above 0"
+            )
+        if self.network in _VGG:
+            known = vgg_layers(self.network)
+        else:
+            check_timm_name("model.perceptual.network", self.network)
+            known = list(_timm_features(self.network, pretrained=False).feature_info.module_name())
+        for layer in self.layers:
+            if layer not in known:
+                raise UserError(
+                    f"model.perceptual.layers has {layer}, which {self.network} has not: it takes"
+                    f" {', '.join(known)}{near(layer, known)}"
+                )
+
+    @property
+    def term(self) -> str:
+        """What the term is called."""
+        return "perceptual_random" if self.random else "perceptual"
+
+
+class PerceptualLoss:
+    """Compares pictures given as L and ab.
+
+    It is no Module of a colorizer, so neither optimizers nor checkpoints know of its network, which is frozen. Raises
+    UserError where the network's weights cannot be had.
+
+    precision: `bf16` runs the network under autocast; the way from Lab to sRGB and the distances are fp32 always.
+    """
+
+    def __init__(self, config: PerceptualConfig, device: torch.device | str = "cpu", precision: str = "fp32") -> None:
+        self.config, self.precision = config, precision
+        features = _vgg_features(config) if config.network in _VGG else _other_features(config)
+        self.features = features.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
+        self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (_MEAN, _STD))
+
+    def __call__(self, L: Tensor, predicted_ab: Tensor, true_ab: Tensor) -> Tensor:
+        """L [N, 1, H, W], both ab [N, 2, H, W], in CIELAB units -> scalar, float32.
+
+        Gradients reach `predicted_ab`. Colours outside of sRGB are not clipped, or nothing would call them back.
+        """
+        with torch.no_grad():
+            wanted = self._maps(L, true_ab)
+        seen = self._maps(L, predicted_ab)
+        distance = F.l1_loss if self.config.distance == "l1" else F.mse_loss
+        weights = self.config.layer_weights or [1.0] * len(seen)
+        return sum(w * distance(s.float(), t.float()) for w, s, t in zip(weights, seen, wanted, strict=True))
+
+    def _maps(self, L: Tensor, ab: Tensor) -> list[Tensor]:
+        rgb = lab_to_rgb(torch.cat([L, ab], dim=1), clip=False)
+        picture = ((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            maps = self.features(picture)
+        return [maps[name] for name in self.config.layers]
+
+
+class _Tapped(nn.Module):
+    """A sequence of layers that also gives what some of them gave."""
+
+    def __init__(self, layers: nn.Sequential, taps: dict[int, str]) -> None:
+        super().__init__()
+        self.layers, self.taps = layers[: max(taps) + 1], taps
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        found = {}
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i in self.taps:
+                found[self.taps[i]] = x
+        return found
+
+
+class _Named(nn.Module):
+    """timm's list of feature maps, by their names."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.names = network, network.feature_info.module_name()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.network(x), strict=True))
+
+
+def vgg_layers(network: str) -> list[str]:
+    """The names of a VGG's activations, relu1_1 first."""
+    return [f"relu{i}_{j}" for i, count in enumerate(_VGG[network], 1) for j in range(1, count + 1)]
+
+
+def _vgg_features(config: PerceptualConfig) -> nn.Module:
+    from torchvision import models
+
+    weights = models.get_model_weights(config.network).IMAGENET1K_V1
+    make = getattr(models, config.network)
+    if config.random or config.weights:
+        # untrained, the whole network is a second and half a gigabyte of classifier that nobody asks
+        with torch.device("meta"):
+            empty = make().features
+        layers = empty.to_empty(device="cpu")
+        if config.random:
+            for module in layers.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight)
+                    nn.init.zeros_(module.bias)
+        else:
+            state = {k.removeprefix("features."): v for k, v in _read(config.weights).items() if "classifier" not in k}
+            _load(layers, state, config)
+    else:
+        create = lambda: make(weights=weights).features  # noqa: E731
+        layers = fetched(f"{weights.url.rsplit('/', 1)[-1]} of {config.network}", "torchvision", create, _INSTEAD)
+    places = (i for i, layer in enumerate(layers) if isinstance(layer, nn.ReLU))
+    taps = {i: name for i, name in zip(places, vgg_layers(config.network), strict=True) if name in config.layers}
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # what was tapped is compared later
+    return _Tapped(layers, taps)
+
+
+def _other_features(config: PerceptualConfig) -> nn.Module:
+    if config.random or config.weights:
+        network = _timm_features(config.network, pretrained=False)
+        if config.weights:
+            known = network.state_dict()
+            _load(network, {k: v for k, v in _read(config.weights).items() if k in known}, config)
+    else:
+        create = lambda: _timm_features(config.network, pretrained=True)  # noqa: E731
+        network = fetched(f"pretrained weights of {config.network}", "timm", create, _INSTEAD)
+    return _Named(network)
+
+
+_INSTEAD = "name their file with model.perceptual.weights, or set model.perceptual.random true"
+
+
+def _timm_features(name: str, pretrained: bool) -> nn.Module:
+    import timm
+
+    try:
+        return timm.create_model(name, features_only=True, pretrained=pretrained)
+    except RuntimeError as error:
+        if pretrained:
+            raise
+        raise UserError(
+            f"model.perceptual.network is {name}, of which timm makes no feature maps ({one_sentence(error)}): take"
+            " vgg16, or a convolutional network such as resnet18"
+        ) from None
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state.get("state_dict", state)
+    except Exception as error:  # unpickling damaged files raises nearly every type
+        raise UserError(
+            f"model.perceptual.weights is {path}, which cannot be read ({one_sentence(error)}): give a file of a"
+            " state_dict, .pth or .safetensors"
+        ) from None
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], config: PerceptualConfig) -> None:
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError):
+        raise UserError(
+            f"model.perceptual.weights is {config.weights}, which does not fit {config.network}: give that network's"
+            " weights, as torchvision or timm publish them"
+        ) from None
