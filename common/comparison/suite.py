@@ -230,14 +230,14 @@ def _config(suite: Suite, experiment: Experiment, more: list[str]) -> TrainConfi
         raise UserError(f"suite {suite.path}, {experiment.name}: {error}") from None
 
 
-def _flags(options: dict[str, object]) -> list[str]:
-    """Options as scripts.train takes them; the groups of a config are opened."""
+def _flags(options: dict[str, object], prefix: str = "") -> list[str]:
+    """Options as scripts.train takes them; the groups of a config and of its model are opened."""
     flags = []
     for key, value in options.items():
-        if key in _GROUPS and isinstance(value, dict):
-            flags += [flag.replace("--", f"--{key}.", 1) for flag in _flags(value)]
+        if isinstance(value, dict) and (f"{prefix}{key}" in _GROUPS or f"{prefix}{key}".startswith("model.")):
+            flags += _flags(value, f"{prefix}{key}.")
         else:
-            flags.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
+            flags.append(f"--{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
     return flags
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.checkpoint import read_card, save_weights
+from common.checkpoint import published_state, read_card, save_weights
 from common.colorizer import Batch, build_colorizer, load_colorizer
 from common.comparison.rows import load_rows
 from common.comparison.stacks import train_stack
@@ -23,7 +23,16 @@ from tests.conftest import photo_array, save_painter
 MODELS = {
     "cnn": ("baselines", {"network": "resnet18"}),
     "painter": ("classification", {"network": "small", "width": 0.25}),
-    "unet": ("gan", {"size": 32, "width": 8, "discriminator_width": 8, "receptive_field": 16}),
+    "unet": ("gan", {"size": 32, "generator": {"width": 8}, "discriminator": {"width": 8, "receptive_field": 16}}),
+    "cycle": (
+        "gan",
+        {
+            "size": 32,
+            "method": "cyclegan",
+            "generator": {"width": 8},
+            "discriminator": {"width": 8, "receptive_field": 16},
+        },
+    ),
 }
 
 
@@ -46,13 +55,13 @@ def save_member(folder, name, seed=0):
                    "run": name},
     }  # fmt: skip
     path = folder / f"{name}.safetensors"
-    save_weights(path, colorizer.state_dict(), colorizer.training_only, card)
+    save_weights(path, published_state(colorizer), card)
     return str(path)
 
 
 @pytest.fixture
 def members(tmp_path):
-    return [save_member(tmp_path, name, seed) for seed, name in enumerate(MODELS)]
+    return [save_member(tmp_path, name, seed) for seed, name in enumerate(("cnn", "painter", "unet"))]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +119,22 @@ def test_a_stack_starts_as_the_mean_and_its_members_are_nobodys_to_train(members
     after = stack.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert (predict(stack.eval(), L) - predict(load_colorizer(f"mean({','.join(members)})"), L)).abs().max() > 0.01
+
+
+def test_what_only_training_needs_stays_behind(members, tmp_path, L):
+    cycle = save_member(tmp_path, "cycle")
+    stack = build_colorizer("ensemble", members=[members[0], cycle])
+    assert {key.split(".")[2] for key in stack.state_dict() if key.startswith("members.1.")} == {"generators"}
+    assert not any("greyer" in key for key in stack.state_dict())
+    expected = (predict(load_colorizer(members[0]), L) + predict(load_colorizer(cycle), L)) / 2
+    torch.testing.assert_close(predict(stack.eval(), L), expected, atol=1e-4, rtol=0)
+    learned = sum(tensor.numel() for key, tensor in load_file(cycle).items() if _is_learned(key))
+    resnet = sum(p.numel() for p in _parameters("cnn"))
+    assert stack.member_parameters == learned + resnet
+
+
+def _is_learned(key):
+    return not any(word in key for word in ("running_", "num_batches"))
 
 
 @pytest.fixture(scope="module")

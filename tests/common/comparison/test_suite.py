@@ -140,6 +140,13 @@ def test_seeds_are_runs_and_their_group_a_name(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_groups_of_a_model_are_changed_one_option_at_a_time(tmp_path):
+    gan = {"config": str(ROOT / "experiments/gan/pix2pix_64.yaml"), "model": {"generator": {"width": 16}}}
+    config = suite_configs(read_suite(write(tmp_path, gan)))["pix2pix_64"].to_dict()
+    assert (config["model"]["generator"]["width"], config["model"]["generator"]["network"]) == (16, "unet")
+    assert config["model"]["discriminator"]["receptive_field"] == 34
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/suites").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_suites_of_the_house_can_be_trained(path, monkeypatch):
     monkeypatch.chdir(ROOT)
