@@ -6,6 +6,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,6 +73,11 @@ class Colorizer(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is; a mean of models has nothing learnable, but buffers."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     def prepare(self, pack: Pack) -> None:
         """Called once, before the first step of a new run, with the training photographs.
