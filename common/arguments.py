@@ -52,9 +52,35 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse."""
         raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
 
-    def add_measuring(self) -> None:
-        """The options of everything that measures on a source of photographs."""
-        self.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
+    def add_stacking(self) -> None:
+        """The options of everything that takes rows: how long, where and from what a row stack(a,b) is trained."""
+        self.add_argument(
+            "--stack_budget", default="2m", help="time to train each row stack(a,b) for, at its first use"
+        )
+        self.add_argument("--stack_data", metavar="SOURCE", help="photographs that stacks learn from, never those that"
+                          " are measured (default: what the first member was trained on)")  # fmt: skip
+        self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
+
+    def add_suite(self) -> None:
+        """The options of a suite of experiments, which is trained before it is measured."""
+        self.add_argument("--suite", type=Path, metavar="FILE", help="train what is missing of these experiments first;"
+                          " it also says the defaults of --data, --size, --metrics and --out")  # fmt: skip
+        self.add_argument("--budget", metavar="TIME", help="of a suite: for each of its runs, as in 90s, 20m or 2h"
+                          " (its own steps end it, too)")  # fmt: skip
+        self.add_argument("--train", metavar="SOURCE", help="of a suite: other photographs to train on; --data are then"
+                          " those of the validation, too")  # fmt: skip
+
+    def check_suite(self, args: argparse.Namespace) -> None:
+        """See that what is given goes together. Raises UserError where it does not."""
+        needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
+        if not args.suite and (missing := [name for name, value in needed.items() if not value]):
+            self.error(f"the following arguments are required: {', '.join(missing)}")
+        if not args.suite and (args.budget or args.train):
+            self.error(f"{'--budget' if args.budget else '--train'} is given without --suite, whose runs it is for")
+
+    def add_measuring(self, required: bool = True) -> None:
+        """The options of everything that measures on a source of photographs. required: whether it has to be named."""
+        self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
                           help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
@@ -77,3 +103,4 @@ class Parser(argparse.ArgumentParser):
                           help="where measured values are kept: what was measured once, or before a run was cut off,"
                           " is not measured again (default: in the cache folder)")  # fmt: skip
         self.add_argument("--no_keep", action="store_true", help="keep no values, and use none that are kept")
+        self.add_stacking()

@@ -122,8 +122,11 @@ def save_weights(path: Path, state: dict[str, Tensor], card: dict) -> None:
     write_atomically(path, lambda p: save_file(tensors, p, metadata={"card": json.dumps(card, sort_keys=True)}))
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, card) of published weights: a .safetensors file, a run folder that holds one, or an installed model."""
+def weights_file(path: str | Path) -> Path:
+    """The file that is meant by a .safetensors file, a run folder that holds one, or an installed model's name.
+
+    Raises UserError where there is none.
+    """
     name, path = str(path), Path(path)
     if not path.exists() and name in installed_models():
         path = installed_models()[name]
@@ -135,6 +138,12 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         known = installed_models()
         names = f", or {' or '.join(known)}{near(name, known)}" if known else ""
         raise UserError(f"weights {path} do not exist: give a .safetensors file, a run folder{names}")
+    return path
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """(tensors, card) of published weights, as `weights_file` finds them."""
+    path = weights_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {}).get("card", "null"))

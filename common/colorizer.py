@@ -6,6 +6,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,6 +74,11 @@ class Colorizer(nn.Module, ABC):
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is; a mean of models has nothing learnable, but buffers."""
+        return next(chain(self.parameters(), self.buffers())).device
+
     def prepare(self, pack: Pack) -> None:
         """Called once, before the first step of a new run, with the training photographs.
 
@@ -95,6 +101,13 @@ class Colorizer(nn.Module, ABC):
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
         return Diagnosis({}, {})
+
+    def complete(self, card: dict) -> dict:
+        """Called with the card of weights that are about to be written: the same, with what only the family knows.
+
+        The card's `model` has to build the network from the card alone, without the files that this one was made from.
+        """
+        return card
 
     def colorize(self, image: Colorizable, **options: object) -> Colorizable:
         """Colorize photographs of any size: see `common.photo.anything.colorize_anything`."""
@@ -150,14 +163,18 @@ def family_builder(family: str) -> Callable[..., Colorizer]:
     """The `build` function of a family, which is a folder beside `common`. Raises UserError for another name."""
     if family not in families():
         raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
-    return importlib.import_module(family).build
+    return importlib.import_module(_COMMON.get(family, family)).build
+
+
+# What is trained like a family and made of the others belongs to none of them.
+_COMMON = {"ensemble": "common.ensemble"}
 
 
 def families() -> list[str]:
-    """The folders beside `common` whose package defines or imports `build`."""
+    """The folders beside `common` whose package defines or imports `build`, and the ensemble."""
     here = Path(__file__).resolve().parent.parent
     found = (p.parent.name for p in here.glob("[a-z]*/__init__.py") if " build" in p.read_text())
-    return sorted(name for name in found if name not in ("common", "scripts", "tests"))
+    return sorted({*found, *_COMMON} - {"common", "scripts", "tests"})
 
 
 def build_colorizer(family: str, **model: object) -> Colorizer:
@@ -169,12 +186,15 @@ def build_colorizer(family: str, **model: object) -> Colorizer:
 def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
     """Read published weights.
 
-    path: a .safetensors file, a run folder that holds one, or the name of an installed model. Returns the colorizer in
-    eval mode on the device, with its `card` (see `common.checkpoint.save_weights`). Raises UserError where the file is
-    none of ours.
+    path: a .safetensors file, a run folder that holds one, the name of an installed model, or the mean of several as in
+    `mean(a,b)`. Returns the colorizer in eval mode on the device, with its `card` (see
+    `common.checkpoint.save_weights`). Raises UserError where the file is none of ours.
     """
     from common.checkpoint import read_weights
+    from common.ensemble.expressions import load_mean, parse_ensemble
 
+    if expression := parse_ensemble(str(path)):
+        return load_mean(expression).eval().to(device=device, memory_format=torch.channels_last)
     state, card = read_weights(path)
     colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
     try:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from common.config import TrainConfig
 from common.data import derived_seed
+from common.errors import Stopped
 from common.meter import Meter
 from common.progress import Progress, clock
 from common.run import Run
@@ -109,9 +110,8 @@ def clip_gradients(network: nn.Module, limit: float) -> Tensor:
     return nn.utils.clip_grad_norm_(network.parameters(), limit or math.inf)
 
 
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """The run was asked to stop, and has saved itself."""
 
     def __init__(self, step: int, run_dir: Path, signal: int) -> None:
-        super().__init__(f"stopped at step {step}, saved in {run_dir}: the same command goes on from there")
-        self.signal = signal
+        super().__init__(f"stopped at step {step}, saved in {run_dir}: the same command goes on from there", signal)

@@ -16,6 +16,14 @@ class PictureError(UserError):
     """One picture file that cannot be read or written."""
 
 
+class Stopped(Exception):
+    """SIGINT or SIGTERM asked the program to stop, and it has saved what it did: the message says how to go on."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def one_sentence(error: BaseException) -> str:
     """The first line of an error's text, without trailing stop; its type's name where it has no text."""
     if isinstance(error, OSError) and error.strerror:
@@ -38,7 +46,7 @@ def tell_failures(failures: list[str]) -> int:
 
 
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap a script's main: a UserError becomes one line on stderr and exit code 2."""
+    """Wrap a script's main: a UserError becomes one line on stderr and exit code 2; Stopped one, and 128 + signal."""
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:
@@ -50,6 +58,9 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            return 128 + stop.signal
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +34,7 @@ from common.errors import UserError
 from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
 from common.grids import colour_columns, sheet, spread_rows
 from common.progress import Progress, clock
-from common.rundir import check_run_dir, hold_run_dir, make_card
+from common.rundir import check_photographs, check_run_dir, hold_run_dir, last_step, make_card
 from common.schedule import Plateau, lr_factor
 from common.tracking import Tracker
 
@@ -80,8 +79,7 @@ class Run:
         self.data = TrainingData(
             self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
         )
-        epochs = loop.epochs and math.ceil(loop.epochs * len(self.data.rows) / loop.batch_size)
-        self.last_step = min((n for n in (loop.steps, epochs) if n), default=None)
+        self.last_step = last_step(loop, len(self.data.rows))
         self.budget = seconds(loop.budget)
         if not (self.last_step or self.budget):
             raise UserError("the run has no end: give steps, epochs or budget")
@@ -158,11 +156,7 @@ class Run:
         self._held.close()
 
     def _restore(self, state: dict) -> None:
-        if state["content"] != self.data.content:
-            raise UserError(
-                f"the photographs of {self.config.data.train} are not those that {self.folder} was trained on so far:"
-                " use another --run, or --fresh true to begin anew"
-            )
+        check_photographs(self.config, state, self.data.content)
         self.step, self.seconds, self.low_colour = state["step"], state["seconds"], state["low_colour"]
         self.scores = state["scores"]
         load_bare_state_dict(self.colorizer, state["weights"])
@@ -230,7 +224,8 @@ class Run:
     def _average_statistics(self) -> None:
         """Give all processes the mean of their running statistics (batch norm's): each has seen its own shards."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.colorizer.buffers():
+            networks = self.colorizer.networks().values()
+            for buffer in (buffer for network in networks for buffer in network.buffers()):
                 if buffer.is_floating_point():
                     buffer.copy_(self.accelerator.reduce(buffer, reduction="mean"))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from common.checkpoint import STATE, published_parameter_count
+from common.checkpoint import STATE, published_parameter_count, read_state
 from common.colorizer import Colorizer
-from common.config import TrainConfig, load_config
+from common.config import RunConfig, TrainConfig, load_config, seconds
 from common.device import machine
 from common.errors import UserError, one_sentence
 from common.files import locked
@@ -59,6 +60,38 @@ def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
         raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
 
 
+def last_step(loop: RunConfig, photographs: int) -> int | None:
+    """The step that `steps` or `epochs` over so many training photographs ends a run at; None where neither does."""
+    epochs = loop.epochs and math.ceil(loop.epochs * photographs / loop.batch_size)
+    return min((n for n in (loop.steps, epochs) if n), default=None)
+
+
+def check_photographs(config: TrainConfig, state: dict, content: str) -> None:
+    """Raise UserError where a run's state was trained on other photographs than those of this content."""
+    if state["content"] != content:
+        raise UserError(
+            f"the photographs of {config.data.train} are not those that {config.loop.run} was trained on so far: use"
+            " another --run, or --fresh true to begin anew"
+        )
+
+
+def is_finished(config: TrainConfig, pack: Pack) -> bool:
+    """Whether the run folder holds this very run, trained to its end on this pack: then there is nothing to train.
+
+    Raises UserError where it holds another run.
+    """
+    run_dir = Path(config.loop.run)
+    check_run_dir(config, run_dir)
+    state = None if config.loop.fresh else read_state(run_dir)
+    if not state:
+        return False
+    content = pack.manifest["content"]  # what an unpaired method sees beside it is looked at when it goes on
+    check_photographs(config, state | {"content": state["content"].partition(",")[0]}, content)
+    loop, end, budget = config.loop, last_step(config.loop, len(pack.colour_rows)), seconds(config.loop.budget)
+    stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
+    return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
+
+
 def _same_run(before: dict, now: dict, run_dir: Path) -> None:
     before = _YOUNGER | before
     for key in now:
@@ -90,7 +123,7 @@ def make_card(
 ) -> dict:
     """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
     m = pack.manifest
-    return {
+    card = {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
         "parameters": published_parameter_count(colorizer),
@@ -99,3 +132,4 @@ def make_card(
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
         "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
     }  # fmt: skip
+    return colorizer.complete(card)

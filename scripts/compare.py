@@ -4,9 +4,12 @@ examples:
   python -m scripts.compare runs/cnn runs/resnet18 runs/pix2pix --data demo --size 64 --out runs/comparison
   python -m scripts.compare regression=runs/cnn runs/pix2pix --data 'val-*.tar' --size 128 --out comparison
   python -m scripts.compare mine=runs/mine_s0,runs/mine_s1,runs/mine_s2 runs/other --data 'val-*.tar' --out comparison
+  python -m scripts.compare runs/a runs/b 'mean(runs/a,runs/b)' 'stack(runs/a,runs/b)' --data 'val-*.tar' --out both
+  python -m scripts.compare --suite experiments/suites/all.yaml --budget 10m
 
 Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
 folders are given, curves.png. Seeds of one experiment are compared as one; NAME=A,B,C names such a group.
+A suite is trained first: what is missing from its beginning, what was cut off from where it was, what is finished not.
 """
 
 from __future__ import annotations
@@ -22,26 +25,32 @@ from common.errors import UserError, entry_point, tell_failures
 def main(argv: list[str] | None = None) -> int:
     """Parse, compare, print."""
     parser = Parser("python -m scripts.compare", __doc__)
-    parser.add_argument("runs", nargs="+", help="run folders or weights, also as NAME=PATH; seeds as NAME=A,B,C")
-    parser.add_measuring()
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("runs", nargs="*", help="run folders, weights, mean(a,b) or stack(a,b), also as NAME=PATH;"
+                        " seeds as NAME=A,B,C")  # fmt: skip
+    parser.add_measuring(required=False)
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_suite()
     parser.add_argument("--photos", type=positive, default=8, help="photographs in a grid")
     parser.add_argument("--grid_seed", type=natural, default=0, help="of the grid whose photographs are random")
     parser.add_argument("--seen", help="a source they were trained on: some of its photographs are shown apart")
     args = parser.parse_args(argv)
+    parser.check_suite(args)
 
     from common.comparison.check import drop_unfit, known_metrics, other_sizes, smaller_photographs, unfinished
     from common.comparison.groups import expand_groups
     from common.comparison.report import write_report
     from common.comparison.rows import load_rows, measure, open_measured
+    from common.comparison.suite import Trained, trained_suite
     from common.device import pick_device
     from common.evaluation import TRIVIAL
     from common.progress import Progress
 
-    args.metrics, wrong = known_metrics(args.metrics)
-    names, groups = expand_groups(args.runs)
     progress = Progress()
-    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
+    done = trained_suite(args, progress) if args.suite else Trained(args.runs)
+    args.metrics, wrong = known_metrics(args.metrics)
+    names, groups = expand_groups(done.rows)
+    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature, args)
+    rows.failures[:0] = done.failures
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
-    rows = load_rows(args.rows, args.device, args.temperature)
+    rows = load_rows(args.rows, args.device, args.temperature, args)
     if not rows.predictors:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)

@@ -109,6 +109,8 @@ def portable(card: dict) -> dict:
     data = card["config"]["data"]
     data = data | {"train": names(data["train"]), "val": names(data["val"]), "cache": None}
     model = card["model"] | ({"prior": names(card["model"]["prior"])} if "prior" in card["model"] else {})
+    if "members" in model:  # of an ensemble: their cards
+        model |= {"members": [portable(member) for member in model["members"]]}
     trained_on = card["trained_on"] | {"source": names(card["trained_on"]["source"])}
     run = Path(card["config"]["run"]).name
     config = card["config"] | {"data": data, "model": model, "run": run}

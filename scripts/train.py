@@ -23,13 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(sys.argv[1:] if argv is None else argv, __doc__, "python -m scripts.train")
     import torch
 
-    from common.engine import Interrupted, train
+    from common.engine import train
 
     try:
         train(config)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 128 + stop.signal
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -42,6 +42,7 @@ def _add_pictures(parser: Parser) -> None:
     parser.add_argument("--seed", type=natural, default=0, help="of photographs, order and sides")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+    parser.add_stacking()
 
 
 def _add_study(parser: Parser) -> None:
@@ -114,7 +115,7 @@ def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
     from common.progress import Progress
 
     progress = Progress()
-    rows = load_rows(args.models, args.device)
+    rows = load_rows(args.models, args.device, args=args)
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)

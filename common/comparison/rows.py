@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.ab_prior import read_prior
-from common.colorizer import load_colorizer
+from common.checkpoint import installed_models, weights_file
+from common.colorizer import Colorizer, load_colorizer
 from common.device import machine, pick_device
+from common.ensemble.expressions import cards_within, parse_ensemble, split_title
 from common.errors import UserError, near
 from common.evaluation import TRIVIAL, Evaluation, Predict, damaged, evaluate, model_predictor, trivial_predictor
 from common.packing import Pack, open_pack
@@ -41,7 +43,7 @@ def open_measured(args: argparse.Namespace, rows: Rows, progress: Progress) -> P
     listing, split, fraction = list_photos(args.data, args.cache), args.split, args.val_fraction
     if split == "auto":
         split = listing.measured_split
-        for title, card in rows.cards.items():
+        for title, card in ((t, inner) for t, whole in rows.cards.items() for inner in cards_within(whole)):
             seen = card["trained_on"]
             if split == "all" and seen["split"] == "train" and Path(seen["source"]) == Path(args.data):
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
@@ -50,38 +52,67 @@ def open_measured(args: argparse.Namespace, rows: Rows, progress: Progress) -> P
         return open_pack(listing, size, split, val_fraction=fraction, cache=args.cache, progress=report)
 
 
-def load_rows(names: list[str], device: str, temperatures: list[float] | None = None) -> Rows:
-    """Load models: each a weights file or run folder, optionally `NAME=PATH`. Trivial names are kept for later.
+def load_rows(
+    names: list[str],
+    device: str,
+    temperatures: list[float] | None = None,
+    args: argparse.Namespace | None = None,
+) -> Rows:
+    """Load models: each a weights file, run folder, installed name, or `mean(a,b)` or `stack(a,b)` of such.
 
-    temperatures: a model that predicts distributions gets a row for each (default: one, at its own). What cannot be
-    read becomes a failure, not an exception: the other rows are still worth a table.
+    `NAME=...` names a row. Trivial names are kept for later. temperatures: a model that predicts distributions gets a
+    row for each (default: one, at its own). args: the parsed command line, which says how stacks are trained (see
+    `without_stacks`; without it they are refused). What cannot be read becomes a failure, not an exception: the other
+    rows are still worth a table.
     """
     rows, used = Rows(), False
     for name in names:
-        title, _, path = ("", "", name) if Path(name).exists() else name.rpartition("=")
+        title, path = split_title(name)
         if path in TRIVIAL:
             told = path if title in ("", path) else _free_title(title, rows.predictors)
             rows.predictors[told] = path  # type: ignore[assignment]
             continue
         try:
-            if not Path(path).exists():
-                known = f"{', '.join(TRIVIAL)}{near(path, TRIVIAL)}"
-                raise UserError(f"row {path} is no run folder, no weights file and none of {known}")
-            colorizer = load_colorizer(path, pick_device(device))
+            colorizer, file = _load_row(path, device, args)
         except UserError as error:
             rows.failures.append(str(error))
             continue
-        title = title or colorizer.card.get("name") or Path(path).stem
+        title = title or row_title(colorizer.card, path)
         tempered = temperatures if colorizer.temperature else None
         used = used or bool(tempered)
         for temperature in tempered or [None]:
             told = title if temperature is None else f"{title} T={temperature:g}"
             told = _free_title(told, rows.predictors)
             rows.predictors[told] = model_predictor(colorizer, temperature)
-            rows.cards[told], rows.paths[told] = colorizer.card, Path(path)
+            rows.cards[told] = colorizer.card
+            if file:
+                rows.paths[told] = file
     if temperatures and not used:
         raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
     return rows
+
+
+def _load_row(path: str, device: str, args: argparse.Namespace | None) -> tuple[Colorizer, Path | None]:
+    """(the colorizer, its run folder or weights; None for a mean, which has none)."""
+    if expression := parse_ensemble(path):
+        from common.comparison.stacks import without_stacks
+
+        path = without_stacks(expression, args, Progress())
+    elif not Path(path).exists() and path not in installed_models():
+        known = [*TRIVIAL, *installed_models()]
+        raise UserError(
+            f"row {path} is no run folder, no weights file, no mean(a,b) or stack(a,b), and none of"
+            f" {', '.join(known)}{near(path, known)}"
+        )
+    file = None if parse_ensemble(path) else Path(path) if Path(path).exists() else weights_file(path)
+    return load_colorizer(path, pick_device(device)), file
+
+
+def row_title(card: dict, path: str) -> str:
+    """What a row is called that nobody named: by its card; a stack by its members, as it is written."""
+    if card["family"] == "ensemble" and parse_ensemble(path):
+        return f"{card['model']['kind']}({','.join(member.get('name', '?') for member in card['model']['members'])})"
+    return card.get("name") or Path(path).stem
 
 
 def _free_title(title: str, taken: dict) -> str:

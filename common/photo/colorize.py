@@ -58,7 +58,7 @@ def predict_within_memory(
     Where the device's memory does not do, at half the size, then at a quarter and so on, then all of these on the CPU,
     and `say` is told. Raises UserError where nothing fits.
     """
-    home = next(colorizer.parameters()).device
+    home = colorizer.device
     for device in dict.fromkeys((home, torch.device("cpu"))):
         side = size
         while side >= min(size, _SMALLEST):
@@ -89,7 +89,7 @@ def colorize(
     shape and depth, of the same lightness up to rounding. Works in strips: beside the picture and its copies it needs
     about 100 MB, whatever the size.
     """
-    device = next(colorizer.parameters()).device
+    device = colorizer.device
     working = working_lightness(rgb, device)
     return paint(rgb, working, predict_within_memory(colorizer, working, size, say), edit)
 

@@ -48,7 +48,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where it was loaded to, or where it fell back to."""
-        return next(self.colorizer.parameters()).device
+        return self.colorizer.device
 
 
 @dataclass

@@ -47,7 +47,7 @@ def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distrib
 
     Raises UserError where the colorizer predicts none.
     """
-    seen = squeezed(working_lightness(rgb, next(colorizer.parameters()).device), size)
+    seen = squeezed(working_lightness(rgb, colorizer.device), size)
     probabilities, ab_bins = colorizer.distribution(seen)
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def plan_study(
     chosen = colour[choose_photos(len(colour), wanted, seed)]
     content = hashlib.sha256(np.ascontiguousarray(pack.images[chosen]).tobytes())
     for title in predictors:
-        content.update(title.encode() + _fingerprint(rows.paths.get(title)))
+        content.update(title.encode() + _fingerprint(rows.paths.get(title), rows.cards.get(title)))
     study = Study(
         models=tuple(predictors), photos=tuple(pack.names[i] for i in chosen), content=content.hexdigest()[:24],
         size=pack.size, practice=practice, test=test, vigilance=vigilance, seed=seed,
@@ -76,9 +77,9 @@ def plan_study(
     return Material(study, predictors, pack, chosen)
 
 
-def _fingerprint(path: Path | None) -> bytes:
-    if path is None:
-        return b"trivial"
+def _fingerprint(path: Path | None, card: dict | None) -> bytes:
+    if path is None:  # a mean of models has no file of its own, but their cards
+        return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).digest() if card else b"trivial"
     from common.checkpoint import WEIGHTS
 
     return hashlib.sha256((path / WEIGHTS if path.is_dir() else path).read_bytes()).digest()

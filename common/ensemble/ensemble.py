@@ -1,0 +1,170 @@
+"""Ensembles: the mean of trained colorizers, or a small network that mixes what they predict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.colorizer import Batch, Colorizer, Objective, build_colorizer, load_colorizer, without_downloads
+from common.errors import UserError
+from common.lab import L_to_unit, ab_from_unit, ab_to_unit
+
+# Each takes (predicted, true) ab in network range.
+LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
+
+
+class Mixer(nn.Module):
+    """Stacked generalization (Wolpert 1992), for each pixel: weights of the members' mean, and a small correction.
+
+    Three 3x3 convolutions of dilation 1, 2 and 4 see 15 x 15 pixels of L and of every member's ab. The last layer gives
+    a weight for each member, positive and of sum 1, and two channels of a correction that is added. It starts at zero,
+    so that mixing starts as the mean; corrections are a tenth of what the layer says, so that they are learned more
+    slowly than the weights.
+    """
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.members = members
+        layers: list[nn.Module] = []
+        before = 1 + 2 * members
+        for dilation in (1, 2, 4):
+            layers += [nn.Conv2d(before, width, 3, padding=dilation, dilation=dilation), nn.ReLU(inplace=True)]
+            before = width
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(width, members + 2, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, L: Tensor, ab: Tensor) -> Tensor:
+        """L [N, 1, H, W] and the members' ab [N, M, 2, H, W], in network range -> ab [N, 2, H, W] in network range."""
+        out = self.last(self.features(torch.cat([L, ab.flatten(1, 2)], dim=1))).float()
+        weights = out[:, : self.members].softmax(dim=1).unsqueeze(2)
+        return (weights * ab).sum(dim=1) + 0.1 * out[:, self.members :]
+
+
+class Ensemble(Colorizer):
+    """Trained colorizers that predict together.
+
+    members: they are kept as they are: their learned values become buffers, so they are saved with the weights and no
+    optimizer ever sees them, and they stay in eval mode. cards: of the members, in their order. network: None for the
+    mean of the members' ab.
+    """
+
+    def __init__(
+        self, members: Sequence[Colorizer], cards: Sequence[dict], network: Mixer | None, loss: str = "mse"
+    ) -> None:
+        super().__init__()
+        self.loss, self.cards, self.precision = loss, list(cards), "fp32"
+        self.member_parameters = sum(as_it_is(member) for member in members)
+        self.members = nn.ModuleList(members)
+        self.network = network
+        self.multiple = math.lcm(*(member.multiple for member in members))
+        self.train()
+
+    @property
+    def temperature(self) -> float | None:  # type: ignore[override]
+        """That of the members that have one: of the first of them; None where none has."""
+        return next((m.temperature for m in self.members if m.temperature is not None), None)
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        for member in self.members:
+            if member.temperature is not None:
+                member.temperature = value
+
+    def train(self, mode: bool = True) -> Ensemble:
+        """Only the mixing network ever trains: batch norm and dropout of the members stay as they are."""
+        super().train(mode)
+        self.members.eval()
+        return self
+
+    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+        """The engine knows nothing of the members' precision: while the network trains, they predict in this one."""
+        self.precision = precision
+
+    def member_ab(self, L: Tensor) -> Tensor:
+        """L [N, 1, H, W] in 0..100 -> what each member predicts, ab [N, M, 2, H, W] in CIELAB units."""
+        if self.training and self.precision == "bf16":
+            with torch.autocast(L.device.type, torch.bfloat16):
+                return torch.stack([member(L).float() for member in self.members], dim=1)
+        return torch.stack([member(L).float() for member in self.members], dim=1)
+
+    def forward(self, L: Tensor) -> Tensor:
+        """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
+        ab = self.member_ab(L)
+        if self.network is None:
+            return ab.mean(dim=1)
+        return ab_from_unit(self.network(L_to_unit(L), ab_to_unit(ab)))
+
+    def training_step(self, batch: Batch) -> Iterator[Objective]:
+        """One objective, for the mixing network alone."""
+        if self.network is None:
+            raise UserError("model.kind is mean, which has nothing to learn: take stack, or name mean(a,b) as a model")
+        loss = LOSSES[self.loss](ab_to_unit(self(batch.L)), ab_to_unit(batch.ab))
+        yield Objective("network", loss, {self.loss: loss})
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The mixing network; none in a mean."""
+        return {} if self.network is None else {"network": self.network}
+
+    def complete(self, card: dict) -> dict:
+        """The members' cards in place of their files, and their learned values counted."""
+        model = card["model"] | {"members": self.cards}
+        return card | {"model": model, "parameters": card["parameters"] + self.member_parameters}
+
+
+def as_it_is(member: Colorizer) -> int:
+    """Make a colorizer one that nothing can train, without what only its training needed.
+
+    Its parameters become buffers of the same names. Returns how many learned values it has.
+    """
+    for name in member.training_only:  # dotted, where it is part of another
+        parent, _, last = name.rpartition(".")
+        delattr(member.get_submodule(parent), last)
+    count = 0
+    for part in member.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            count += parameter.numel()
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    if isinstance(member, Ensemble):
+        count += member.member_parameters
+    return count
+
+
+def build(
+    members: list[str | dict] | None = None,
+    kind: Literal["mean", "stack"] = "stack",
+    loss: Literal["mse", "l1"] = "mse",
+    width: int = 16,
+) -> Ensemble:
+    """Build an ensemble.
+
+    Args:
+        members: two trained models or more: run folders, .safetensors files, installed names, mean(a,b). In the card
+            of saved weights their own cards stand here, and the weights hold theirs.
+        kind: `mean` is the mean of the members' ab; `stack` learns weights for every pixel and a small correction.
+        loss: on ab in network range (ab / 110), of `stack`.
+        width: channels of the mixing network.
+    """
+    if not members or len(members) < 2:
+        raise UserError(
+            f"model.members names {len(members or ())} models: it takes two or more, as in [calm64, vivid64]"
+        )
+    if width < 1:
+        raise UserError(f"model.width is {width}: it takes 1 or more")
+    built = [member_of(member) for member in members]
+    cards = [member if isinstance(member, dict) else one.card for member, one in zip(members, built, strict=True)]
+    return Ensemble(built, cards, Mixer(len(built), width) if kind == "stack" else None, loss)
+
+
+def member_of(member: str | dict) -> Colorizer:
+    """A trained member by its name; from a card, the network that it names, for weights that are about to be loaded."""
+    if isinstance(member, dict):
+        return build_colorizer(member["family"], **without_downloads(member["model"]))
+    return load_colorizer(member)
