@@ -141,7 +141,8 @@ def colour_embedding(predicted: Pictures, true: Pictures) -> Tensor:
     Distances of such vectors are Hellinger's (times root 2), in which a rare colour counts for more than its pixels.
     `frechet_color` is the Frechet distance of the set of these vectors to that of the originals: whether a model paints
     the palette of photographs, whichever photograph gets which. So `shuffled` has 0; `grey` has the squared distance
-    of the mean palette from grey plus all the variance of the originals, since its own palettes do not vary.
+    of the mean palette from grey plus all the variance of the originals, since its own palettes do not vary. Two sets
+    of 500 photographs of one distribution are about 0.009 apart, two of 100 about 0.037 (imagenette160-val at 64 px).
     """
     return colour_histogram(predicted.ab).sqrt()
 
