@@ -14,11 +14,11 @@ A suite is trained first: what is missing from its beginning, what was cut off f
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from common.arguments import Parser, natural, positive
 from common.errors import UserError, entry_point, tell_failures
+from common.processes import leave
 
 
 @entry_point
@@ -43,9 +43,13 @@ def main(argv: list[str] | None = None) -> int:
     from common.comparison.suite import Trained, trained_suite
     from common.device import pick_device
     from common.evaluation import TRIVIAL
+    from common.processes import join_processes
     from common.progress import Progress
 
-    progress = Progress()
+    processes = join_processes()
+    if args.suite and processes.count > 1:
+        raise UserError("--suite trains, and several processes train with scripts.train: run it in one process")
+    progress = Progress(quiet=not processes.main)
     done = trained_suite(args, progress) if args.suite else Trained(args.runs)
     args.metrics, wrong = known_metrics(args.metrics)
     names, groups = expand_groups(done.rows)
@@ -60,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("; ".join(wrong))
     wrong += unfinished(rows) + smaller_photographs(pack)
     remarks = wrong + other_sizes(rows, pack.size)
-    result = measure(rows, pack, args, progress)
+    result = measure(rows, pack, args, progress, processes)
+    if not processes.main:
+        return 1 if wrong else 0
     written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written: {written[0]}, " + ", ".join(path.name for path in written[1:]))
@@ -68,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
