@@ -282,10 +282,9 @@ class Run:
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer of the network of that name."""
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")  # one pass over the weights: 4 times as fast
-    options: dict = {"weight_decay": config.weight_decay, "fused": fused}
-    options["lr"] = config.lr * config.lr_ratio.get(name, 1.0)
-    if config.optimizer == "sgd":
+    options: dict = {"weight_decay": config.weight_decay, "lr": config.lr * config.lr_ratio.get(name, 1.0)}
+    if config.optimizer == "sgd":  # not fused: torch's then fails where a part of the weights was frozen at first
         return torch.optim.SGD(network.parameters(), momentum=config.betas[0], **options)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    options["fused"] = next(network.parameters()).device.type in ("cpu", "cuda")  # one pass: 4 times as fast
     return kind(network.parameters(), betas=tuple(config.betas), **options)
