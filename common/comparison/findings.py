@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from common.comparison.paired import Standings
+from common.metrics import METRICS
 
 
 def listed(names: Iterable[str]) -> str:
@@ -13,11 +15,25 @@ def listed(names: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
 
 
+# One metric a question, of the many that answer the same: error, what the eye sees of it, rare colours, colourfulness,
+# the palette of the set, ugliness.
+HEADLINE = ("rmse_ab", "delta_e", "auc_rebalanced", "colorfulness_ratio", "frechet_color", "blotch")
+
+
+def headline(metrics: Iterable[str]) -> list[str]:
+    """The metrics that answer first: all where they are few, else one a question, and those that were asked for."""
+    metrics = list(metrics)
+    if len(metrics) <= len(HEADLINE) + 2:
+        return metrics
+    return [m for m in metrics if m in HEADLINE or (m in METRICS and not METRICS[m].default)] or metrics
+
+
 def findings(standings: Standings) -> list[str]:
     """The answer in a few sentences: who leads on what, who is within noise of it, and what `grey` says to that.
 
-    Of a single model: what it does to each trivial row.
+    They speak of the `headline` metrics. Of a single model: what it does to each trivial row.
     """
+    standings = replace(standings, metrics={m: standings.metrics[m] for m in headline(standings.metrics)})
     ranked = standings.ranked
     if len(ranked) == 1:
         trivial = [c.title for c in standings.contestants if c.trivial]

@@ -13,7 +13,7 @@ from common.comparison import charts
 from common.comparison.colours import Colours, count_colours, spread
 from common.comparison.cost import HOW, MEMORY_CPU, MEMORY_CUDA
 from common.comparison.curves import loss_curves, validation_curves
-from common.comparison.findings import findings, pairs_in_words, rules
+from common.comparison.findings import findings, headline, pairs_in_words, rules
 from common.comparison.groups import Contestant
 from common.comparison.matrix import matrices, overview
 from common.comparison.paired import Standings
@@ -55,7 +55,7 @@ def report_page(
     values = {
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
         "findings": findings(standings), "remarks": remarks, "pairs": pairs_in_words(standings),
-        "metrics": [_head(m, p) for m in metrics], "lines": [_line(line, metrics) for line in lines],
+        "first": _table(headline(metrics), lines, p), "whole": _table(metrics, lines, p),
         "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
         "overview": overview(standings), "matrices": matrices(standings), "rules": rules(standings),
@@ -88,6 +88,10 @@ def _head(metric: str, protocol: dict) -> dict:
     said = {"higher": "higher is better", "lower": "lower is better", "truth": "nearest to the original is best"}
     variant = protocol["metrics"].get(metric, "")
     return {"name": metric, "arrow": ARROW[better].split()[0], "said": said[better], "variant": variant}
+
+
+def _table(metrics: list[str], lines: list[Line], protocol: dict) -> dict:
+    return {"metrics": [_head(m, protocol) for m in metrics], "lines": [_line(line, metrics) for line in lines]}
 
 
 def _line(line: Line, metrics: list[str]) -> dict:
