@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from common.errors import UserError
 
@@ -58,7 +59,10 @@ class Parser(argparse.ArgumentParser):
                           help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the square they are measured at (default: as trained)")
-        self.add_argument("--metrics", nargs="+", help="default: all")
+        self.add_argument("--metrics", nargs="+",
+                          help="default: those that need no network; `default` among names means those")  # fmt: skip
+        self.add_argument("--features", default="torchvision_inception_v3",
+                          help="network of fid_paired and fid_disjoint: %(default)s, or any of timm's")  # fmt: skip
         self.add_argument("--limit", type=positive, help="only so many photographs, spread evenly over the source")
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
                           help="of classification models: a row for each (default: as trained)")  # fmt: skip
@@ -69,3 +73,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="of the row 'shuffled'")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+        self.add_argument("--keep", type=Path, metavar="FOLDER",
+                          help="where measured values are kept: what was measured once, or before a run was cut off,"
+                          " is not measured again (default: in the cache folder)")  # fmt: skip
+        self.add_argument("--no_keep", action="store_true", help="keep no values, and use none that are kept")

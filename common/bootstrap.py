@@ -27,6 +27,9 @@ def resampled(metric: Metric, values: np.ndarray, reference: np.ndarray, seed: i
     draws = np.random.default_rng(seed)
     count = len(values)
     indices = (draws.integers(0, count, count) for _ in range(RESAMPLES))
+    if metric.influence:  # a distance between sets, which resampling would bias: see common.frechet
+        each = metric.influence(values, reference)
+        return of_set(metric, values, reference) + np.array([each[i].mean() for i in indices])
     if metric.statistic:
         return np.array([metric.statistic(values[i], reference[i]) for i in indices])
     pairs = np.stack([values, reference])

@@ -164,7 +164,7 @@ def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
     """
     with torch.autocast(L.device.type, enabled=False), torch.no_grad():
         L, ab = _as_float(L), _as_float(ab)
-        outside = ~_displayable(torch.cat([L, ab], dim=-3))  # [..., H, W]
+        outside = ~displayable(torch.cat([L, ab], dim=-3))  # [..., H, W]
         if not outside.any():
             return ab
         L_out = L.squeeze(-3)[outside]
@@ -173,14 +173,15 @@ def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
         for _ in range(iterations):
             middle = (low + high) / 2
             lab = torch.stack([L_out, a_out * middle, b_out * middle])[..., None, None].movedim(0, 1)
-            fits = _displayable(lab)[..., 0, 0]
+            fits = displayable(lab)[..., 0, 0]
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         a, b = (channel.clone() for channel in ab.unbind(-3))
         a[outside], b[outside] = a_out * low, b_out * low
         return torch.stack([a, b], dim=-3)
 
 
-def _displayable(lab: Tensor) -> Tensor:
+def displayable(lab: Tensor) -> Tensor:
+    """Whether sRGB can show each colour: lab [..., 3, H, W] -> bool [..., H, W]."""
     # The margin is under half an 8-bit step everywhere: white itself is 1 + 2e-5 in float32.
     linear = _linear_from_lab(lab)
     return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=-3)

@@ -1,23 +1,34 @@
 """Each metric: (predicted, true) pictures -> one value per image, and how a set of values becomes one number.
 
 A metric that is added is a function and an entry in METRICS. Names tell the variant; where the literature
-disagrees, the docstring says which one it is.
+disagrees, the docstring says which one it is. Metrics with more to them have files of their own: `artefacts`
+(gamut, bleeding, blotches), `frechet` (distances between sets), `lpips_metric` and `features` (published networks).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from skimage.color import deltaE_ciede2000
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from common.artefacts import bleeding, blotch, gamut_share
+from common.ciede2000 import ciede2000
+from common.errors import UserError, near
+from common.features import DEFAULT_FEATURES, features_missing, features_variant, network_features
+from common.frechet import (
+    colour_embedding,
+    frechet_disjoint,
+    frechet_disjoint_influence,
+    frechet_distance,
+    frechet_influence,
+    true_colour_embedding,
+)
 from common.lab import lab_to_rgb, rgb8_to_lab
+from common.lpips_metric import lpips, lpips_missing
 
 
 class Pictures(NamedTuple):
@@ -26,6 +37,7 @@ class Pictures(NamedTuple):
     ab: Tensor  # float32 [N, 2, H, W] in CIELAB units, before rounding
     rgb: Tensor  # uint8 [N, 3, H, W]
     rarity: Tensor | None = None  # [N, H, W] of true pictures: 1 / prior of each pixel's bin
+    L: Tensor | None = None  # float32 [N, 1, H, W], 0..100: of the photograph, the same for both
 
 
 def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
@@ -35,7 +47,7 @@ def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
     get reduce chroma instead (`common.lab.ab_to_rgb8`).
     """
     rgb = lab_to_rgb(torch.cat([L.float(), ab.float()], dim=1))
-    return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8))
+    return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8), L=L.float())
 
 
 PerImage = Callable[[Pictures, Pictures], Tensor]  # -> [N], or [N, D] where a statistic makes one number of a set
@@ -94,34 +106,43 @@ def psnr(predicted: Pictures, true: Pictures) -> Tensor:
     return 10 * torch.log10(255**2 / mse)
 
 
-def _threaded(one: Callable[[np.ndarray, np.ndarray], float], predicted: Tensor, true: Tensor) -> Tensor:
-    pairs = [x.permute(0, 2, 3, 1).cpu().numpy() for x in (predicted, true)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter
-        return torch.tensor(list(pool.map(one, *pairs)), dtype=torch.float64)
-
-
 def ssim(predicted: Pictures, true: Pictures) -> Tensor:
-    """Structural similarity of 8-bit sRGB (Wang et al. 2004): scikit-image, Gaussian window sigma 1.5, channel mean."""
+    """Structural similarity of 8-bit sRGB (Wang et al. 2004): Gaussian window sigma 1.5, population covariance.
 
-    def one(p: np.ndarray, t: np.ndarray) -> float:
-        return structural_similarity(
-            p,
-            t,
-            data_range=255,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+    Mean over channels, and over the places where the window of 11 pixels lies within the picture. In float64 it is
+    `skimage.metrics.structural_similarity` with `gaussian_weights=True, use_sample_covariance=False` to 1e-12, in half
+    the time. NaN for pictures that are smaller than the window.
+    """
+    if min(true.rgb.shape[-2:]) < len(_SSIM_TAPS):
+        return torch.full((len(true.rgb),), torch.nan)
+    # picture by picture, which stays in the processor's cache
+    return torch.stack(
+        [_ssim(p, t) for p, t in zip(predicted.rgb.cpu().double(), true.rgb.cpu().double(), strict=True)]
+    )
 
-    return _threaded(one, predicted.rgb, true.rgb)
+
+_SSIM_TAPS = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+_SSIM_TAPS /= _SSIM_TAPS.sum()
+
+
+def _ssim(x: Tensor, y: Tensor) -> Tensor:
+    means = torch.stack([x, y, x * x + y * y, x * y])
+    for axis in (-1, -2):  # the window is separable, and symmetric
+        count = means.shape[axis] - 10
+        total = means.narrow(axis, 5, count) * _SSIM_TAPS[5]
+        for k in range(1, 6):
+            total.add_(means.narrow(axis, 5 - k, count) + means.narrow(axis, 5 + k, count), alpha=_SSIM_TAPS[5 + k])
+        means = total
+    mx, my, squares, product = means
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    centre, power = mx * my, mx * mx + my * my
+    return (((2 * centre + c1) * (2 * (product - centre) + c2)) / ((power + c1) * (squares - power + c2))).mean()
 
 
 def delta_e(predicted: Pictures, true: Pictures) -> Tensor:
-    """CIEDE2000 of 8-bit sRGB, mean over pixels: scikit-image."""
-    return _threaded(
-        lambda p, t: float(deltaE_ciede2000(p, t).mean()), rgb8_to_lab(predicted.rgb), rgb8_to_lab(true.rgb)
-    )
+    """CIEDE2000 of 8-bit sRGB, mean over pixels."""
+    true_lab = rgb8_to_lab(true.rgb) if true.L is None else torch.cat([true.L, true.ab], dim=1)
+    return ciede2000(rgb8_to_lab(predicted.rgb), true_lab)
 
 
 def colorfulness_of(rgb: Tensor, absolute: bool = False) -> Tensor:
@@ -155,7 +176,12 @@ def colorfulness_abs(predicted: Pictures, true: Pictures) -> Tensor:
 
 
 class Metric(NamedTuple):
-    """How one column of the table comes about."""
+    """How one column of the table comes about.
+
+    A set's number is the mean of its images' values, `against` that of their references, or what `statistic` makes of
+    vectors; `influence` then says how each image moves it, for the interval. `per_image` gives NaN where a metric says
+    nothing about an image.
+    """
 
     per_image: PerImage
     better: Literal["higher", "lower", "truth"]  # truth: nearest to the row `original`
@@ -164,6 +190,9 @@ class Metric(NamedTuple):
     against: Literal["", "difference", "ratio"] = ""  # of the set's mean to the mean of `reference`
     reference: Callable[[Pictures], Tensor] = true_colorfulness  # true pictures -> one value (or vector) per image
     statistic: Callable[[np.ndarray, np.ndarray], float] | None = None  # (values, references) of a set -> its number
+    influence: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # of each image on it: [n], of mean 0
+    default: bool = True  # measured where no metrics are named: cheap, and in need of nothing
+    missing: Callable[[], str] | None = None  # what it lacks on this machine and how to get that, "" where nothing
 
 
 METRICS: dict[str, Metric] = {
@@ -182,4 +211,48 @@ METRICS: dict[str, Metric] = {
     "auc_rebalanced": Metric(
         rarity_auc, "higher", 4, "pixels weighted by 1 / prior of the true bin, over the set", "ratio", rarity
     ),
-}
+    "gamut_share": Metric(gamut_share, "lower", 4, "share of pixels whose ab at their L lies outside of sRGB"),
+    "bleeding": Metric(bleeding, "lower", 4, "loss of sharpness of colour steps at true colour borders, share"),
+    "blotch": Metric(blotch, "lower", 2, "spread of ab in smooth places beyond the truth's, Lab units"),
+    "frechet_color": Metric(
+        colour_embedding, "lower", 4, "Frechet distance of Hellinger ab histograms, grid 20, against the same images",
+        reference=true_colour_embedding, statistic=frechet_distance, influence=frechet_influence,
+    ),
+    "lpips": Metric(lpips, "lower", 4, "lpips 0.1 AlexNet, sRGB uint8", default=False, missing=lpips_missing),
+}  # fmt: skip
+
+
+def feature_metrics(features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
+    """FID in both of its protocols, over the features of a named network (`common.features`)."""
+    of_prediction, of_truth = network_features(features)
+    said = features_variant(features)
+    shared = {"default": False, "missing": partial(features_missing, features), "reference": of_truth}
+    return {
+        "fid_paired": Metric(
+            of_prediction, "lower", 2, f"{said}; predictions against the truth of the same photographs",
+            statistic=frechet_distance, influence=frechet_influence, **shared,
+        ),
+        "fid_disjoint": Metric(
+            of_prediction, "lower", 2, f"{said}; predictions of every other photograph against the truth of the rest,"
+            " and the reverse, mean of both",
+            statistic=frechet_disjoint, influence=frechet_disjoint_influence, **shared,
+        ),
+    }  # fmt: skip
+
+
+METRICS |= feature_metrics()
+
+
+def pick_metrics(names: Iterable[str] | None, features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
+    """The named metrics; where none is named, those that are cheap and need nothing. `default` among names means those.
+
+    features: the network of `fid_paired` and `fid_disjoint`. Raises UserError for a name that is none.
+    """
+    known = METRICS | (feature_metrics(features) if features != DEFAULT_FEATURES else {})
+    cheap = [name for name, metric in known.items() if metric.default]
+    chosen: dict[str, Metric] = {}
+    for name in names or ["default"]:
+        if name != "default" and name not in known:
+            raise UserError(f"'{name}' is no metric: it takes {', '.join(known)}{near(name, known)}")
+        chosen |= {each: known[each] for each in (cheap if name == "default" else [name])}
+    return chosen

@@ -33,12 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     from common.comparison.rows import load_rows, measure, open_measured, run_folder
     from common.comparison.tables import markdown_table
     from common.device import pick_device
-    from common.evaluation import TRIVIAL, pick_metrics
+    from common.evaluation import TRIVIAL
     from common.grids import colour_columns, sheet, spread_rows
+    from common.metrics import pick_metrics
     from common.packing import open_pack
     from common.progress import Progress
 
-    pick_metrics(args.metrics)
+    pick_metrics(args.metrics, args.features)
     progress = Progress()
     rows = load_rows([*args.runs, *(name for name in TRIVIAL if name not in args.runs)], args.device, args.temperature)
     if not rows.cards:

@@ -6,17 +6,19 @@ examples:
   python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
 
 A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH names it.
+Under torchrun, processes share the photographs:
+  python -m torch.distributed.run --nproc_per_node 2 -m -- scripts.evaluate runs/cnn grey --data 'val-*.tar'
 --damage measures the rows again on photographs damaged as old ones are; without a kind, on every kind.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from common.arguments import Parser
 from common.errors import UserError, entry_point, tell_failures
 from common.files import write_text
+from common.processes import leave
 
 
 @entry_point
@@ -33,25 +35,30 @@ def main(argv: list[str] | None = None) -> int:
     from common.comparison.rows import load_rows, measure, measure_damage, open_measured
     from common.comparison.tables import damage_table, markdown_table
     from common.damage import pick_damages
-    from common.evaluation import pick_metrics
+    from common.metrics import pick_metrics
+    from common.processes import join_processes
     from common.progress import Progress
 
-    pick_metrics(args.metrics)
+    pick_metrics(args.metrics, args.features)
     kinds = None if args.damage is None else pick_damages(args.damage)
     if args.json and not args.json.resolve().parent.is_dir():
         raise UserError(
             f"{args.json} cannot be written (no folder {args.json.parent}): make it, or choose another file"
         )
-    progress = Progress()
+    processes = join_processes()
+    progress = Progress(quiet=not processes.main)
     rows = load_rows(args.rows, args.device, args.temperature)
     if not rows.predictors:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)
     progress.say(pack.said())
-    result = measure(rows, pack, args, progress)
+    result = measure(rows, pack, args, progress, processes)
+    if kinds:
+        result.damage = measure_damage(rows, pack, kinds, args, progress, processes)
+    if not processes.main:
+        return 1 if rows.failures else 0
     print(markdown_table(result.table, result.protocol))
     if kinds:
-        result.damage = measure_damage(rows, pack, kinds, args, progress)
         print(damage_table(result.damage))
     if args.json:
         write_text(args.json, result.to_json())
@@ -59,4 +66,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -10,11 +10,11 @@ The same command goes on where a run was; `tensorboard --logdir runs` shows it w
 
 from __future__ import annotations
 
-import os
 import sys
 
 from common.config import parse_config
 from common.errors import entry_point
+from common.processes import leave
 
 
 @entry_point
@@ -37,11 +37,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        # one of several processes: a thread of torch's, still alive as the interpreter is taken down, aborts about one
-        # run in ten after all its work is done and on the disk
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(main())

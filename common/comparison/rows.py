@@ -12,8 +12,9 @@ from common.device import machine, pick_device
 from common.errors import UserError, near
 from common.evaluation import TRIVIAL, Evaluation, Predict, damaged, evaluate, model_predictor, trivial_predictor
 from common.packing import Pack, open_pack
+from common.processes import ALONE, Processes
 from common.progress import Progress
-from common.sources import list_photos
+from common.sources import cache_dir, list_photos
 
 DAMAGE_METRICS = ("rmse_ab", "auc", "colorfulness_ratio")
 
@@ -101,14 +102,22 @@ def with_trivial(
     }
 
 
-def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress) -> Evaluation:
+def keep_folder(args: argparse.Namespace) -> Path | None:
+    """Where the options of `Parser.add_measuring` have measured values kept."""
+    return None if args.no_keep else args.keep or cache_dir(args.cache) / "measured"
+
+
+def measure(
+    rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress, processes: Processes = ALONE
+) -> Evaluation:
     """Evaluate the rows on a pack; fills in the trivial ones."""
     mean_ab, mean_of = _mean_colour(rows, pack, args)
     rows.predictors = with_trivial(rows.predictors, pack, mean_ab, args.seed)
     with progress.task("evaluating") as report:
         result = evaluate(
             rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
-            device=pick_device(args.device), seed=args.seed, progress=report,
+            device=pick_device(args.device), seed=args.seed, progress=report, features=args.features,
+            keep=keep_folder(args), processes=processes,
             prior=read_prior(args.prior) if args.prior else None,
         )  # fmt: skip
     result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.predictors else {})
@@ -120,7 +129,7 @@ def measure(rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress
 
 
 def measure_damage(
-    rows: Rows, pack: Pack, kinds: list[str], args: argparse.Namespace, progress: Progress
+    rows: Rows, pack: Pack, kinds: list[str], args: argparse.Namespace, progress: Progress, processes: Processes = ALONE
 ) -> dict[str, dict[str, dict[str, dict]]]:
     """Evaluate the rows, as `measure` has filled them in, under each kind of damage and under none.
 
@@ -133,6 +142,7 @@ def measure_damage(
             result = evaluate(
                 shown, pack, DAMAGE_METRICS, limit=args.limit, batch_size=args.batch_size,
                 device=pick_device(args.device), seed=args.seed, progress=report,
+                keep=keep_folder(args), processes=processes,
             )  # fmt: skip
         for title, measured in result.table.items():
             out[title][kind] = measured

@@ -12,7 +12,7 @@ def cell(metric: str, result: dict) -> str:
     """One cell: the mean and the half width of its interval (`11.20 ± 0.31`), with what was counted apart."""
     digits = METRICS[metric].digits
     if result["mean"] is None:
-        return "exact"
+        return "exact" if result.get("exact") else "n/a"
     text = f"{result['mean']:.{digits}f}"
     if "low" in result:
         text += f" ± {(result['high'] - result['low']) / 2:.{digits}f}"
@@ -40,6 +40,7 @@ def markdown_table(table: dict[str, dict[str, dict]], protocol: dict) -> str:
         lines.append(f"`mean` paints the mean colour of {p['mean_of']}.")
     if p.get("prior"):
         lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true colour, p the prior of {p['prior']}.")
+    lines += [f"`{metric}` is n/a: {note}." for metric, note in p.get("notes", {}).items()]
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return "\n".join(lines) + "\n"
 
