@@ -11,20 +11,31 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from common.augment import AugmentConfig
+from common.colorizer import Batch
 from common.comparison.small_classifier import (
-    Recipe, Report, SmallResNet, augmented, build_network, fit, logits_of, shown,
-)  # fmt: skip
+    SIDE,
+    Recipe,
+    Report,
+    SmallResNet,
+    augmented,
+    build_network,
+    fit,
+    logits_of,
+    shown,
+)
 from common.data import derived_seed
 from common.errors import UserError
 from common.evaluation import Predict
 from common.packing import Pack
 
-# cell: a judge that is shown ab in full looks at how sharp it is, which eyes hardly do. At 64 px it told originals whose
-# true ab was blurred by a Gaussian of sigma 1 pixel in 95 of 100 pictures.
+# cell: a judge that is shown ab in full looks at how sharp it is, which eyes hardly do. At 64 px it told originals
+# whose true ab was blurred by a Gaussian of sigma 1 pixel in 95 of 100 pictures.
 RECIPE = Recipe(width=16, blocks=(1, 1, 1, 1), steps=240, cell=4)
-FEWEST = 8  # colour photographs: under that, a half has none to be held out
+FEWEST = 8  # colour photographs, other squares of one not counted: under that, a half has too few to hold one out
+MOST = 4000  # photographs of another source that judges are trained on
 _HELD_OUT = 0.2  # of the training photographs, to pick the best network by
 _ROOM = 8  # pixels that a crop may move by, of 64
 
@@ -52,55 +63,83 @@ def judge_values(
 ) -> dict[str, np.ndarray]:
     """Of each photograph, the share of its two pictures, original and colorization, that is judged rightly.
 
-    Judges are trained by cross-fitting: the colour photographs are cut into two halves by a hash of their files, and
+    Judges are trained by cross-fitting: the colour photographs are cut into two halves by their files' digests, and
     each half is judged by a network that was trained on the other one (with `teaching`: both by one network that was
     trained there). All rows get the same network, first weights, batches and crops; a batch holds both pictures of a
     photograph, cut alike, so that lightness tells nothing.
 
     rows: of the pack, those measured (default: all). Returns row -> float64 [n] of 0, 0.5, 1, and NaN for grey
-    photographs, which are left out. Memory: two 12 kB pictures a photograph. Raises UserError where there are fewer
+    photographs, which are left out. Memory: two pictures of 12 kB a photograph. Raises UserError where there are fewer
     than FEWEST colour photographs.
     """
     device = torch.device(device)
     rows = np.arange(len(pack)) if rows is None else np.asarray(rows)
+    check_photographs(pack, rows, teaching and teaching.pack)
     judged = np.flatnonzero(~pack.grey[rows])
-    taught = teaching.pack.without(pack).colour_rows if teaching else rows[judged]
-    source = teaching.pack if teaching else pack
-    if min(len(judged), len(taught)) < FEWEST or len({source.digests[i] for i in taught}) < 4:
-        raise UserError(
-            f"judge needs {FEWEST} colour photographs or more to train and to test on, and"
-            f" {source.manifest['source']} has {min(len(judged), len(taught))}: measure more, or leave the metric out"
-        )
-    half = halves([pack.digests[i] for i in rows[judged]], seed)
-    rounds = [(None, slice(None))] if teaching else [(~half, half), (half, ~half)]
-    originals = shown(_true, pack, rows[judged], batch_size, device)
-    taught_originals = shown(_true, source, taught, batch_size, device) if teaching else originals
-    out, total = {}, len(predictors) * len(rounds) * recipe.steps
-    for count, (row, predict) in enumerate(predictors.items()):
-        fakes = shown(predict, pack, rows[judged], batch_size, device)
+    show = {"batch_size": batch_size, "device": device}
+    originals = shown(_true, pack, rows[judged], **show)
+    digests = [pack.digests[i] for i in rows[judged]]
+    if teaching:
+        taught = taught_rows(teaching.pack, pack)
+        learned = shown(_true, teaching.pack, taught, **show), [teaching.pack.digests[i] for i in taught]
+        rounds = [(None, slice(None))]
+    else:
+        half = parts(digests, 0.5, seed)
+        rounds = [(np.flatnonzero(~half), half), (np.flatnonzero(half), ~half)]
+    out: dict[str, np.ndarray] = {}
+    for row, predict in predictors.items():
+        fakes = shown(predict, pack, rows[judged], **show)
         values = np.full(len(rows), np.nan)
         for turn, (train, test) in enumerate(rounds):
-            if teaching:
-                pairs = taught_originals, shown(teaching.predictors[row], source, taught, batch_size, device)
-                digests = [source.digests[i] for i in taught]
+            if train is None:
+                pairs, files = (learned[0], shown(teaching.predictors[row], teaching.pack, taught, **show)), learned[1]
             else:
-                pairs = originals[train], fakes[train]
-                digests = [pack.digests[i] for i in rows[judged[train]]]
-            done = (count * len(rounds) + turn) * recipe.steps
-            report = progress and (lambda step, _, done=done: progress(done + step, total))
-            judge = train_judge(pairs, digests, recipe, device, derived_seed(seed, turn), report)
+                pairs, files = (originals[train], fakes[train]), [digests[i] for i in train]
+            report = progress and _part(progress, len(out) * len(rounds) + turn, len(predictors) * len(rounds))
+            judge = train_judge(pairs, files, recipe, device, derived_seed(seed, turn), report)
             values[judged[test]] = judged_rightly(judge, (originals[test], fakes[test]), device)
         out[row] = values
     return out
 
 
-def _true(batch, rows):  # noqa: ANN001, ANN202
+def _part(progress: Report, index: int, count: int) -> Report:
+    return lambda step, steps: progress(index * steps + step, count * steps)
+
+
+def _true(batch: Batch, rows: np.ndarray) -> Tensor:
     return batch.ab
 
 
-def halves(digests: list[str], seed: int) -> np.ndarray:
-    """bool [n]: two parts of the same size, up to one photograph; squares of one photograph stay together."""
-    return parts(digests, 0.5, seed)
+def taught_rows(source: Pack, pack: Pack) -> np.ndarray:
+    """Rows of another source that judges are trained on: in colour, not in the judged pack, at most MOST."""
+    colour = source.without(pack).colour_rows
+    return colour[np.linspace(0, len(colour) - 1, min(MOST, len(colour))).round().astype(int)]
+
+
+def check_photographs(pack: Pack, rows: np.ndarray, source: Pack | None) -> int:
+    """How many photographs a judge is trained on, those held out to pick the best network among them.
+
+    Raises UserError where there are fewer than FEWEST to train on or to judge.
+    """
+    judged = rows[~pack.grey[rows]]
+    taught = taught_rows(source, pack) if source else judged
+    files = min(len({p.digests[i] for i in r}) for p, r in ((pack, judged), (source or pack, taught)))
+    if files < FEWEST:
+        where = (source if source and len(judged) >= FEWEST else pack).manifest["source"]
+        raise UserError(
+            f"judge needs {FEWEST} colour photographs or more, and {where} has {files}: give more, or leave the metric"
+            " out"
+        )
+    return len(taught) if source else len(taught) // 2
+
+
+def said(recipe: Recipe = RECIPE) -> str:
+    """The network, for the protocol card."""
+    return (
+        f"accuracy on original and colorization, 0.5 is indistinguishable; residual network of {sum(recipe.blocks)}"
+        f" blocks, width {recipe.width}, on Lab at {SIDE} px at most, ab in cells of {recipe.cell} px, {recipe.steps}"
+        f" steps of {recipe.batch_size} pictures"
+    )
 
 
 def parts(digests: list[str], share: float, seed: int) -> np.ndarray:
@@ -124,7 +163,7 @@ def train_judge(
     each = recipe.batch_size // 2
     labels = torch.tensor([1] * each + [0] * each, device=device)
 
-    def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch_of(step: int) -> tuple[Tensor, Tensor]:
         draws = np.random.default_rng((seed, step))
         photos = draws.choice(learned, each, replace=len(learned) < each)
         noise = draws.random((each, 8), dtype=np.float32)

@@ -21,8 +21,15 @@ from safetensors.torch import save_file
 
 from common.augment import AugmentConfig
 from common.comparison.small_classifier import (
-    Recipe, Report, augmented, build_network, fit, logits_of, shown,
-)  # fmt: skip
+    SIDE,
+    Recipe,
+    Report,
+    augmented,
+    build_network,
+    fit,
+    logits_of,
+    shown,
+)
 from common.errors import UserError
 from common.evaluation import Predict
 from common.files import locked, write_atomically
@@ -49,6 +56,7 @@ def semantics_values(
     classes: list[str],
     *,
     rows: np.ndarray | None = None,
+    side: int | None = SIDE,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     progress: Report | None = None,
@@ -56,27 +64,44 @@ def semantics_values(
     """Whether each photograph, in the colours of each row, is recognized.
 
     recognize, classes: as `trained_recognizer` or `timm_recognizer` gives them. rows: of the pack, those measured
-    (default: all). Returns row -> float64 [n]: 1 where the first guess is the photograph's class folder, else 0; NaN
-    where that folder is no class of the network. Raises UserError where no photograph has a class it knows.
+    (default: all). side: pictures are reduced to it (None: shown as they are). Returns row -> float64 [n]: 1 where the
+    first guess is the photograph's class folder, else 0; NaN where that folder is no class of the network. Raises
+    UserError where no photograph has a class it knows.
     """
     device = torch.device(device)
     rows = np.arange(len(pack)) if rows is None else np.asarray(rows)
-    truth = np.array([class_of(pack.names[i]) or "" for i in rows])
-    asked = np.flatnonzero(np.isin(truth, classes))
-    if not len(asked):
+    known = known_rows(pack, rows, classes)
+    truth = np.array([class_of(pack.names[i]) for i in rows[known]])
+    out: dict[str, np.ndarray] = {}
+    for row, predict in predictors.items():
+        out[row] = np.full(len(rows), np.nan)
+        pictures = shown(predict, pack, rows[known], side=side, batch_size=batch_size, device=device)
+        out[row][known] = recognize(pictures) == truth
+        if progress:
+            progress(len(out), len(predictors))
+    return out
+
+
+def known_rows(pack: Pack, rows: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Which of these rows of a pack lie in folders of these classes. Raises UserError where none does."""
+    folders = [class_of(pack.names[i]) for i in rows]
+    known = np.flatnonzero([folder in classes for folder in folders])
+    if not len(known):
         raise UserError(
-            f"semantics needs photographs in class folders that its network knows ({_some(classes)}), and"
-            f" {pack.manifest['source']} has {_some(sorted(set(truth) - {''})) or 'no folders'}: measure another"
+            f"semantics needs photographs in class folders that its network knows ({_some(classes)}), and those of"
+            f" {pack.manifest['source']} are {_some(sorted({f for f in folders if f})) or 'none'}: measure another"
             " source, or leave the metric out"
         )
-    out = {}
-    for count, (row, predict) in enumerate(predictors.items()):
-        values = np.full(len(rows), np.nan)
-        values[asked] = recognize(shown(predict, pack, rows[asked], batch_size, device)) == truth[asked]
-        out[row] = values
-        if progress:
-            progress(count + 1, len(predictors))
-    return out
+    return known
+
+
+def said(classes: int, recipe: Recipe = RECIPE) -> str:
+    """The network, for the protocol card."""
+    return (
+        f"top-1 of {classes} classes, to be read between the rows grey and original; residual network of"
+        f" {sum(recipe.blocks)} blocks, width {recipe.width}, on Lab at {SIDE} px at most, {recipe.steps} steps of"
+        f" {recipe.batch_size} pictures, no grey augmentation"
+    )
 
 
 def trained_recognizer(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from common.augment import AugmentConfig, augment
 from common.colorizer import Batch
 from common.device import pick_precision
+from common.errors import UserError
 from common.evaluation import Predict
 from common.lab import L_to_unit, ab_to_rgb8, ab_to_unit, rgb8_to_lab
 from common.packing import Pack
@@ -117,29 +118,38 @@ def network_input(L: Tensor, ab: Tensor) -> Tensor:
 
 @torch.no_grad()
 def shown(
-    predict: Predict, pack: Pack, rows: np.ndarray, batch_size: int, device: torch.device, report: Report | None = None
+    predict: Predict,
+    pack: Pack,
+    rows: np.ndarray,
+    *,
+    side: int | None = SIDE,
+    batch_size: int = 32,
+    device: torch.device,
 ) -> np.ndarray:
-    """Pictures as people get them, at SIDE at most: uint8 [n, S, S, 3].
+    """Pictures as people get them, reduced to `side` where they are larger (None: as they are): uint8 [n, S, S, 3].
 
-    Colour is brought into sRGB at constant lightness and rounded to 8 bits, and a larger picture is reduced and
-    rounded again. Originals must come through here too (as the row `original`): then nothing but their colours tells
-    them apart.
+    Colour is brought into sRGB at constant lightness and rounded to 8 bits; a reduced picture is rounded again.
+    Originals must come through here too (as the row `original`): then nothing but their colours tells them apart.
+    Raises UserError for a prediction that is not finite.
     """
     out = []
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         batch = Batch(*(x.to(device) for x in pack.lab(part)))
-        rgb = ab_to_rgb8(batch.L, predict(batch, part).float())
-        if pack.size > SIDE:
-            small = F.interpolate(rgb.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        ab = predict(batch, part).float()
+        if not ab.isfinite().all():
+            raise UserError("a row predicts colours that are not finite: its training diverged, or it overflows")
+        rgb = ab_to_rgb8(batch.L, ab)
+        if side and pack.size > side:
+            small = F.interpolate(rgb.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
             rgb = small.round().clamp(0, 255).to(torch.uint8)
         out.append(rgb.permute(0, 2, 3, 1).cpu().numpy())
-        if report:
-            report(start + len(part), len(rows))
     return np.concatenate(out)
 
 
-def augmented(pictures: np.ndarray, noise: np.ndarray, size: int, config: AugmentConfig, device: torch.device) -> Tensor:
+def augmented(
+    pictures: np.ndarray, noise: np.ndarray, size: int, config: AugmentConfig, device: torch.device
+) -> Tensor:
     """Network input of pictures uint8 [n, S, S, 3], cut and mirrored as noise [n, 8] in [0, 1) says."""
     moved = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
     return network_input(*augment(moved, torch.from_numpy(noise).to(device), size, config))
