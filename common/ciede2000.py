@@ -12,7 +12,8 @@ def ciede2000(lab: Tensor, other: Tensor) -> Tensor:
     """Mean colour difference over pixels (Sharma, Wu and Dalal 2005, kL = kC = kH = 1).
 
     lab, other: [N, 3, H, W] in CIELAB units. Returns float64 [N], within 1e-6 of what
-    `skimage.color.deltaE_ciede2000` gives in float64.
+    `skimage.color.deltaE_ciede2000` gives in float64. (The formula itself jumps where two hues are opposite to the last
+    digit; there, implementations differ for that pixel.)
     """
     pairs = zip(lab.cpu(), other.cpu(), strict=True)  # one picture at a time stays in the processor's cache
     return torch.stack([_difference(x, y).double().mean() for x, y in pairs])

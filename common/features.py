@@ -96,7 +96,7 @@ def _of_timm(name: str) -> tuple:
     import timm
 
     if not timm.is_model(name):
-        known = [DEFAULT_FEATURES, *timm.list_models(pretrained=True)]
+        known = [DEFAULT_FEATURES, *timm.list_models()]
         raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one that is, or {DEFAULT_FEATURES}")
     file = _timm_weights(name)
     if file is None:

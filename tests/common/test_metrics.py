@@ -7,8 +7,10 @@ from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from common import metrics as m
+from common.ciede2000 import ciede2000
+from common.errors import UserError
 from common.lab import rgb8_to_lab
-from common.metrics import METRICS, Pictures, predicted_pictures
+from common.metrics import METRICS, Pictures, pick_metrics, predicted_pictures
 from tests.conftest import photo_array
 
 TRUE = np.stack([photo_array(i, 32, 40) for i in range(4)])
@@ -83,10 +85,15 @@ def test_colorfulness_of_constructed_pictures():
 def test_every_metric_is_perfect_for_the_truth():
     true = T._replace(rarity=torch.rand(T.ab[:, 0].shape) + 1)
     for name, metric in METRICS.items():
+        if metric.missing:
+            continue
         values = metric.per_image(true, true)
+        if metric.statistic:
+            assert metric.statistic(values.numpy(), metric.reference(true).numpy()) < 1e-9
+            continue
         assert values.shape == (4,)
         if metric.better == "lower" and not metric.against:
-            assert float(values.abs().max()) < 1e-9, name
+            assert float(values.nan_to_num().abs().max()) < 1e-9, name  # NaN: it has no borders to bleed over
         if metric.better == "higher" and metric.against == "ratio":
             torch.testing.assert_close(values, metric.reference(true))
     assert torch.isinf(m.psnr(T, T)).all()
@@ -103,3 +110,43 @@ def test_predictions_are_clipped_as_scikit_image_does_and_rounded():
         expected = np.round(lab2rgb(lab) * 255).astype(int)
     assert np.abs(predicted.rgb[0].permute(1, 2, 0).numpy() - expected).max() <= 1
     assert (predicted.rgb[0].permute(1, 2, 0).numpy() == expected).mean() > 0.98
+
+
+def test_ciede2000_of_any_colours():
+    """Greys, nearly opposite hues and nearly equal colours among them: where its cases change."""
+    rng = np.random.default_rng(0)
+    lab = np.concatenate([rng.uniform([0, -90, -90], [100, 90, 90], (400, 3)), [[50, 0, 0], [0, 0, 0], [70, 9, 0]]])
+    other = np.concatenate([lab[1:], lab[:1]])
+    other[:90] = lab[:90] * [1, -1, -1] + rng.normal(0, 0.5, (90, 3))
+    other[90:180] = lab[90:180] + rng.normal(0, 0.5, (90, 3))
+    lab[200:220, 1:] = 0
+    other[210:230, 1:] = 0
+    each = [torch.from_numpy(x).float()[:, :, None, None] for x in (lab, other)]  # pictures of one pixel
+    whole = [x[:, :, 0].permute(2, 1, 0)[..., None] for x in each]  # [1, 3, n, 1]: all in one picture
+    expected = deltaE_ciede2000(*(x[:, :, 0, 0].double().numpy() for x in each))
+    got = ciede2000(*each).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)  # of single pixels
+    assert float(ciede2000(*whole)) == pytest.approx(expected.mean(), abs=1e-6)
+    np.testing.assert_allclose(ciede2000(*each[::-1]).numpy(), got, rtol=1e-5, atol=2e-5)
+
+
+def test_ssim_is_scikit_images_to_the_last_digits():
+    expected = [
+        structural_similarity(
+            p, t, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for p, t in PAIRS
+    ]
+    np.testing.assert_allclose(m.ssim(P, T).numpy(), expected, rtol=1e-12)
+    assert m.ssim(*(Pictures(x.ab[..., :9, :9], x.rgb[..., :9, :9]) for x in (P, T))).isnan().all()
+
+
+def test_which_metrics_are_measured_without_being_asked_for():
+    cheap = pick_metrics(None)
+    assert "frechet_color" in cheap
+    assert not {"lpips", "fid_paired", "fid_disjoint"} & set(cheap)
+    assert not any(metric.missing for metric in cheap.values())
+    assert list(pick_metrics(["fid_paired", "default", "rmse_ab"])) == ["fid_paired", *cheap]
+    assert "resnet18 of timm" in pick_metrics(["fid_disjoint"], "resnet18")["fid_disjoint"].variant
+    with pytest.raises(UserError, match=r"'bleding' is no metric.*did you mean 'bleeding'"):
+        pick_metrics(["bleding"])
