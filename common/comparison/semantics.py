@@ -84,8 +84,8 @@ def semantics_values(
 
 def known_rows(pack: Pack, rows: np.ndarray, classes: list[str]) -> np.ndarray:
     """Which of these rows of a pack lie in folders of these classes. Raises UserError where none does."""
-    folders = [class_of(pack.names[i]) for i in rows]
-    known = np.flatnonzero([folder in classes for folder in folders])
+    folders, there = [class_of(pack.names[i]) for i in rows], set(classes)
+    known = np.flatnonzero([folder in there for folder in folders])
     if not len(known):
         raise UserError(
             f"semantics needs photographs in class folders that its network knows ({_some(classes)}), and those of"

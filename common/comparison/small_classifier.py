@@ -171,7 +171,7 @@ def fit(
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
     best, best_loss = None, float("inf")
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         for step in range(recipe.steps):
             network.train()
             pictures, labels = batch_of(step)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from common.comparison import judge, semantics, small_classifier
 from common.device import pick_device, pick_precision
 from common.errors import UserError
 from common.evaluation import Evaluation, Predict, measured_rows
-from common.kept import Columns, code_of, digest
+from common.kept import Columns, code_digest, code_of, digest
 from common.metrics import METRICS, pick_metrics
 from common.packing import Pack, open_pack
 from common.processes import ALONE, Processes
@@ -93,7 +94,8 @@ def _prepare_semantics(scene: Scene) -> Prepared:
     if args.semantics_network:
         recognize, classes = semantics.timm_recognizer(args.semantics_network, device)
         side, said = None, f"timm's `{args.semantics_network}`, its ImageNet classes"
-        key = [args.semantics_network]
+        file = args.semantics_network.partition("=")[2]
+        key = [args.semantics_network, version("timm"), code_digest(Path(file)) if file else ""]
     elif args.semantics_from:
         side = min(pack.size, small_classifier.SIDE)
         teaching = scene.open(args.semantics_from, side + round(side / 8))
