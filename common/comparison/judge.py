@@ -32,8 +32,8 @@ from common.evaluation import Predict
 from common.packing import Pack
 
 # cell: a judge that is shown ab in full looks at how sharp it is, which eyes hardly do. At 64 px of imagenette160 it
-# was right on 95 of 100 pictures where the fake was the original with ab blurred by a Gaussian of sigma 1 pixel; with ab
-# in cells of 4 pixels, on 57.
+# was right on 95 of 100 pictures where the fake was the original with ab blurred by a Gaussian of sigma 1 pixel; with
+# ab in cells of 4 pixels, on 57.
 RECIPE = Recipe(width=16, blocks=(1, 1, 1, 1), steps=240, cell=4)
 FEWEST = 8  # colour photographs, other squares of one not counted: under that, a half has too few to hold one out
 MOST = 4000  # photographs of another source that judges are trained on

@@ -24,6 +24,7 @@ from common.comparison.small_classifier import (
     SIDE,
     Recipe,
     Report,
+    SmallResNet,
     augmented,
     build_network,
     fit,
@@ -154,7 +155,10 @@ def trained_recognizer(
     return lambda pictures: np.array(classes)[logits_of(network, pictures, device).argmax(1).numpy()], classes
 
 
-def _train(network, teaching, rows, labels, size, recipe, device, seed, progress) -> None:  # noqa: ANN001
+def _train(
+    network: SmallResNet, teaching: Pack, rows: np.ndarray, labels: np.ndarray, size: int, recipe: Recipe,
+    device: torch.device, seed: int, progress: Report | None,
+) -> None:  # fmt: skip
     def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         draws = np.random.default_rng((seed, step))
         chosen = draws.integers(0, len(rows), recipe.batch_size)
