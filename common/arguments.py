@@ -89,6 +89,12 @@ class Parser(argparse.ArgumentParser):
                           help="default: those that need no network; `default` among names means those")  # fmt: skip
         self.add_argument("--features", default="torchvision_inception_v3",
                           help="network of fid_paired and fid_disjoint: %(default)s, or any of timm's")  # fmt: skip
+        self.add_argument("--judge_from", metavar="SOURCE",
+                          help="photographs to train judges on (default: half of the measured ones)")  # fmt: skip
+        self.add_argument("--semantics_from", metavar="SOURCE",
+                          help="photographs in a folder for each class, to train semantics' network on")  # fmt: skip
+        self.add_argument("--semantics_network", metavar="NAME[=FILE]",
+                          help="or a network of timm's with ImageNet's classes, its weights on this disk")  # fmt: skip
         self.add_argument("--limit", type=positive, help="only so many photographs, spread evenly over the source")
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
                           help="of classification models: a row for each (default: as trained)")  # fmt: skip

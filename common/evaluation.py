@@ -165,7 +165,7 @@ def evaluate(
     chosen = pick_metrics(metrics, features)
     notes = {name: note for name, metric in chosen.items() if metric.missing and (note := metric.missing())}
     there = {name: metric for name, metric in chosen.items() if name not in notes}
-    measured = np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
+    measured = measured_rows(pack, limit)
     weigh = None
     if any(metric.reference is rarity for metric in there.values()):
         prior = prior or _prior_of(pack, keep)
@@ -281,6 +281,11 @@ def _prior_of(pack: Pack, keep: Path | None) -> Prior:
             ) from None
         prior.save(path)
         return prior
+
+
+def measured_rows(pack: Pack, limit: int | None) -> np.ndarray:
+    """The rows that are measured: so many, spread evenly over the pack."""
+    return np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
 
 
 class PixelRarity(torch.nn.Module):

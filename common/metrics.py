@@ -175,6 +175,15 @@ def colorfulness_abs(predicted: Pictures, true: Pictures) -> Tensor:
     return colorfulness_of(predicted.rgb, absolute=True)
 
 
+def by_study(predicted: Pictures, true: Pictures) -> Tensor:
+    """In place of a metric that no batch can tell: see `common.comparison.studies`."""
+    return torch.full((len(true.ab),), torch.nan)
+
+
+def _no_batch_tells() -> str:
+    return "it trains a network on many photographs, which scripts.evaluate and scripts.compare do"
+
+
 class Metric(NamedTuple):
     """How one column of the table comes about.
 
@@ -219,6 +228,13 @@ METRICS: dict[str, Metric] = {
         reference=true_colour_embedding, statistic=frechet_distance, influence=frechet_influence,
     ),
     "lpips": Metric(lpips, "lower", 4, "lpips 0.1 AlexNet, sRGB uint8", default=False, missing=lpips_missing),
+    "judge": Metric(
+        by_study, "lower", 3, "accuracy of a network trained to tell originals from colorizations", default=False,
+        missing=_no_batch_tells,
+    ),
+    "semantics": Metric(
+        by_study, "higher", 3, "top-1 of a network that recognizes classes", default=False, missing=_no_batch_tells
+    ),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.ab_prior import read_prior
 from common.checkpoint import installed_models, weights_file
 from common.colorizer import Colorizer, load_colorizer
+from common.comparison.studies import Scene, add_studies, rows_beside
 from common.device import machine, pick_device
 from common.ensemble.expressions import cards_within, parse_ensemble, split_title
 from common.errors import UserError, near
@@ -141,9 +142,10 @@ def keep_folder(args: argparse.Namespace) -> Path | None:
 def measure(
     rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress, processes: Processes = ALONE
 ) -> Evaluation:
-    """Evaluate the rows on a pack; fills in the trivial ones."""
+    """Evaluate the rows on a pack; fills in the trivial ones, and adds those that a metric is read beside."""
     mean_ab, mean_of = _mean_colour(rows, pack, args)
-    rows.predictors = with_trivial(rows.predictors, pack, mean_ab, args.seed)
+    named = rows.predictors | {r: r for r in rows_beside(args.metrics) if r not in rows.predictors.values()}
+    rows.predictors = with_trivial(named, pack, mean_ab, args.seed)
     with progress.task("evaluating") as report:
         result = evaluate(
             rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
@@ -156,6 +158,8 @@ def measure(
         title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
         for title, card in rows.cards.items()
     }
+    scene = Scene(pack, lambda other: with_trivial(named, other, mean_ab, args.seed), args, progress)
+    rows.failures += add_studies(result, rows.predictors, scene, keep_folder(args), processes)
     return result
 
 
