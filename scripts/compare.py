@@ -63,8 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     if not rows.cards:
         raise UserError("; ".join(wrong))
     wrong += unfinished(rows) + smaller_photographs(pack)
-    remarks = wrong + other_sizes(rows, pack.size)
+    rows.failures.clear()  # told from here on: metrics that could not be measured
     result = measure(rows, pack, args, progress, processes)
+    wrong += rows.failures
+    remarks = wrong + other_sizes(rows, pack.size)
     if not processes.main:
         return 1 if wrong else 0
     written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
