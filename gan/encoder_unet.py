@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -133,8 +134,10 @@ class FastaiUNet(nn.Module):
 
     def __init__(self, size: int, pretrained: bool = False, in_channels: int = 1, out_channels: int = 2) -> None:
         super().__init__()
-        from fastai.vision.learner import create_body  # seconds to import
-        from fastai.vision.models.unet import DynamicUnet
+        with warnings.catch_warnings():  # what its own dependencies warn of is no news to those who train
+            warnings.simplefilter("ignore", FutureWarning)
+            from fastai.vision.learner import create_body  # seconds to import
+            from fastai.vision.models.unet import DynamicUnet
         from torchvision.models import ResNet18_Weights, resnet18
 
         def body() -> nn.Module:

@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     if not processes.main:
         return 1 if wrong else 0
     written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
-    print((args.out / "table.md").read_text(encoding="utf-8"))
-    print(f"written: {written[0]}, " + ", ".join(path.name for path in written[1:]))
+    print(written.summary)
+    print(f"written: {written.files[0]}, " + ", ".join(path.name for path in written.files[1:]))
     return tell_failures(wrong)
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 
 from common.comparison.cost import measure_cost
 from common.comparison.curves import draw_curves
-from common.comparison.findings import findings
+from common.comparison.findings import findings, headline
 from common.comparison.groups import contestants, same_experiment
 from common.comparison.page import report_page
 from common.comparison.paired import Standings, compare_rows
@@ -46,6 +47,13 @@ def standings_of(
     )
 
 
+class Written(NamedTuple):
+    """What a report left."""
+
+    files: list[Path]  # report.html first
+    summary: str  # the headline's columns of the table, in Markdown, for the terminal
+
+
 def write_report(
     result: Evaluation,
     rows: Rows,
@@ -55,8 +63,8 @@ def write_report(
     groups: dict[str, tuple[str, ...]] | None = None,
     remarks: list[str] | None = None,
     progress: Progress | None = None,
-) -> list[Path]:
-    """Write everything that a comparison has to show into `args.out`; returns the files, report.html first.
+) -> Written:
+    """Write everything that a comparison has to show into `args.out`.
 
     result, rows, pack: as `measure` left them. args: out, photos, grid_seed, batch_size, device, seen, val_fraction,
     cache. groups: see `standings_of`. remarks: sentences that the reader of the page must know (failed rows, unfinished
@@ -101,7 +109,8 @@ def write_report(
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
-    return [out / name for name in [*names, *(["curves.png"] if drawn else [])]]
+    summary = markdown_table(result.table, result.protocol, standings, headline(next(iter(result.table.values()))))
+    return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)
 
 
 def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:

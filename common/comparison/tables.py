@@ -74,9 +74,17 @@ def table_lines(table: dict[str, dict[str, dict]], standings: Standings | None =
     return lines + [Line(row, "trivial", cells, {}) for row, cells in table.items() if row not in shown]
 
 
-def markdown_table(table: dict[str, dict[str, dict]], protocol: dict, standings: Standings | None = None) -> str:
-    """A table with one line per row, one column per metric, and the protocol under it; marked, where compared."""
-    metrics = list(next(iter(table.values())))
+def markdown_table(
+    table: dict[str, dict[str, dict]],
+    protocol: dict,
+    standings: Standings | None = None,
+    metrics: Iterable[str] | None = None,
+) -> str:
+    """A table with one line per row, one column per metric, and the protocol under it; marked, where compared.
+
+    metrics: its columns (default: all that were measured).
+    """
+    metrics = list(metrics or next(iter(table.values())))
     lines = [
         "| | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
         "|---|" + "---:|" * len(metrics),
@@ -108,6 +116,9 @@ def protocol_lines(protocol: dict) -> list[str]:
         lines.append(f"`mean` paints the mean colour of {p['mean_of']}.")
     if p.get("prior"):
         lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true colour, p the prior of {p['prior']}.")
+    for metric, variant in p["metrics"].items():  # what was asked for by name is measured in more ways than one
+        if metric in METRICS and not METRICS[metric].default and metric not in p.get("notes", {}):
+            lines.append(f"`{metric}`: {variant}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return lines
 

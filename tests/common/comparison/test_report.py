@@ -51,7 +51,7 @@ def folder(measured, demo_pack, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     options = {"out": out, "photos": 2, "grid_seed": 3, "batch_size": 8, "device": "cpu", "seen": None}
     args = argparse.Namespace(**options, val_fraction=0.1, cache=None)
-    written = write_report(*measured, demo_pack, args, remarks=["a remark with <b>"])
+    written = write_report(*measured, demo_pack, args, remarks=["a remark with <b>"]).files
     assert {path.name for path in written} == {path.name for path in out.iterdir()} == FILES
     return out
 
