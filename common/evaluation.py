@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from common.colorizer import Batch, Colorizer, predict_ab
 from common.damage import damage, row_noise
 from common.errors import UserError, one_sentence
 from common.features import DEFAULT_FEATURES
+from common.files import locked
 from common.kept import Columns, code_digest, code_of, digest
 from common.metrics import Metric, Pictures, pick_metrics, predicted_pictures, rarity
 from common.packing import Pack
@@ -269,18 +271,20 @@ def _prior_of(pack: Pack, keep: Path | None) -> Prior:
     if not keep:
         return compute_prior(pack, rows=rows)
     path = keep / f"{digest(pack.manifest['content'], rows.tolist(), code_of(compute_prior))}.prior.json"
-    try:
-        return replace(read_prior(path), source=pack.manifest["source"])
-    except UserError:  # there is none yet, or it is damaged
-        prior = compute_prior(pack, rows=rows)
+    with ExitStack() as held:
         try:
             keep.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(keep / ".prior.lock"))  # of several processes, the first counts
         except OSError as error:
             raise UserError(
-                f"{keep} cannot be made ({one_sentence(error)}): choose another folder with --keep, or --no_keep"
+                f"{keep} cannot be written ({one_sentence(error)}): choose another folder with --keep, or --no_keep"
             ) from None
-        prior.save(path)
-        return prior
+        try:
+            return replace(read_prior(path), source=pack.manifest["source"])
+        except UserError:  # there is none yet, or it is damaged
+            prior = compute_prior(pack, rows=rows)
+            prior.save(path)
+            return prior
 
 
 def measured_rows(pack: Pack, limit: int | None) -> np.ndarray:
