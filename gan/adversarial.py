@@ -134,16 +134,19 @@ class AdversarialColorizer(Colorizer):
     def diagnose(self, batch: Batch) -> Diagnosis:
         """How strongly each term of the generator pulls at what it painted, and whether its adversary has won."""
         L, fake_ab = L_to_unit(batch.L), ab_to_unit(self(batch.L)).detach().requires_grad_(True)
+        judged = self.recipe.stage.train != "generator"
         with torch.enable_grad():
-            parts = self._weighed(batch, fake_ab, adversarial=hasattr(self, "discriminator"))
+            parts = self._weighed(batch, fake_ab, adversarial=judged)
             pulls = {name: torch.autograd.grad(w * term, fake_ab, retain_graph=True)[0].norm()
                      for name, (w, term) in parts.items() if w}  # fmt: skip
         total = sum(pulls.values())
         scalars = {f"gradient_share/{name}": float(pull / total) for name, pull in pulls.items()}
-        if hasattr(self, "discriminator"):
+        if judged:
             judge = unwrap(self.discriminator)
             logits = [judge(self._shown(L, ab)) for ab in (ab_to_unit(batch.ab), fake_ab.detach())]
             right = accuracy(self.game, *logits)
             scalars |= {"accuracy/real": float(right[0]), "accuracy/fake": float(right[1])}
-            scalars |= {"stage": float(self.recipe.index), "accuracy/running": float(self.recipe.accuracy)}
+            scalars["accuracy/running"] = float(self.recipe.accuracy)
+        if len(self.recipe.stages) > 1:
+            scalars["stage"] = float(self.recipe.index)
         return Diagnosis(scalars, {}, self.recipe.warnings())

@@ -155,3 +155,13 @@ def test_bad_options_are_one_sentence(options, says):
         small(**options)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_generator_alone_is_not_diagnosed_with_an_adversary(batch):
+    colorizer = small(stages=STAGES).eval()
+    alone = colorizer.diagnose(batch).scalars
+    assert alone == {"gradient_share/l1": 1.0, "stage": 0.0}
+    colorizer.after_step(0.9)
+    assert {"gradient_share/adversarial", "accuracy/real", "accuracy/running"} < colorizer.diagnose(
+        batch
+    ).scalars.keys()
