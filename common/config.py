@@ -280,6 +280,10 @@ def _one_line(message: str, known: list[str]) -> str:
     text = " ".join(message.split())
     if match := re.search(r"[Uu]nrecognized arguments?: ([^\s=]+)", text):
         return _unknown(match[1], known)
+    if match := re.search(
+        r"Parser key \"([\w.]+)\":.* Problem with given class_path '[\w.]+': (.*?)(?: - | Given value)", text
+    ):
+        return f"{match[1]} has an entry that {_of_entry(match[2])}"
     key = re.search(r"[\"'](?:--)?([\w.]+)[\"']:", text)
     got = re.search(r"[Gg]iven value: (.*?)$|Got value: (.*?)(?: Given|$)", text)
     takes = re.findall(r"Expected an? (.+?)(?:\. Got| Given| -|$)", text)
@@ -289,12 +293,22 @@ def _one_line(message: str, known: list[str]) -> str:
     return f"{key[1]}: {text}" if key else text
 
 
+def _of_entry(problem: str) -> str:
+    """What is wrong with one entry of a list of groups of options."""
+    if match := re.search(r"Option '(\w+)' is not accepted", problem):
+        return f"has the option {match[1]}: there is none of that name"
+    if match := re.search(r"arguments are required: (.+)", problem):
+        return f"lacks {match[1]}: give it"
+    match = re.search(r"Parser key \"(\w+)\": Expected an? (.+?)\. Got value: (.*)", problem)
+    return f"has the {match[1]} {match[3]}: it takes {_in_words(match[2])}" if match else f"cannot be read ({problem})"
+
+
 def _in_words(kind: str) -> str:
     if "Literal[" in kind:
         return kind.split("[", 1)[1].rstrip("]").replace("'", "")
     name = re.sub(r"<class '(\w+)'>", r"\1", kind)
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word",
-             "tuple": "a list of two numbers", "NoneType": "null", "dict": "a mapping"}  # fmt: skip
+             "tuple": "a list of two numbers", "NoneType": "null", "dict": "a mapping", "list": "a list"}  # fmt: skip
     return words.get(name, name)
 
 

@@ -20,6 +20,7 @@ done
 
 cat <<END
 
+report  $out/report.html
 table   $out/table.md
 grid    $out/grid.png
 curves  $out/curves.png
