@@ -15,7 +15,7 @@ from common.errors import UserError, near, one_sentence
 from common.files import write_atomically
 
 STATE, WEIGHTS, BEST = "state.pt", "weights.safetensors", "best.safetensors"
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 def bare_state_dict(colorizer: Colorizer) -> dict[str, Tensor]:

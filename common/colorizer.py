@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -44,7 +44,6 @@ class Diagnosis(NamedTuple):
 
     scalars: dict[str, float]
     pictures: dict[str, Callable[[], np.ndarray]]  # name -> draws uint8 [H, W, 3]
-    warnings: Sequence[str] = ()  # told to the person at the terminal
 
 
 class Colorizer(nn.Module, ABC):
@@ -85,15 +84,22 @@ class Colorizer(nn.Module, ABC):
         What a family learns from them here (a prior) it keeps in buffers, which are saved with the weights.
         """
 
-    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
-        """Called once when a run begins or goes on: load what only training needs, and what was saved.
+    def begin_training(self, device: torch.device, precision: str) -> None:
+        """Called once, before a photograph is read, when a run begins or goes on: load what only training needs.
 
-        precision: bf16 or fp32, of networks that the engine does not know of. state: what `training_state` gave.
+        precision: bf16 or fp32, of networks that the engine does not know of.
         """
 
     def training_state(self) -> dict:
-        """What a run must save beside weights and optimizers to go on exactly: plain values and tensors."""
+        """What a process must save beside weights and optimizers to go on exactly: plain values and tensors."""
         return {}
+
+    def load_training_state(self, state: dict, device: torch.device) -> None:
+        """The reverse of `training_state`."""
+
+    def warnings(self) -> list[str]:
+        """Called after each validation: what the person who waits should know."""
+        return []
 
     def after_step(self, share: float) -> None:
         """Called after every step, with the share of the run that is done."""

@@ -92,17 +92,24 @@ class GreyPictures(NamedTuple):
 def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPictures:
     """The grey photographs beside a training pack: a source of their own, else every other one of its rows.
 
-    Photographs of the validation pack are not among them.
+    Photographs of the validation pack, and those that are seen in colour, are not among them.
     """
     if config.grey is None:
+        if len(train.colour_rows) < 2:
+            raise UserError(
+                f"{config.train} has {len(train.colour_rows)} colour photograph to learn from: unpaired it takes two or"
+                " more, or data.grey"
+            )
         return GreyPictures(train.images, train.colour_rows[1::2], train.colour_rows[::2], "every other")
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
         pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
-    held_out = pack.without(val).elsewhere
+    held_out = pack.without(val).elsewhere | pack.without(train).elsewhere
     if held_out.all():
-        raise UserError(f"all photographs of {config.grey} are validation photographs: give other ones as data.grey")
+        raise UserError(
+            f"all photographs of {config.grey} are for validation or seen in colour: give other ones as data.grey"
+        )
     progress.say(f"{pack.said()}, of which the lightness alone is seen")
     return GreyPictures(pack.images, np.flatnonzero(~held_out), train.colour_rows, pack.manifest["content"])
 

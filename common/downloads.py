@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from common.errors import UserError, near, one_sentence
 
@@ -22,9 +24,8 @@ def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
     try:
-        if library == "timm":
-            _fail_fast()
-        return create()
+        with _failing_fast() if library == "timm" else nullcontext():
+            return create()
     except Exception as error:  # hub and network stacks raise nearly every type
         raise UserError(
             f"{what} cannot be had through {library} ({one_sentence(error)}): check the network, or put them into"
@@ -42,14 +43,21 @@ def check_timm_name(option: str, name: str) -> None:
         raise UserError(f"{option} is {name}, which timm does not know{near(name, known)}: see timm.list_models()")
 
 
-def _fail_fast() -> None:
+@contextmanager
+def _failing_fast() -> Iterator[None]:
     """Without a network the hub's client retries for most of a minute; told so, it looks into its cache at once."""
     from huggingface_hub import constants
 
+    before, server = constants.HF_HUB_OFFLINE, urlparse(constants.ENDPOINT)
     try:
-        socket.create_connection((urlparse(constants.ENDPOINT).hostname, 443), timeout=3).close()
+        if not getproxies():  # through a proxy there is no way to try but the client's own
+            socket.create_connection((server.hostname, server.port or 443), timeout=3).close()
     except OSError:
         constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _cache(library: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from torch import nn
 
 from common.checkpoint import (
@@ -130,6 +130,7 @@ class Run:
             )
         if config.data.grey and not colorizer.unpaired:
             raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
+        colorizer.begin_training(self.device, self.precision)
         return colorizer.to(device=self.device, memory_format=torch.channels_last)
 
     def _open(self) -> None:
@@ -141,7 +142,6 @@ class Run:
         found = read_state(self.folder)
         if found:
             self._restore(found)
-        self.colorizer.begin_training(self.device, self.precision, found["training"] if found else None)
         self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
         self._held.callback(self.tracker.close)
         self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
@@ -162,12 +162,16 @@ class Run:
         load_bare_state_dict(self.colorizer, state["weights"])
         self.ema.average = {key: value.to(self.device) for key, value in state["ema"].items()}
         self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
+        of_each = state["training"]
+        own = self.accelerator.process_index if len(of_each) == self.accelerator.num_processes else 0
+        self.colorizer.load_training_state(of_each[own], self.device)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
     def save(self) -> None:
         """Publish the weights and save the exact state."""
         self._average_statistics()
+        of_each = gather_object([self.colorizer.training_state()])
         if not self.main:
             return
         self.publish(WEIGHTS)
@@ -181,7 +185,7 @@ class Run:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "plateau": self.plateau.state(),
             "content": self.data.content,
-            "training": self.colorizer.training_state(),
+            "training": of_each,
         }
         save_state(self.folder, state)
 
@@ -257,6 +261,8 @@ class Run:
                 f"warning: for {COLLAPSE_PATIENCE} validations the predictions have had under {COLLAPSE_RATIO:.0%} of"
                 f" the true colourfulness (now {ratio:.0%}): they are turning grey-brown; see Collapse in README.md"
             )
+        for warning in self.colorizer.warnings():
+            self.tracker.say(f"step {self.step}: {warning}")
         if self.plateau.update(self.scores[self.config.loop.monitor], self.config.optim):
             self.publish(BEST)
 
@@ -276,8 +282,6 @@ class Run:
             self.tracker.scalars("diagnosis", self.step, diagnosis.scalars)
         for name, draw in diagnosis.pictures.items():
             self.tracker.picture(name, self.step, draw())
-        for warning in diagnosis.warnings:
-            self.tracker.say(f"step {self.step}: {warning}")
 
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -55,13 +55,19 @@ class AdversarialColorizer(Colorizer):
         names = ("generator", "discriminator")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
-    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
-        """Fetch the perceptual network; go on in the stage that a saved run was in."""
+    def begin_training(self, device: torch.device, precision: str) -> None:
+        """Fetch the perceptual network."""
         if self.perceptual.weight:
             self._perceptual = PerceptualLoss(self.perceptual, device, precision)
-        if state:
-            self.recipe.load(state["recipe"])
-            self.pool.load(state["pool"], device)
+
+    def load_training_state(self, state: dict, device: torch.device) -> None:
+        """Go on in the stage that a saved run was in."""
+        self.recipe.load(state["recipe"])
+        self.pool.load(state["pool"], device)
+
+    def warnings(self) -> list[str]:
+        """Whether the discriminator has won."""
+        return self.recipe.warnings() if self.game.border is not None else []  # a critic is to tell them apart
 
     def training_state(self) -> dict:
         """The stage and the pool of past fakes."""
@@ -74,7 +80,7 @@ class AdversarialColorizer(Colorizer):
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """The generator's objective, then the discriminator's, from one generator pass; in a stage, one of them."""
         stage = self.recipe.stage
-        self._freeze_encoder(stage.freeze_encoder)
+        self._rest(stage)
         L, real_ab = L_to_unit(batch.L), ab_to_unit(batch.ab)
         with torch.set_grad_enabled(stage.train != "discriminator"):
             fake_ab = ab_to_unit(self(batch.L))
@@ -108,11 +114,11 @@ class AdversarialColorizer(Colorizer):
             real = of_scales(lambda x: self.game.real(x, target), real_logits)  # noqa: B023
             fake = of_scales(self.game.fake, fake_logits)
             terms = {"real": real, "fake": fake}
-            # halved: the discriminator learns more slowly than the generator (pix2pix, 3.3)
-            loss = (real + fake) / 2
             if self.loss.adversarial == "wgan-gp":
                 terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_seen, fake_seen)
-                loss = loss + self.loss.gradient_penalty * terms["penalty"]
+                loss = real + fake + self.loss.gradient_penalty * terms["penalty"]
+            else:  # halved: the discriminator learns more slowly than the generator (pix2pix, 3.3)
+                loss = (real + fake) / 2
             right = accuracy(self.game, real_logits, fake_logits)
             self.recipe.judged(*right)
             yield Objective(
@@ -125,11 +131,14 @@ class AdversarialColorizer(Colorizer):
         noise = self.judging.instance_noise * (1 - self.recipe.share)
         return seen + noise * torch.randn_like(seen) if noise and self.training else seen
 
-    def _freeze_encoder(self, freeze: bool) -> None:
-        if self.partly_trained:
-            encoder = unwrap(self.generator).encoder
-            encoder.requires_grad_(not freeze)
-            encoder.train(not freeze)
+    def _rest(self, stage: StageConfig) -> None:
+        """What does not learn in a stage keeps its statistics, too."""
+        if len(self.recipe.stages) > 1 or stage.freeze_encoder:
+            generator = unwrap(self.generator)
+            generator.train(stage.train != "discriminator")
+            generator.encoder.requires_grad_(not stage.freeze_encoder)
+            if stage.freeze_encoder:
+                generator.encoder.eval()
 
     def diagnose(self, batch: Batch) -> Diagnosis:
         """How strongly each term of the generator pulls at what it painted, and whether its adversary has won."""
@@ -149,4 +158,4 @@ class AdversarialColorizer(Colorizer):
             scalars["accuracy/running"] = float(self.recipe.accuracy)
         if len(self.recipe.stages) > 1:
             scalars["stage"] = float(self.recipe.index)
-        return Diagnosis(scalars, {}, self.recipe.warnings())
+        return Diagnosis(scalars, {})

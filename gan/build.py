@@ -52,7 +52,7 @@ def build(
             "model.loss.adversarial_weight is 0 and model.stages trains the discriminator: give the weight, or leave"
             " the stages out"
         )
-    if loss.l1_weight + perceptual.weight == 0 and stages[0].train == "generator":
+    if loss.l1_weight + perceptual.weight == 0 and any(stage.train == "generator" for stage in stages):
         raise UserError(
             "model.loss.l1_weight and model.perceptual.weight are 0: a generator that learns alone needs one of them"
         )

@@ -90,12 +90,15 @@ class CycleColorizer(Colorizer):
         """Two pairs."""
         return {"generators": self.generators, "discriminators": self.discriminators}
 
-    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+    def load_training_state(self, state: dict, device: torch.device) -> None:
         """Go on with the pools of a saved run."""
-        if state:
-            self.recipe.load(state["recipe"])
-            for name, pool in self.pools.items():
-                pool.load(state["pools"][name], device)
+        self.recipe.load(state["recipe"])
+        for name, pool in self.pools.items():
+            pool.load(state["pools"][name], device)
+
+    def warnings(self) -> list[str]:
+        """Whether the judge of colour has won."""
+        return self.recipe.warnings()
 
     def training_state(self) -> dict:
         """The pools of past fakes, and how well the discriminators do."""
@@ -106,12 +109,9 @@ class CycleColorizer(Colorizer):
         self.recipe.after_step(share)
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """The objective of both generators, then that of both discriminators, from one pass.
-
-        Where the batch has no grey photographs of its own, other photographs' lightness stands for them.
-        """
+        """The objective of both generators, then that of both discriminators, from one pass."""
         colour = torch.cat([L_to_unit(batch.L), ab_to_unit(batch.ab)], dim=1)
-        grey = L_to_unit(batch.L.roll(1, 0) if batch.grey is None else batch.grey)
+        grey = L_to_unit(batch.grey)
         made = self.generators(grey, colour, identity=self.loss.identity_weight > 0)
         painted = torch.cat([grey, made.painted.float()], dim=1)
         again = torch.cat([made.greyed, made.painted_again], dim=1).float()
@@ -168,4 +168,4 @@ class CycleColorizer(Colorizer):
             "accuracy/real": float(right[0]), "accuracy/fake": float(right[1]),
             "accuracy/running": float(self.recipe.accuracy),
         }  # fmt: skip
-        return Diagnosis(scalars, {}, self.recipe.warnings())
+        return Diagnosis(scalars, {})

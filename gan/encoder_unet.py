@@ -1,4 +1,4 @@
-"""U-Nets whose encoder is a network of classification: any of timm's, or fastai's DynamicUnet."""
+"""U-Nets whose encoder is a network of classification: timm's with feature maps, or fastai's DynamicUnet."""
 
 from __future__ import annotations
 
@@ -164,16 +164,20 @@ def _timm_features(name: str, pretrained: bool, in_channels: int) -> nn.Module:
 
     check_timm_name("model.generator.encoder", name)
 
-    def create() -> nn.Module:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=pretrained)
+    def create(trained: bool) -> nn.Module:
+        return timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=trained)
 
     try:
-        if not pretrained:
-            return create()
-    except Exception as error:  # timm says in many ways that a network has no feature maps
+        made = create(False)
+        side = 2 * made.feature_info.reduction()[-1]
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, in_channels, side, side))
+    except Exception as error:  # timm says in many ways that a network has no feature maps, or takes one size only
         raise UserError(
-            f"model.generator.encoder is {name}, of which timm makes no feature maps ({one_sentence(error)}): take a"
-            " convolutional one such as resnet18 or convnext_tiny"
+            f"model.generator.encoder is {name}, of which timm makes no feature maps for every size"
+            f" ({one_sentence(error)}): take a convolutional one such as resnet18 or convnext_tiny"
         ) from None
+    if not pretrained:
+        return made.train()
     instead = "set model.generator.pretrained false"
-    return fetched(f"pretrained weights of {name}", "timm", create, instead)
+    return fetched(f"pretrained weights of {name}", "timm", lambda: create(True), instead)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from torch import nn
@@ -10,6 +10,14 @@ from torch import nn
 from common.errors import UserError
 from gan.encoder_unet import EncoderUNet, FastaiUNet
 from gan.unet import Norm, UNet
+
+_PLAIN = ("width", "depth", "norm", "dropout", "dropout_at_test", "noise_channels")
+_OPTIONS = {
+    "unet": _PLAIN,
+    "encoder_decoder": _PLAIN,
+    "timm": ("encoder", "pretrained", "up", "attention", "width", "norm"),
+    "dynamic_unet": ("pretrained",),
+}
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,12 @@ class GeneratorConfig:
             raise UserError(f"model.generator.width is {self.width}: it takes 1 or more")
         if self.noise_channels < 0:
             raise UserError(f"model.generator.noise_channels is {self.noise_channels}: it takes 0 or more")
-        plain = self.network in ("unet", "encoder_decoder")
-        for name, of_plain in {"depth": True, "noise_channels": True, "dropout_at_test": True, "pretrained": False,
-                               "attention": False}.items():  # fmt: skip
-            if getattr(self, name) and of_plain != plain:
-                raise UserError(f"model.generator.{name} is {getattr(self, name)}: the network {self.network} has none")
-        if self.network == "dynamic_unet" and self.attention:
-            raise UserError(f"model.generator.attention is {self.attention}: the network dynamic_unet has none")
+        for option in fields(self):
+            if getattr(self, option.name) != option.default and option.name not in ("network", *_OPTIONS[self.network]):
+                raise UserError(
+                    f"model.generator.{option.name} is {getattr(self, option.name)}: the network {self.network} has"
+                    f" none, it takes {', '.join(_OPTIONS[self.network])}"
+                )
 
 
 def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, out_channels: int = 2) -> nn.Module:

@@ -188,14 +188,18 @@ _INSTEAD = "name their file with model.perceptual.weights, or set model.perceptu
 def _timm_features(name: str, pretrained: bool) -> nn.Module:
     import timm
 
+    if pretrained:
+        return timm.create_model(name, features_only=True, pretrained=True)
     try:
-        return timm.create_model(name, features_only=True, pretrained=pretrained)
-    except RuntimeError as error:
-        if pretrained:
-            raise
+        made = timm.create_model(name, features_only=True, pretrained=False)
+        side = 2 * made.feature_info.reduction()[-1]
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, 3, side, side))
+        return made
+    except Exception as error:  # timm says in many ways that a network has no feature maps, or takes one size only
         raise UserError(
-            f"model.perceptual.network is {name}, of which timm makes no feature maps ({one_sentence(error)}): take"
-            " vgg16, or a convolutional network such as resnet18"
+            f"model.perceptual.network is {name}, of which timm makes no feature maps for every size"
+            f" ({one_sentence(error)}): take vgg16, or a convolutional network such as resnet18"
         ) from None
 
 

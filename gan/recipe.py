@@ -90,11 +90,13 @@ class Recipe:
             self.accuracy = torch.lerp(self.accuracy.to(now.device), now, 1 - _MEMORY)
             self.won = torch.where(self.accuracy > WON, self.won.to(now.device) + 1, 0)
             self._seen = []
-        until = self.stage.until_accuracy
+        before, until = self.index, self.stage.until_accuracy
         if until and self.accuracy.item() >= until and self.index + 1 < len(self.stages):
             self.index += 1
         while self.index + 1 < len(self.stages) and share > self._end - 1e-9:
             self.index += 1
+        if self.index != before:
+            self.won = torch.zeros_like(self.won)
 
     def warnings(self) -> list[str]:
         """What the person who waits should know."""
@@ -148,7 +150,7 @@ class FakePool:
 
     def state(self) -> Tensor | None:
         """For the run's state."""
-        return self.pictures
+        return None if self.pictures is None else self.pictures.cpu()
 
     def load(self, pictures: Tensor | None, device: torch.device) -> None:
         """The reverse of `state`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -32,20 +33,26 @@ def init_pix2pix(network: nn.Module) -> nn.Module:
     return network
 
 
-def repeatable(network: nn.Module, x: Tensor) -> torch.Generator | None:
-    """Where randomness comes from: torch's own stream in training, else one seed, so that a picture stays itself."""
-    return None if network.training else torch.Generator(x.device).manual_seed(0)
+def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], channels: int) -> Tensor:
+    """Random numbers [N, channels, H, W] for x [N, C, H, W].
+
+    In training from torch's own stream; in use from one seed and alike for every picture, so that a picture stays
+    itself, whichever others it comes with.
+    """
+    if network.training:
+        return draw((len(x), channels, *x.shape[2:]), device=x.device)
+    fixed = torch.Generator(x.device).manual_seed(0)
+    return draw((1, channels, *x.shape[2:]), generator=fixed, device=x.device).expand(len(x), -1, -1, -1)
 
 
 class TestTimeDropout(nn.Dropout):
     """Dropout that stays on when the network is used, as pix2pix's only source of noise (Isola et al. 2017, 3.1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same."""
+        """[N, C, H, W] -> the same."""
         if self.training:
             return F.dropout(x, self.p)
-        keep = torch.rand(x.shape, generator=repeatable(self, x), device=x.device) >= self.p
-        return x * keep / (1 - self.p)
+        return x * (noise_like(self, x, torch.rand, x.shape[1]) >= self.p) / (1 - self.p)
 
 
 class UNet(nn.Module):
@@ -112,9 +119,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
         if self.noise_channels:
-            n, _, height, width = x.shape
-            shape = (n, self.noise_channels, height, width)
-            x = torch.cat([x, torch.randn(shape, generator=repeatable(self, x), device=x.device)], dim=1)
+            x = torch.cat([x, noise_like(self, x, torch.randn, self.noise_channels)], dim=1)
         passed = []
         for layer in self.down:
             x = layer(x)

@@ -2,9 +2,10 @@
 # Train pix2pix. Sets everything up at its first call; every option of scripts.train may follow:
 #   bash scripts/train_gan.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
 # What else can be asked for, alone or together, before those:
-#   --pretrain        the generator under L1 first, the discriminator until it wins, then both: steadier, the same time
-#   --perceptual      a VGG16 beside L1: crisper, a third to a half slower; its weights are fetched, or
-#                     --model.perceptual.weights FILE
+#   --pretrain        the generator under L1 first, the discriminator until it wins, then both: as many steps in a
+#                     fifth less time
+#   --perceptual      a VGG16 beside L1: two to three times the time of a step on a processor; its weights are fetched,
+#                     or --model.perceptual.weights FILE
 #   --encoder NAME    a U-Net on a timm network as the generator, as in --encoder resnet18
 #   --cyclegan        unpaired, at 32 px: old photographs of one's own with --data.grey DIR
 #   --l1              the generator under L1 alone, to compare with

@@ -43,7 +43,8 @@ def findings(standings: Standings) -> list[str]:
         best = standings.best(metric)
         if best:
             leads.setdefault(best, {}).setdefault(tuple(standings.level(metric)), []).append(metric)
-    order = sorted(leads, key=lambda title: -sum(map(len, leads[title].values())))
+    # who is surely best on something says more than who shares the lead on much
+    order = sorted(leads, key=lambda title: (-len(leads[title].get((), ())), -sum(map(len, leads[title].values()))))
     return [_lead(title, leads[title]) for title in order] + _against_grey(standings)
 
 

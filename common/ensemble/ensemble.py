@@ -83,7 +83,7 @@ class Ensemble(Colorizer):
         self.members.eval()
         return self
 
-    def begin_training(self, device: torch.device, precision: str, state: dict | None = None) -> None:
+    def begin_training(self, device: torch.device, precision: str) -> None:
         """The engine knows nothing of the members' precision: while the network trains, they predict in this one."""
         self.precision = precision
 

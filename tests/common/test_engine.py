@@ -74,9 +74,9 @@ def assert_same_state(one, other):
 
 def assert_same(one, other):
     """Plain values and tensors, however nested."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
+    if isinstance(one, (dict, list)):
+        assert len(one) == len(other)
+        for key in one if isinstance(one, dict) else range(len(one)):
             assert_same(one[key], other[key])
     else:
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other

@@ -51,10 +51,12 @@ def test_without_skips_the_bottleneck_is_all_there_is():
 
 def test_dropout_at_test_is_noise_but_a_picture_stays_itself():
     torch.manual_seed(0)
-    x = torch.rand(1, 1, 64, 64)
+    x = torch.rand(1, 1, 64, 64).expand(2, -1, -1, -1)
     off, on = UNet(6, 4), UNet(6, 4, dropout_at_test=True)
     on.load_state_dict(off.state_dict())
-    assert torch.equal(on.eval()(x), on(x))
+    found = on.eval()(x)
+    assert torch.equal(found, on(x))
+    torch.testing.assert_close(found[0], found[1])  # wherever it stands in a batch
     assert not torch.allclose(on(x), off.eval()(x))
     assert not torch.equal(on.train()(x), on(x))
 
@@ -62,9 +64,11 @@ def test_dropout_at_test_is_noise_but_a_picture_stays_itself():
 def test_noise_channels_are_seen():
     torch.manual_seed(0)
     network = UNet(4, 4, noise_channels=2)
-    x = torch.rand(1, 1, 16, 16)
+    x = torch.rand(1, 1, 16, 16).expand(2, -1, -1, -1)
     assert network.down[0][1].in_channels == 3
-    assert torch.equal(network.eval()(x), network(x))
+    found = network.eval()(x)
+    assert torch.equal(found, network(x))
+    torch.testing.assert_close(found[0], found[1])
     assert not torch.equal(network.train()(x), network(x))
 
 
@@ -137,6 +141,10 @@ def test_self_attention_is_the_formula_and_begins_as_the_identity():
         ({"network": "timm", "attention": 3}, 64, "with resnet18 it takes 0 or one of 2, 4, 8, 16, 32"),
         ({"network": "timm", "depth": 4}, 64, "model.generator.depth is 4: the network timm has none"),
         ({"pretrained": True}, 64, "model.generator.pretrained is True: the network unet has none"),
+        ({"encoder": "convnext_tiny"}, 64, "the network unet has none, it takes width, depth"),
+        ({"network": "dynamic_unet", "width": 8}, 64, "the network dynamic_unet has none, it takes pretrained"),
+        ({"network": "timm", "encoder": "swin_tiny_patch4_window7_224"}, 64, "no feature maps for every size"),
+        ({"network": "timm", "encoder": "vit_tiny_patch16_224"}, 64, "no feature maps for every size"),
         ({"dropout": 1.0}, 64, "model.generator.dropout is 1.0"),
         ({"width": 0}, 64, "model.generator.width is 0"),
         ({"noise_channels": -1}, 64, "model.generator.noise_channels is -1"),
