@@ -6,9 +6,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlparse
 from urllib.request import getproxies
+
+import torch
 
 from common.errors import UserError, near, one_sentence
 
@@ -29,7 +32,7 @@ def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) 
     except Exception as error:  # hub and network stacks raise nearly every type
         raise UserError(
             f"{what} cannot be had through {library} ({one_sentence(error)}): check the network, or put them into"
-            f" {_cache(library)}, or {instead}"
+            f" {hub_cache() if library == 'timm' else checkpoints()}, or {instead}"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -60,7 +63,11 @@ def _failing_fast() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _cache(library: str) -> str:
-    if library == "timm":
-        return os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return os.environ.get("TORCH_HOME", "~/.cache/torch") + "/hub/checkpoints"
+def checkpoints() -> Path:
+    """Where torch.hub keeps downloaded weights: $TORCH_HOME/hub/checkpoints."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def hub_cache() -> str:
+    """Where Hugging Face's client keeps downloaded weights."""
+    return os.environ.get("HF_HOME", "~/.cache/huggingface")

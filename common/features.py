@@ -5,7 +5,6 @@ Nothing is ever downloaded here: a network whose weights are not there is missin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.downloads import checkpoints, hub_cache
 from common.errors import UserError, near, one_sentence
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_FEATURES = "torchvision_inception_v3"
 _INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def checkpoints() -> Path:
-    """Where torch.hub keeps downloaded weights: $TORCH_HOME/hub/checkpoints."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def features_variant(name: str) -> str:
@@ -100,11 +95,10 @@ def _of_timm(name: str) -> tuple:
         raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one that is, or {DEFAULT_FEATURES}")
     file = _timm_weights(name)
     if file is None:
-        hub = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise UserError(
             f"the weights of timm's {name} are not on this machine: run"
             f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" where there is a network"
-            f" (they are kept in {hub} or {checkpoints()}), or name another with --features"
+            f" (they are kept in {hub_cache()} or {checkpoints()}), or name another with --features"
         )
     try:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, num_classes=0)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from common.downloads import checkpoints
 from common.errors import UserError, one_sentence
-from common.features import checkpoints
 
 if TYPE_CHECKING:
     from common.metrics import Pictures

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.ab_bins import in_gamut_bins
 from common.colorizer import Batch
-from common.evaluation import Predict
+from common.evaluation import Predict, measured_rows
 from common.packing import Pack
 
 CELL = 2  # side of a cell, ab units
@@ -47,7 +47,7 @@ def count_colours(
 
     Of a large pack, PHOTOGRAPHS of its photographs, spread evenly; memory does not grow with their number.
     """
-    chosen = spread(len(pack), PHOTOGRAPHS)
+    chosen = measured_rows(pack, PHOTOGRAPHS)
     out = Colours(len(chosen))
     for start in range(0, len(chosen), batch_size):
         rows = chosen[start : start + batch_size]
@@ -69,11 +69,6 @@ def _add(counts: dict[str, np.ndarray], title: str, rows: Tensor, columns: Tenso
     at = [(x / CELL).long().clamp_(0, side - 1).flatten() for x in (rows, columns)]
     found = torch.bincount(at[0] * side + at[1], minlength=side * side).reshape(side, side).cpu().numpy()
     counts[title] = counts[title] + found if title in counts else found
-
-
-def spread(length: int, count: int | None) -> np.ndarray:
-    """`count` of 0..length-1, spread evenly, as `evaluate` chooses photographs by its `limit`: int [min(...)]."""
-    return np.linspace(0, length - 1, min(length, count or length)).round().astype(int)
 
 
 @lru_cache(maxsize=1)

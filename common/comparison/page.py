@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from common.comparison import charts
-from common.comparison.colours import Colours, count_colours, spread
+from common.comparison.colours import Colours, count_colours
 from common.comparison.cost import HOW, MEMORY_CPU, MEMORY_CUDA
 from common.comparison.curves import loss_curves, validation_curves
 from common.comparison.findings import findings, headline, pairs_in_words, rules
@@ -21,7 +21,7 @@ from common.comparison.pictures import data_uri, extremes, extremes_metric, grid
 from common.comparison.rows import Rows
 from common.comparison.tables import ARROW, MARKS, Line, better_of, cell, notes, number, plus_minus, protocol_lines
 from common.device import machine
-from common.evaluation import Evaluation, Predict
+from common.evaluation import Evaluation, Predict, measured_rows
 from common.metrics import METRICS
 from common.packing import Pack, counted
 from common.progress import clock
@@ -121,7 +121,7 @@ def _extremes(
     metric = extremes_metric(result)
     if metric is None:
         return None
-    places = spread(len(pack), result.protocol["count"])
+    places = measured_rows(pack, result.protocol["count"])
     first: dict[str, Contestant] = {c.title: c for c in standings.contestants}
     models = []
     for title, predict in shown.items():

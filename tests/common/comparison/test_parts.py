@@ -10,13 +10,13 @@ from matplotlib.path import Path as Outline
 from skimage.color import rgb2lab
 
 from common.comparison import charts
-from common.comparison.colours import AB_REACH, count_colours, gamut_outline, spread
+from common.comparison.colours import AB_REACH, count_colours, gamut_outline
 from common.comparison.cost import measure_cost
 from common.comparison.findings import findings, in_words, pairs_in_words
 from common.comparison.groups import contestants
 from common.comparison.paired import compare_rows
 from common.comparison.pictures import data_uri, extremes, random_rows
-from common.evaluation import evaluate
+from common.evaluation import evaluate, measured_rows
 from common.metrics import METRICS
 
 
@@ -55,10 +55,10 @@ def test_the_outline_goes_around_what_srgb_shows():
 
 @pytest.mark.parametrize(("length", "count"), [(20, 5), (7, None), (3, 10)])
 def test_photographs_are_spread_as_evaluate_does(demo_pack, length, count):
-    assert len(spread(length, count)) == min(length, count or length)
+    assert len(measured_rows(range(length), count)) == min(length, count or length)
     seen = []
     evaluate({"x": lambda batch, rows: seen.extend(rows) or batch.ab}, demo_pack, ["mae_ab"], limit=count)
-    assert spread(len(demo_pack), count).tolist() == seen
+    assert measured_rows(demo_pack, count).tolist() == seen
 
 
 def test_multiply_adds_and_memory_of_a_convolution(demo_pack):
