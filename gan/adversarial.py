@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, frozen, unwrap
 from common.lab import L_to_unit, ab_from_unit, ab_to_unit
-from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales
+from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales, told_apart
 from gan.patchgan import DiscriminatorConfig
 from gan.perceptual import PerceptualConfig, PerceptualLoss
 from gan.recipe import FakePool, Recipe, StageConfig
@@ -110,9 +110,7 @@ class AdversarialColorizer(Colorizer):
         for _ in range(self.judging.updates):
             real_seen, fake_seen = self._shown(L, real_ab), self._shown(past[:, :1], past[:, 1:])
             real_logits, fake_logits = self.discriminator(real_seen), self.discriminator(fake_seen)
-            target = 1 - self.loss.label_smoothing
-            real = of_scales(lambda x: self.game.real(x, target), real_logits)  # noqa: B023
-            fake = of_scales(self.game.fake, fake_logits)
+            real, fake = told_apart(self.game, real_logits, fake_logits, self.loss.label_smoothing)
             terms = {"real": real, "fake": fake}
             if self.loss.adversarial == "wgan-gp":
                 terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_seen, fake_seen)
@@ -128,8 +126,7 @@ class AdversarialColorizer(Colorizer):
     def _shown(self, L: Tensor, ab: Tensor) -> Tensor:
         """What the discriminator sees of a picture in network range."""
         seen = torch.cat([L, ab], dim=1) if self.judging.conditional else ab
-        noise = self.judging.instance_noise * (1 - self.recipe.share)
-        return seen + noise * torch.randn_like(seen) if noise and self.training else seen
+        return self.recipe.noisy(seen, self.judging.instance_noise) if self.training else seen
 
     def _rest(self, stage: StageConfig) -> None:
         """What does not learn in a stage keeps its statistics, too."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, frozen, unwrap
 from common.lab import L_to_unit, ab_from_unit, ab_to_unit
-from gan.losses import ADVERSARIAL, LossConfig, accuracy, of_scales
+from gan.losses import ADVERSARIAL, LossConfig, accuracy, of_scales, told_apart
 from gan.patchgan import DiscriminatorConfig
 from gan.recipe import FakePool, Recipe, StageConfig
 
@@ -138,8 +138,7 @@ class CycleColorizer(Colorizer):
         said_fake = self.discriminators(*map(self._shown, fakes))
         losses, terms = [], {}
         for name, real_logits, fake_logits in zip(("colour", "grey"), said_real, said_fake, strict=True):
-            real = of_scales(lambda x: self.game.real(x, 1 - self.loss.label_smoothing), real_logits)
-            fake = of_scales(self.game.fake, fake_logits)
+            real, fake = told_apart(self.game, real_logits, fake_logits, self.loss.label_smoothing)
             terms |= {f"real_{name}": real, f"fake_{name}": fake}
             losses.append((real + fake) / 2)
             right = accuracy(self.game, real_logits, fake_logits)
@@ -149,8 +148,7 @@ class CycleColorizer(Colorizer):
         return Objective("discriminators", sum(losses), terms)
 
     def _shown(self, picture: Tensor) -> Tensor:
-        noise = self.judging.instance_noise * (1 - self.recipe.share)
-        return picture + noise * torch.randn_like(picture) if noise and self.training else picture
+        return self.recipe.noisy(picture, self.judging.instance_noise) if self.training else picture
 
     def diagnose(self, batch: Batch) -> Diagnosis:
         """How well the cycles close and how the judge of colour does, on validation photographs."""

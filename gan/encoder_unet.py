@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.downloads import check_timm_name, fetched
-from common.errors import UserError, one_sentence
+from common.downloads import fetched
+from common.errors import UserError
+from gan.timm_features import pretrained_features, timm_features
 from gan.unet import Norm, norm_layer
 
 
@@ -39,7 +40,10 @@ class EncoderUNet(nn.Module):
         out_channels: int = 2,
     ) -> None:
         super().__init__()
-        self.encoder = _timm_features(encoder, pretrained, in_channels)
+        take = "a convolutional one such as resnet18 or convnext_tiny"
+        self.encoder = timm_features("model.generator.encoder", encoder, take, in_channels)
+        if pretrained:
+            self.encoder = pretrained_features(encoder, "set model.generator.pretrained false", in_channels)
         scales = [1, *self.encoder.feature_info.reduction()]
         channels = [in_channels, *self.encoder.feature_info.channels()]
         self.multiple = scales[-1]
@@ -157,27 +161,3 @@ class FastaiUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
         return torch.tanh(self.network(x))
-
-
-def _timm_features(name: str, pretrained: bool, in_channels: int) -> nn.Module:
-    import timm
-
-    check_timm_name("model.generator.encoder", name)
-
-    def create(trained: bool) -> nn.Module:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=trained)
-
-    try:
-        made = create(False)
-        side = 2 * made.feature_info.reduction()[-1]
-        with torch.no_grad():
-            made.eval()(torch.zeros(1, in_channels, side, side))
-    except Exception as error:  # timm says in many ways that a network has no feature maps, or takes one size only
-        raise UserError(
-            f"model.generator.encoder is {name}, of which timm makes no feature maps for every size"
-            f" ({one_sentence(error)}): take a convolutional one such as resnet18 or convnext_tiny"
-        ) from None
-    if not pretrained:
-        return made.train()
-    instead = "set model.generator.pretrained false"
-    return fetched(f"pretrained weights of {name}", "timm", lambda: create(True), instead)

@@ -87,6 +87,11 @@ def of_scales(loss: Callable[[Tensor], Tensor], logits: Logits) -> Tensor:
     return torch.stack([loss(x.float()) for x in scales]).mean()
 
 
+def told_apart(game: Adversarial, real: Logits, fake: Logits, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The discriminator's losses on its logits of originals and of fakes."""
+    return of_scales(lambda x: game.real(x, 1 - smoothing), real), of_scales(game.fake, fake)
+
+
 def accuracy(game: Adversarial, real: Logits, fake: Logits) -> tuple[Tensor, Tensor]:
     """Shares of patches of originals and of fakes that the discriminator judges rightly.
 

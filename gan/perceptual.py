@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.downloads import check_timm_name, fetched
+from common.downloads import fetched
 from common.errors import UserError, near, one_sentence
 from common.lab import lab_to_rgb
+from gan.timm_features import pretrained_features, timm_features
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in sRGB
 _VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions before each pooling
@@ -59,8 +60,7 @@ class PerceptualConfig:
         if self.network in _VGG:
             known = vgg_layers(self.network)
         else:
-            check_timm_name("model.perceptual.network", self.network)
-            known = list(_timm_features(self.network, pretrained=False).feature_info.module_name())
+            known = list(_untrained(self.network).feature_info.module_name())
         for layer in self.layers:
             if layer not in known:
                 raise UserError(
@@ -172,35 +172,20 @@ def _vgg_features(config: PerceptualConfig) -> nn.Module:
 
 def _other_features(config: PerceptualConfig) -> nn.Module:
     if config.random or config.weights:
-        network = _timm_features(config.network, pretrained=False)
+        network = _untrained(config.network)
         if config.weights:
             known = network.state_dict()
             _load(network, {k: v for k, v in _read(config.weights).items() if k in known}, config)
     else:
-        create = lambda: _timm_features(config.network, pretrained=True)  # noqa: E731
-        network = fetched(f"pretrained weights of {config.network}", "timm", create, _INSTEAD)
+        network = pretrained_features(config.network, _INSTEAD)
     return _Named(network)
 
 
+def _untrained(name: str) -> nn.Module:
+    return timm_features("model.perceptual.network", name, "vgg16, or a convolutional network such as resnet18")
+
+
 _INSTEAD = "name their file with model.perceptual.weights, or set model.perceptual.random true"
-
-
-def _timm_features(name: str, pretrained: bool) -> nn.Module:
-    import timm
-
-    if pretrained:
-        return timm.create_model(name, features_only=True, pretrained=True)
-    try:
-        made = timm.create_model(name, features_only=True, pretrained=False)
-        side = 2 * made.feature_info.reduction()[-1]
-        with torch.no_grad():
-            made.eval()(torch.zeros(1, 3, side, side))
-        return made
-    except Exception as error:  # timm says in many ways that a network has no feature maps, or takes one size only
-        raise UserError(
-            f"model.perceptual.network is {name}, of which timm makes no feature maps for every size"
-            f" ({one_sentence(error)}): take vgg16, or a convolutional network such as resnet18"
-        ) from None
 
 
 def _read(path: str) -> dict[str, Tensor]:

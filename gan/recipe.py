@@ -78,6 +78,11 @@ class Recipe:
     def _end(self) -> float:
         return sum(stage.share for stage in self.stages[: self.index + 1])
 
+    def noisy(self, picture: Tensor, deviation: float) -> Tensor:
+        """A picture under instance noise of that deviation at the beginning of the run, which falls to 0 at its end."""
+        deviation *= 1 - self.share
+        return picture + deviation * torch.randn_like(picture) if deviation else picture
+
     def judged(self, real: Tensor, fake: Tensor) -> None:
         """Take in the accuracy of the discriminator on a batch."""
         self._seen.append((real + fake) / 2)
