@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from baselines.cnn import CNN, DeepCNN
 from baselines.resnet18 import ResNet18Regressor
+from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Objective
-from common.errors import UserError
-from common.lab import L_to_unit, ab_from_unit, ab_to_unit
+from common.utils.errors import UserError
 
 # Each takes (predicted, true) ab in network range; a loss that is added is a function and an entry.
 TERMS = {

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.downloads import fetched
+from common.networks.pretrained import fetched
 
 
 def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""L -> a distribution over colours."""
+"""L -> a distribution over colors."""
 
 from classification.classification import ClassificationColorizer, build
 

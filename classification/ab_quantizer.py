@@ -1,12 +1,12 @@
-"""Colours as distributions over ab bins, and back."""
+"""Colors as distributions over ab bins, and back."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from common.ab_bins import ABBins
-from common.errors import UserError
+from common.color.ab_bins import ABBins
+from common.utils.errors import UserError
 
 
 def check_temperature(temperature: float) -> float:
@@ -19,7 +19,7 @@ def check_temperature(temperature: float) -> float:
 class ABQuantizer(ABBins):
     """ABBins with the encoding and decoding of Zhang et al. (2016), all in fp32, also under autocast.
 
-    An sRGB colour that is encoded and decoded at temperature 1 comes back within half a grid step (at grid 10: 4.7 ab
+    An sRGB color that is encoded and decoded at temperature 1 comes back within half a grid step (at grid 10: 4.7 ab
     units at most, at pure yellow on the gamut's edge; 0.3 in the mean).
 
     sigma: of the soft encoding, in ab units (default: half the grid, which is the paper's 5 for its grid of 10).
@@ -55,7 +55,7 @@ class ABQuantizer(ABBins):
             return torch.softmax(logits.float() / check_temperature(temperature), dim=1)
 
     def annealed_mean(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
-        """Expected colour under the sharpened distribution (equation 5): [N, Q, h, w] -> ab [N, 2, h, w].
+        """Expected color under the sharpened distribution (equation 5): [N, Q, h, w] -> ab [N, 2, h, w].
 
         Temperature 1 is the mean, towards 0 it becomes the mode. Raises UserError for one that is not above 0.
         """
@@ -63,5 +63,5 @@ class ABQuantizer(ABBins):
             return (self.distribution(logits, temperature).movedim(1, -1) @ self.ab_bins).movedim(-1, 1)
 
     def mode(self, logits: Tensor) -> Tensor:
-        """Colour of the most likely bin: [N, Q, h, w] -> ab [N, 2, h, w]."""
+        """Color of the most likely bin: [N, Q, h, w] -> ab [N, 2, h, w]."""
         return self.ab_bins[logits.argmax(dim=1)].movedim(-1, 1)

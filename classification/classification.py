@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from classification.ab_quantizer import ABQuantizer, check_temperature
 from classification.network import Trunk
 from classification.rebalancing import class_weights
-from common.ab_prior import ab_planes, compute_prior, read_prior
+from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective
-from common.errors import UserError
-from common.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.packing import Pack
+from common.data.color_prior import ab_planes, compute_prior, read_prior
+from common.data.packing import Pack
+from common.utils.errors import UserError
 
 
 def quarter(ab: Tensor) -> Tensor:
-    """The true colours at the trunk's output size: one pixel in four along each axis, as the paper subsamples.
+    """The true colors at the trunk's output size: one pixel in four along each axis, as the paper subsamples.
 
     A mean over 4x4 pixels would be greyer than any of them, and no longer follow the prior, which counts pixels.
     """
@@ -84,11 +84,11 @@ class ClassificationColorizer(Colorizer):
         return enlarge(self.quantizer.annealed_mean(logits, self.temperature))
 
     def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
-        """(probabilities [N, Q, H/4, W/4] at temperature 1, the colours of the bins [Q, 2])."""
+        """(probabilities [N, Q, H/4, W/4] at temperature 1, the colors of the bins [Q, 2])."""
         return self.quantizer.distribution(self.logits(L)), self.quantizer.ab_bins
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective: soft cross-entropy, each pixel weighted by the class of its true colour (equation 2)."""
+        """One objective: soft cross-entropy, each pixel weighted by the class of its true color (equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5]
         log_p = F.log_softmax(self.logits(batch.L).float(), dim=1).movedim(1, -1)
@@ -158,20 +158,20 @@ def build(
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
-    """Build a classifier of colour, or the regressor with its trunk.
+    """Build a classifier of color, or the regressor with its trunk.
 
     Args:
         network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its six-block form (3.9 M), for
             sizes from 32.
         width: factor on all channels, as in 0.25.
-        loss: `cross_entropy` predicts a distribution over colours; `mse` is L2 regression by the same trunk, and the
+        loss: `cross_entropy` predicts a distribution over colors; `mse` is L2 regression by the same trunk, and the
             options below mean nothing to it.
         grid: side of the ab bins.
         rebalancing_lambda: share of the uniform distribution in the class weights; 1 is no rebalancing, 0 weighs by
             the inverse of the prior.
         prior: file of scripts.compute_prior (default: counted in the training photographs when a run begins).
-        temperature: of the annealed mean that makes one colour of a distribution.
-        upsample: whether colours or logits are enlarged from a quarter to full size.
+        temperature: of the annealed mean that makes one color of a distribution.
+        upsample: whether colors or logits are enlarged from a quarter to full size.
     """
     if loss == "mse":
         return TrunkRegressionColorizer(Trunk(network, 2, width))

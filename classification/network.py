@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 # Blocks of convolutions, each block normalised at its end: (channels, convolutions, stride of the last, dilation).
 ZHANG2016 = (
@@ -54,7 +54,7 @@ class Trunk(nn.Sequential):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self[-1].weight, std=0.01)  # a distribution begins uniform, a colour begins grey
+        nn.init.normal_(self[-1].weight, std=0.01)  # a distribution begins uniform, a color begins grey
 
 
 def scaled(channels: int, width: float) -> int:

@@ -1,1 +1,1 @@
-"""What every family of colorizers shares: colour, pictures, data, training, evaluation."""
+"""What every family of colorizers shares: color, pictures, data, training, evaluation."""

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.colorizer import Colorizer, only_trains, unwrap
-from common.errors import UserError, near, one_sentence
-from common.files import write_atomically
+from common.utils.errors import UserError, near, one_sentence
+from common.utils.files import write_atomically
 
 STATE, WEIGHTS, BEST = "state.pt", "weights.safetensors", "best.safetensors"
 _STATE_VERSION = 2

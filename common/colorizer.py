@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import UserError, near
-from common.options import typed_options
+from common.utils.errors import UserError, near
+from common.utils.options import typed_options
 
 if TYPE_CHECKING:
-    from common.packing import Pack
+    from common.data.packing import Pack
     from common.photo.anything import Colorizable
 
 
@@ -122,8 +122,8 @@ class Colorizer(nn.Module, ABC):
         return colorize_anything(self, image, **options)
 
     def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
-        """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colours ab [Q, 2]), in families that predict them."""
-        raise UserError(f"a {type(self).__name__} predicts one colour a pixel, no distribution: use a classifier")
+        """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colors ab [Q, 2]), in families that predict them."""
+        raise UserError(f"a {type(self).__name__} predicts one color a pixel, no distribution: use a classifier")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, frozen, unwrap
-from common.lab import L_to_unit, ab_from_unit, ab_to_unit
 from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales, told_apart
 from gan.patchgan import DiscriminatorConfig
 from gan.perceptual import PerceptualConfig, PerceptualLoss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.adversarial import AdversarialColorizer
 from gan.cyclegan import CycleColorizer, CycleDiscriminators, CycleGenerators
 from gan.generators import GeneratorConfig, build_generator
@@ -27,7 +27,7 @@ def build(
 
     Args:
         size: of the pictures (default: the size of the training data).
-        method: `pix2pix` learns from photographs and their own lightness, `cyclegan` from colour photographs and other
+        method: `pix2pix` learns from photographs and their own lightness, `cyclegan` from color photographs and other
             photographs' lightness.
         generator: the network that paints.
         discriminator: the network that judges.

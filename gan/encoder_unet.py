@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.downloads import fetched
-from common.errors import UserError
-from gan.timm_features import pretrained_features, timm_features
+from common.networks.pretrained import fetched
+from common.networks.timm_features import pretrained_features, timm_features
+from common.utils.errors import UserError
 from gan.unet import Norm, norm_layer
 
 

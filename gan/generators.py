@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.encoder_unet import EncoderUNet, FastaiUNet
 from gan.unet import Norm, UNet
 

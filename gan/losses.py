@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 Logits = Tensor | Iterable[Tensor]  # of one discriminator, or of each scale of several
 

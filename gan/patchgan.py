@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.unet import Norm, init_pix2pix, norm_layer
 
 # Receptive field in pixels -> stride-2 layers; two stride-1 layers follow (1: a pixel discriminator of 1x1).

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.downloads import fetched
-from common.errors import UserError, near, one_sentence
-from common.lab import lab_to_rgb
-from gan.timm_features import pretrained_features, timm_features
+from common.color.lab import lab_to_rgb
+from common.networks.pretrained import fetched
+from common.networks.timm_features import pretrained_features, timm_features
+from common.utils.errors import UserError, near, one_sentence
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in sRGB
 _VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions before each pooling
@@ -92,7 +92,7 @@ class PerceptualLoss:
     def __call__(self, L: Tensor, predicted_ab: Tensor, true_ab: Tensor) -> Tensor:
         """L [N, 1, H, W], both ab [N, 2, H, W], in CIELAB units -> scalar, float32.
 
-        Gradients reach `predicted_ab`. Colours outside of sRGB are not clipped, or nothing would call them back.
+        Gradients reach `predicted_ab`. Colors outside of sRGB are not clipped, or nothing would call them back.
         """
         with torch.no_grad():
             wanted = self._maps(L, true_ab)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 WON, WON_FOR = 0.95, 500  # a running accuracy above it, for so many steps: the generator learns nothing any more
 _MEMORY = 0.98  # of the running accuracy, about 50 steps

@@ -21,9 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.arguments import Parser, positive
-from common.errors import UserError, entry_point
-from common.files import write_text
+from common.utils.errors import UserError, entry_point
+from common.utils.files import write_text
+from scripts.arguments import Parser, positive
 
 
 @entry_point
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             usual.append(usual_loop(folder, args))
             ours.append(engine_loop(args, Path(scratch) / f"run{round_number}"))
             print(f"round {round_number + 1}: usual {usual[-1]:.1f}, engine {ours[-1]:.1f} images/s", flush=True)
-    from common.device import machine
+    from common.utils.device import machine
 
     result = {
         "usual": max(usual),
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def write_folder(source: str, folder: Path) -> int:
     """Write a source's photographs as the files that they are; returns how many."""
-    from common.sources import list_photos
+    from common.data.sources import list_photos
 
     folder.mkdir()
     photos = list_photos(source).photos
@@ -89,15 +89,15 @@ def write_folder(source: str, folder: Path) -> int:
 
 
 def _data_config(args):  # noqa: ANN001
-    from common.data import DataConfig
+    from common.data.batches import DataConfig
 
     return DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1)
 
 
 def pack_seconds(args) -> float:  # noqa: ANN001
     """Seconds that packing takes, once for all runs."""
-    from common.data import training_packs
-    from common.progress import Progress
+    from common.data.batches import training_packs
+    from common.utils.progress import Progress
 
     start = time.perf_counter()
     training_packs(_data_config(args), Progress(quiet=True))
@@ -114,7 +114,7 @@ def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
     from skimage.color import rgb2lab
     from torchvision.transforms import v2 as transforms
 
-    from common.device import pick_device
+    from common.utils.device import pick_device
 
     size, batch_size, seconds = args.size, args.batch_size, args.seconds
     packed = size + size // 8
@@ -201,11 +201,11 @@ def _usual_pix2pix(size, device):  # noqa: ANN001
 
 def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
     """images/s of the same training in this project's engine, as its own log has it, after the first interval."""
-    from common.augment import AugmentConfig
-    from common.config import OptimConfig, RunConfig, TrainConfig
-    from common.engine import train
-    from common.progress import Progress
-    from common.tracking import read_metrics
+    from common.data.augment import AugmentConfig
+    from common.training.config import OptimConfig, RunConfig, TrainConfig
+    from common.training.logger import read_metrics
+    from common.training.loop import train
+    from common.utils.progress import Progress
 
     loop = RunConfig(
         run=str(run_dir),

@@ -1,8 +1,8 @@
-"""Colorize photographs: same size, same light, only colour is added.
+"""Colorize photographs: same size, same light, only color is added.
 
 examples:
   colorize old.jpg                                     # writes old.color.jpg
-  colorize scans/ --recursive --out coloured/ --restore
+  colorize scans/ --recursive --out colored/ --restore
   colorize portrait.tif --model runs/mine --hint 120,80,#8a4b2d --saturation 1.2 --compare
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
   colorize - < old.png > new.png
@@ -24,14 +24,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.arguments import Parser, above_zero
-from common.errors import PictureError, UserError, entry_point
+from common.utils.errors import PictureError, UserError, entry_point
+from scripts.arguments import Parser, above_zero
 
 if TYPE_CHECKING:
     import numpy as np
 
     from common.colorizer import Colorizer
-    from common.images import Picture
+    from common.imaging.read import Picture
     from common.photo.batch import Outcome, Settings, Task
 
 DEFAULT_MODEL = "calm64"
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     if tasks:
         from common.colorizer import load_colorizer
-        from common.device import pick_device
+        from common.utils.device import pick_device
 
         colorizer = load_colorizer(args.model, pick_device(args.device))
         settings = make_settings(colorizer, edit, args)
@@ -84,26 +84,26 @@ def make_parser() -> Parser:
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--size", type=int, help="side of the square that the network sees (default: as it was trained)")
-    add("--saturation", type=float, default=1.0, help="factor on the strength of colour")
+    add("--saturation", type=float, default=1.0, help="factor on the strength of color")
     add("--hue", type=float, default=0.0, help="degrees to turn all hues by")
     add("--temperature-kelvin", type=float, metavar="K", help="light of the scene: below 6504 warmer, above colder")
-    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="a pixel and its colour; may be repeated")
-    add("--hints", type=Path, metavar="PNG", help="transparent picture with dots of colour, laid over each photograph")
-    add("--palette", type=Path, metavar="PHOTO", help="take over the colour mood of another photograph")
+    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="a pixel and its color; may be repeated")
+    add("--hints", type=Path, metavar="PNG", help="transparent picture with dots of color, laid over each photograph")
+    add("--palette", type=Path, metavar="PHOTO", help="take over the color mood of another photograph")
     add("--restore", action="store_true", help="first remove the tint and the fading of an old scan")
     add("--compare", action="store_true", help="also write NAME.compare.png: before and after")
-    add("--temperature", type=above_zero, metavar="T", help="of a classification model: lower is more colourful")
+    add("--temperature", type=above_zero, metavar="T", help="of a classification model: lower is more colorful")
     add("--distribution", action="store_true",
-        help="also write NAME.distribution.png, with the entropy map and the colours believed of some pixels, and"
+        help="also write NAME.distribution.png, with the entropy map and the colors believed of some pixels, and"
         " NAME.distribution.html, where a click on the photograph shows them of any place")  # fmt: skip
-    add("--pixel", type=pixel, action="append", metavar="X,Y", help="show the colours of this one; may be repeated")
+    add("--pixel", type=pixel, action="append", metavar="X,Y", help="show the colors of this one; may be repeated")
     add("--json", action="store_true", help="print one JSON document of all outcomes instead of names")
     return parser
 
 
 def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[Task]:
     """Each picture with the place where its colorization goes. Raises UserError where --out does not fit."""
-    from common.images import SUFFIXES
+    from common.imaging.read import SUFFIXES
     from common.photo.batch import Task
 
     out = args.out
@@ -138,7 +138,7 @@ def make_settings(colorizer: Colorizer, edit: object, args: argparse.Namespace) 
     from dataclasses import replace
 
     from common.colorizer import Colorizer
-    from common.images import open_image
+    from common.imaging.read import open_image
     from common.photo.batch import Settings, provenance_of
 
     if args.temperature is not None:
@@ -172,16 +172,16 @@ def read_dots(path: Path) -> np.ndarray:
     """A picture of hints as uint8 [H, W, 4]."""
     import numpy as np
 
-    from common.images import open_image
+    from common.imaging.read import open_image
 
     picture = open_image(path)
     if picture.alpha is None:
-        raise PictureError(f"--hints {path} has no transparency: paint dots of colour on a transparent picture")
+        raise PictureError(f"--hints {path} has no transparency: paint dots of color on a transparent picture")
     return np.dstack([picture.rgb, picture.alpha])
 
 
 def show_distribution(
-    colorizer: Colorizer, size: int, picture: Picture, coloured: np.ndarray, target: Path, args: argparse.Namespace
+    colorizer: Colorizer, size: int, picture: Picture, colored: np.ndarray, target: Path, args: argparse.Namespace
 ) -> list[Path]:
     """Write what the model believes of a photograph beside its colorization: a sheet, and a page to click on."""
     from common.photo import distribution as d
@@ -196,8 +196,8 @@ def show_distribution(
     grey = d.grey_of(picture.rgb)
     try:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        d.draw_distribution(found, grey, coloured, pixels, sheet)
-        d.write_page(found, grey, coloured, Path(picture.name).name, page)
+        d.draw_distribution(found, grey, colored, pixels, sheet)
+        d.write_page(found, grey, colored, Path(picture.name).name, page)
     except OSError as error:
         raise PictureError(f"{sheet} cannot be written ({error.strerror}): choose another --out") from None
     return [sheet, page]

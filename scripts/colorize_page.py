@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from common.arguments import Parser, above_zero, natural
-from common.errors import UserError, entry_point
+from common.utils.errors import UserError, entry_point
+from scripts.arguments import Parser, above_zero, natural
 
 
 def make_parser() -> Parser:
@@ -35,14 +35,14 @@ def serve(argv: list[str]) -> int:
     for package in ("starlette", "uvicorn", "jinja2"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"the page needs {package}: pip install 'colorization-lab[web]'")
-    from common.web import bind
-    from common.web import serve as serve_app
+    from common.utils.web import bind
+    from common.utils.web import serve as serve_app
 
     with bind(args.host, args.port) as bound:  # before the slow part: a port that is in use is said at once
         from common.checkpoint import installed_models
-        from common.device import pick_device
-        from common.photo.desk import load_models
-        from common.photo.page import Limits, create_app
+        from common.photo.web.page import Limits, create_app
+        from common.photo.web.session import load_models
+        from common.utils.device import pick_device
 
         names = args.model or list(installed_models())
         if not names:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.arguments import Parser, natural, positive
-from common.errors import UserError, entry_point, tell_failures
-from common.processes import leave
+from common.utils.distributed import leave
+from common.utils.errors import UserError, entry_point, tell_failures
+from scripts.arguments import Parser, natural, positive
 
 
 @entry_point
@@ -38,13 +38,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from common.comparison.check import drop_unfit, known_metrics, other_sizes, smaller_photographs, unfinished
     from common.comparison.groups import expand_groups
-    from common.comparison.report import write_report
-    from common.comparison.rows import load_rows, measure, open_measured
+    from common.comparison.report.report import write_report
     from common.comparison.suite import Trained, trained_suite
-    from common.device import pick_device
-    from common.evaluation import TRIVIAL
-    from common.processes import join_processes
-    from common.progress import Progress
+    from common.evaluation.evaluate import TRIVIAL
+    from common.evaluation.rows import load_rows, measure, open_measured
+    from common.utils.device import pick_device
+    from common.utils.distributed import join_processes
+    from common.utils.progress import Progress
 
     processes = join_processes()
     if args.suite and processes.count > 1:

@@ -1,4 +1,4 @@
-"""Count which colours photographs show: the prior that class rebalancing and auc_rebalanced weigh by.
+"""Count which colors photographs show: the prior that class rebalancing and auc_rebalanced weigh by.
 
 examples:
   python -m scripts.compute_prior --data demo --out prior.json
@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from common.arguments import Parser, positive
-from common.errors import UserError, entry_point
+from common.utils.errors import UserError, entry_point
+from scripts.arguments import Parser, positive
 
 
 @entry_point
@@ -43,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     from PIL import Image
 
     from classification.rebalancing import class_weights
-    from common.ab_bins import ABBins
-    from common.ab_prior import ab_planes, compute_prior
-    from common.packing import open_pack
-    from common.progress import Progress
-    from common.sources import list_photos
+    from common.color.ab_bins import ABBins
+    from common.data.color_prior import ab_planes, compute_prior
+    from common.data.packing import open_pack
+    from common.data.sources import list_photos
+    from common.utils.progress import Progress
 
     bins = ABBins(args.grid)
     if not 0 <= args.uniform_share <= 1:

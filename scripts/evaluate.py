@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.arguments import Parser
-from common.errors import UserError, entry_point, tell_failures
-from common.files import write_text
-from common.processes import leave
+from common.utils.distributed import leave
+from common.utils.errors import UserError, entry_point, tell_failures
+from common.utils.files import write_text
+from scripts.arguments import Parser
 
 
 @entry_point
@@ -32,12 +32,12 @@ def main(argv: list[str] | None = None) -> int:
                         " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 
-    from common.comparison.rows import load_rows, measure, measure_damage, open_measured
-    from common.comparison.tables import damage_table, markdown_table
-    from common.damage import pick_damages
-    from common.metrics import pick_metrics
-    from common.processes import join_processes
-    from common.progress import Progress
+    from common.comparison.report.tables import damage_table, markdown_table
+    from common.data.degradations import pick_damages
+    from common.evaluation.metrics import pick_metrics
+    from common.evaluation.rows import load_rows, measure, measure_damage, open_measured
+    from common.utils.distributed import join_processes
+    from common.utils.progress import Progress
 
     pick_metrics(args.metrics, args.features)
     kinds = None if args.damage is None else pick_damages(args.damage)

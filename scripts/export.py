@@ -15,8 +15,8 @@ import os
 import sys
 from pathlib import Path
 
-from common.arguments import Parser, positive
-from common.errors import UserError, entry_point, one_sentence
+from common.utils.errors import UserError, entry_point, one_sentence
+from scripts.arguments import Parser, positive
 
 TOLERANCE = 1e-4
 

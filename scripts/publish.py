@@ -7,7 +7,7 @@ examples:
 
 Weights are kept in 16 bits, statistics in 32. Files in common/weights are installed models, which `colorize models`
 lists.
---shift moves a classifier that was trained without rebalancing towards rare colours, as if it had been trained with so
+--shift moves a classifier that was trained without rebalancing towards rare colors, as if it had been trained with so
 much of it: its logits gain that many times the logarithm of the class weights. No training is needed, for what
 rebalancing does to an ideal classifier is just this.
 """
@@ -18,8 +18,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from common.arguments import Parser, above_zero
-from common.errors import UserError, entry_point
+from common.utils.errors import UserError, entry_point
+from scripts.arguments import Parser, above_zero
 
 
 @entry_point
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", help="a run folder or a .safetensors file")
     parser.add_argument("--name", required=True, help="what the model is called in tables and in pictures' metadata")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
-    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier, towards rare colours: 0 to 1")
+    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier, towards rare colors: 0 to 1")
     parser.add_argument("--data", help="source to measure what is written on; its scores then stand in the card")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
@@ -84,10 +84,10 @@ def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
 
 def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa: ANN001
     """Scores of the very weights that are written, for the card."""
-    from common.evaluation import TRAINING_METRICS, evaluate, model_predictor
-    from common.packing import open_pack
-    from common.progress import Progress
-    from common.sources import list_photos
+    from common.data.packing import open_pack
+    from common.data.sources import list_photos
+    from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
+    from common.utils.progress import Progress
 
     colorizer.load_state_dict(state, strict=False)
     if args.temperature:

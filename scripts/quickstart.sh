@@ -26,7 +26,7 @@ grid    $out/grid.png
 curves  $out/curves.png
 watch   $python -m tensorboard.main --logdir runs
 
-Eleven photographs teach nobody colour; this shows that the machine runs. Now yours:
+Eleven photographs teach nobody color; this shows that the machine runs. Now yours:
   bash scripts/train_resnet18.sh --data.train FOLDER --budget 20m --run runs/mine
   $python -m scripts.colorize PHOTO.jpg --model runs/mine --out PHOTO.color.jpg
 END

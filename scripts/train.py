@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 
-from common.config import parse_config
-from common.errors import entry_point
-from common.processes import leave
+from common.training.config import parse_config
+from common.utils.distributed import leave
+from common.utils.errors import entry_point
 
 
 @entry_point
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(sys.argv[1:] if argv is None else argv, __doc__, "python -m scripts.train")
     import torch
 
-    from common.engine import train
+    from common.training.loop import train
 
     try:
         train(config)

@@ -21,13 +21,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.arguments import Parser, natural, positive, share
-from common.errors import UserError, entry_point, tell_failures
+from common.utils.errors import UserError, entry_point, tell_failures
+from scripts.arguments import Parser, natural, positive, share
 
 if TYPE_CHECKING:
-    from common.comparison.rows import Rows
-    from common.packing import Pack
-    from common.progress import Progress
+    from common.data.packing import Pack
+    from common.evaluation.rows import Rows
+    from common.utils.progress import Progress
 
 _TOKEN_LENGTH = 16
 
@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
-    from common.comparison.rows import load_rows, open_measured
-    from common.progress import Progress
+    from common.evaluation.rows import load_rows, open_measured
+    from common.utils.progress import Progress
 
     progress = Progress()
     rows = load_rows(args.models, args.device, args=args)
@@ -124,9 +124,9 @@ def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
 
 
 def _sheet(args: argparse.Namespace) -> int:
-    from common.device import pick_device
     from common.turing.pictures import ready_predictors
     from common.turing.sheets import make_sheets
+    from common.utils.device import pick_device
 
     rows, pack, _ = _open(args)
     predictors = ready_predictors(rows, pack, args.seed)
@@ -143,8 +143,8 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> tuple:
-    from common.device import pick_device
     from common.turing.pictures import make_gallery, plan_study
+    from common.utils.device import pick_device
 
     rows, pack, progress = _open(args)
     material = plan_study(
@@ -160,9 +160,9 @@ def _study(args: argparse.Namespace) -> tuple:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from common.turing.page import create_app
+    from common.turing.server import create_app
     from common.turing.store import open_store
-    from common.web import bind, serve
+    from common.utils.web import bind, serve
 
     given = args.report_token or os.environ.get("TURING_REPORT_TOKEN")
     if given and len(given) < _TOKEN_LENGTH:
@@ -218,7 +218,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from common.turing.kit import export_kit
+    from common.turing.static_site import export_kit
 
     study, gallery, _ = _study(args)
     key = export_kit(study, gallery(), args.out, args.sessions)
@@ -227,7 +227,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from common.turing.kit import merge_answers
+    from common.turing.static_site import merge_answers
 
     added, known, failures = merge_answers(args.key, args.answers, args.db)
     print(f"{added} sessions added to {args.db}, {known} were there already")

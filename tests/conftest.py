@@ -15,7 +15,7 @@ from PIL import Image
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.packing import Pack, open_pack
+from common.data.packing import Pack, open_pack
 
 settings.register_profile("fixed", derandomize=True, database=None)  # the same examples in every run
 settings.load_profile("fixed")
@@ -24,14 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
-    """A smooth colourful picture, uint8 [H, W, 3], different for every seed."""
+    """A smooth colorful picture, uint8 [H, W, 3], different for every seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def save_painter(path: Path, **card: object) -> Path:
-    """Weights of an untrained classifier that holds some colours likelier than others, so it paints something."""
+    """Weights of an untrained classifier that holds some colors likelier than others, so it paints something."""
     torch.manual_seed(0)
     model = {"network": "small", "width": 0.25}
     colorizer = build_colorizer("classification", **model)
@@ -51,7 +51,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of twelve small colour photographs, some in a sub-folder, and one text file."""
+    """A folder of twelve small color photographs, some in a sub-folder, and one text file."""
     folder = tmp_path / "photos"
     (folder / "deep" / "er").mkdir(parents=True)
     for i in range(12):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from common.checkpoint import published_state, save_weights
+from common.color.lab import rgb8_to_lab
 from common.colorizer import Batch, build_colorizer, load_colorizer, only_trains
-from common.config import parse_config
-from common.lab import rgb8_to_lab
-from common.run import make_optimizer
+from common.training.config import parse_config
+from common.training.run import make_optimizer
 from tests.conftest import ROOT, photo_array
 
 EXPERIMENTS = sorted(p for p in (ROOT / "experiments").glob("*/*.yaml") if p.parent.name != "suites")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from common import metrics
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer, load_colorizer
-from common.image_files import save_image
-from common.images import open_image
-from common.metrics import Metric, Pictures
+from common.evaluation import metrics
+from common.evaluation.metrics import Metric, Pictures
+from common.imaging.read import open_image
+from common.imaging.write import save_image
 from scripts import export
 from tests.conftest import ROOT, photo_array
 

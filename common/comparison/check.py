@@ -11,10 +11,10 @@ import yaml
 
 from common.checkpoint import WEIGHTS, read_card
 from common.colorizer import Batch
-from common.comparison.rows import Rows, run_folder
-from common.errors import UserError, near, one_sentence
-from common.metrics import METRICS
-from common.packing import Pack
+from common.data.packing import Pack
+from common.evaluation.metrics import METRICS
+from common.evaluation.rows import Rows, run_folder
+from common.utils.errors import UserError, near, one_sentence
 
 
 def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[str]]:
@@ -50,7 +50,7 @@ def unfinished(rows: Rows) -> list[str]:
 
 def _left(folder: Path) -> str:
     """Where a run is, if that is before its end; nothing where it has ended or nobody can say."""
-    from common.config import seconds
+    from common.training.config import seconds
 
     try:
         card = read_card(folder / WEIGHTS)
@@ -100,7 +100,7 @@ def drop_unfit(rows: Rows, pack: Pack, device: torch.device) -> list[str]:
             continue
         try:
             ab = predict(batch, which)
-            reason = "" if ab.isfinite().all() else "it predicts colours that are not finite: its training diverged"
+            reason = "" if ab.isfinite().all() else "it predicts colors that are not finite: its training diverged"
         except (UserError, RuntimeError, ValueError) as error:
             reason = one_sentence(error)
         if reason:

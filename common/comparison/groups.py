@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 # What two runs of one experiment may differ in: who they are, and what leaves no trace in the weights.
 _NO_EXPERIMENT = {"seed", "run", "fresh", "device", "log_every", "sample_every", "samples", "save_every", "keep_every"}

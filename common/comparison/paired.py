@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-from common.bootstrap import measured, of_set, resampled
 from common.comparison.groups import Contestant
-from common.metrics import Metric
+from common.evaluation.bootstrap import measured, of_set, resampled
+from common.evaluation.metrics import Metric
 
 LEVEL = 0.95
 _ROUNDING = 1e-6  # relative: what float32 and another order of sums make of one and the same model

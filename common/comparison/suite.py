@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from common.config import RunConfig, TrainConfig, load_config, parse_config, seconds
-from common.data import DataConfig, training_packs
-from common.device import out_of_memory
+from common.data.batches import DataConfig, training_packs
 from common.ensemble.expressions import Expression, parse_ensemble, split_title
-from common.errors import UserError, near
-from common.evaluation import TRIVIAL, pick_metrics
-from common.progress import Progress, clock
-from common.rundir import is_finished
+from common.evaluation.evaluate import TRIVIAL, pick_metrics
+from common.training.config import RunConfig, TrainConfig, load_config, parse_config, seconds
+from common.training.run_dir import is_finished
+from common.utils.device import out_of_memory
+from common.utils.errors import UserError, near
+from common.utils.progress import Progress, clock
 
 _KEYS = ("data", "experiments", "rows", "metrics", "out", "runs")
 _ENTRY = ("config", "name", "seeds")
@@ -124,7 +124,7 @@ def train_suite(
     budget: time for each run, beside the steps that its own file says; the first of them ends it. overrides: dotted
     options of scripts.train for every run, which win over the suite's. All configurations are checked before the first
     run begins. A run that fails is told and the others go on. Raises UserError for options that cannot be, and what
-    `common.engine.train` raises where it is asked to stop.
+    `common.training.loop.train` raises where it is asked to stop.
     """
     progress, done = progress or Progress(), Trained()
     configs = suite_configs(suite, budget, overrides)
@@ -182,7 +182,7 @@ def _train(config: TrainConfig, title: str, progress: Progress) -> None:
     budget = f", for {clock(seconds(config.loop.budget))} of training at most" if config.loop.budget else ""
     progress.say(f"{title}: into {config.loop.run}{budget}")
 
-    from common.engine import train
+    from common.training.loop import train
 
     try:
         train(config, progress)

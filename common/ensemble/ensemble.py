@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Objective, build_colorizer, load_colorizer, without_downloads
-from common.errors import UserError
-from common.lab import L_to_unit, ab_from_unit, ab_to_unit
+from common.utils.errors import UserError
 
 # Each takes (predicted, true) ab in network range.
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}

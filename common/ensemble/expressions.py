@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.colorizer import Colorizer, build_colorizer
-from common.errors import UserError, near
+from common.utils.errors import UserError, near
 
 KINDS = ("mean", "stack")
 

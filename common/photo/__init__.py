@@ -1,1 +1,1 @@
-"""From a photograph to the same photograph in colour."""
+"""From a photograph to the same photograph in color."""

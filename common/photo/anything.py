@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from common.colorizer import Colorizer
-from common.errors import UserError
 from common.photo.colorize import colorize
 from common.photo.edit import Edit
+from common.utils.errors import UserError
 
 Colorizable = Image.Image | np.ndarray | Tensor | list
 
@@ -23,7 +23,7 @@ def colorize_anything(
     image: a PIL picture -> one in mode RGB (RGBA keeps its alpha); numpy uint8 or uint16 [H, W], [H, W, 1 or 3], or a
     batch [N, H, W, 1 or 3] -> the same with 3 channels; a float tensor in 0..1 [1 or 3, H, W] or [N, 1 or 3, H, W] ->
     the same with 3 channels, on its own device; a list of these -> a list. size: side of the square that the network
-    sees (default: as it was trained). edit: what to change of the predicted colour. Raises UserError for anything else.
+    sees (default: as it was trained). edit: what to change of the predicted color. Raises UserError for anything else.
     """
     size = size or (colorizer.card or {}).get("size")
     if not size:
@@ -31,10 +31,10 @@ def colorize_anything(
     if isinstance(image, list):
         return [colorize_anything(colorizer, one, size=size, edit=edit) for one in image]
     if isinstance(image, Image.Image):
-        coloured = Image.fromarray(colorize(colorizer, np.asarray(image.convert("RGB")), size, edit))
+        colored = Image.fromarray(colorize(colorizer, np.asarray(image.convert("RGB")), size, edit))
         if image.has_transparency_data:
-            coloured.putalpha(image.convert("RGBA").getchannel("A"))
-        return coloured
+            colored.putalpha(image.convert("RGBA").getchannel("A"))
+        return colored
     if isinstance(image, Tensor):
         return _colorize_tensor(colorizer, image, size, edit)
     if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16):
@@ -61,7 +61,7 @@ def _colorize_tensor(colorizer: Colorizer, image: Tensor, size: int, edit: Edit 
     found = []
     for one in batch.expand(-1, 3, -1, -1):  # 16 bits hold more than a network knows
         deep = (one.clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
-        coloured = torch.from_numpy(colorize(colorizer, deep, size, edit).astype(np.float32) / 65535)
-        found.append(coloured.permute(2, 0, 1))
+        colored = torch.from_numpy(colorize(colorizer, deep, size, edit).astype(np.float32) / 65535)
+        found.append(colored.permute(2, 0, 1))
     out = torch.stack(found).to(device=image.device, dtype=image.dtype)
     return out[0] if image.ndim == 3 else out

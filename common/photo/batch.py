@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from common.colorizer import Colorizer
-from common.errors import PictureError, UserError
-from common.image_files import encode_pages, format_of, write_picture
-from common.images import SUFFIXES, Picture, eight_bits, open_image
+from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
+from common.imaging.write import encode_pages, format_of, write_picture
 from common.photo.colorize import colorize
 from common.photo.edit import Edit
+from common.utils.errors import PictureError, UserError
 
 _AHEAD = 2  # pictures decoded before, and encoded behind, the one in hand
 
@@ -59,7 +59,7 @@ class Settings:
 
     size: side that the network sees. edit: of every picture; hints: "x,y,#rrggbb" in each picture's own pixels.
     restore: scans are freed of tint and fading first. compare: a picture of before and after is written, too. check:
-    raises PictureError for a picture that is not to be colorized. extra: called with (picture, coloured first page,
+    raises PictureError for a picture that is not to be colorized. extra: called with (picture, colored first page,
     target), writes more files and names them.
     """
 
@@ -137,15 +137,15 @@ def _paint(colorizer: Colorizer, task: Task, found: Outcome | tuple[list[Picture
     pages, seconds = found
     started = time.perf_counter()
     try:
-        coloured = [_coloured(colorizer, picture, settings) for picture in pages]
-        more = settings.extra(pages[0], eight_bits(coloured[0]), task.target) if settings.extra and task.target else []
+        colored = [_colored(colorizer, picture, settings) for picture in pages]
+        more = settings.extra(pages[0], eight_bits(colored[0]), task.target) if settings.extra and task.target else []
     except UserError as error:
         outcome = Outcome(task.name, "refused", reason=str(error))
         return (lambda: outcome,)
-    return _write, task, pages, coloured, more, settings, seconds + time.perf_counter() - started
+    return _write, task, pages, colored, more, settings, seconds + time.perf_counter() - started
 
 
-def _coloured(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.ndarray:
+def _colored(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.ndarray:
     height, width = picture.rgb.shape[:2]
     edit = settings.edit
     if settings.hints or settings.hint_dots is not None:
@@ -164,7 +164,7 @@ def _coloured(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.
 
 
 def _write(
-    task: Task, pages: list[Picture], coloured: list[np.ndarray], more: list[Path], settings: Settings, seconds: float
+    task: Task, pages: list[Picture], colored: list[np.ndarray], more: list[Path], settings: Settings, seconds: float
 ) -> Outcome:
     started = time.perf_counter()
     height, width = pages[0].rgb.shape[:2]
@@ -172,14 +172,14 @@ def _write(
     form = format_of(task.target) if task.target else pages[0].format
     try:
         named = str(task.target or task.name)
-        data = encode_pages(list(zip(coloured, pages, strict=True)), form, named, settings.provenance)
+        data = encode_pages(list(zip(colored, pages, strict=True)), form, named, settings.provenance)
         outputs = []
         if task.target:
             write_picture(task.target, data)
             outputs.append(task.target)
             if settings.compare:
                 outputs.append(beside(task.target, "compare", ".png"))
-                pair = np.concatenate([pages[0].on_white(), eight_bits(coloured[0])], axis=int(width <= 1.5 * height))
+                pair = np.concatenate([pages[0].on_white(), eight_bits(colored[0])], axis=int(width <= 1.5 * height))
                 write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
     except PictureError as error:
         return Outcome(task.name, "refused", reason=str(error), **known)

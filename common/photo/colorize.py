@@ -1,4 +1,4 @@
-"""Colorize one photograph of any size: its luminance stays, only colour is added."""
+"""Colorize one photograph of any size: its luminance stays, only color is added."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from common.color.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_L, rgb_to_lab
 from common.colorizer import Colorizer, predict_ab
-from common.device import out_of_memory
-from common.errors import UserError
-from common.images import eight_bits
-from common.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_L, rgb_to_lab
+from common.imaging.read import eight_bits
 from common.photo.edit import Edit
 from common.photo.upsample import GuidedUpsampling, working_size
+from common.utils.device import out_of_memory
+from common.utils.errors import UserError
 
 _STRIP_PIXELS = 500_000  # small enough to stay in the processor's cache
 _SMALLEST = 32  # side below which a network that runs out of memory is not tried any more
@@ -85,7 +85,7 @@ def colorize(
     """Colorize a photograph.
 
     rgb: uint8 or uint16 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the
-    network sees. edit: what to change of the predicted colour. say: is told where memory did not do. Returns the same
+    network sees. edit: what to change of the predicted color. say: is told where memory did not do. Returns the same
     shape and depth, of the same lightness up to rounding. Works in strips: beside the picture and its copies it needs
     about 100 MB, whatever the size.
     """
@@ -95,7 +95,7 @@ def colorize(
 
 
 def fit(working: Tensor, ab: Tensor, edit: Edit, size: tuple[int, int]) -> GuidedUpsampling:
-    """Fit predicted colours, edited, to the edges of a photograph; its strips are of (height, width) `size`.
+    """Fit predicted colors, edited, to the edges of a photograph; its strips are of (height, width) `size`.
 
     Shapes are those of `paint`.
     """
@@ -106,7 +106,7 @@ def fit(working: Tensor, ab: Tensor, edit: Edit, size: tuple[int, int]) -> Guide
 
 @torch.no_grad()
 def paint(rgb: np.ndarray, working: Tensor, ab: Tensor, edit: Edit | None = None) -> np.ndarray:
-    """Give a photograph [H, W, 3] colours that were predicted for it: the second half of `colorize`.
+    """Give a photograph [H, W, 3] colors that were predicted for it: the second half of `colorize`.
 
     working: its lightness [1, 1, h, w] at `working_size`. ab: [1, 2, s, t] of any smaller size.
     """

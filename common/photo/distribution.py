@@ -1,4 +1,4 @@
-"""What a classifier believes of each place of a photograph: how sure it is, and of which colours."""
+"""What a classifier believes of each place of a photograph: how sure it is, and of which colors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.color.lab import ab_to_rgb8, rgb8_to_L
 from common.colorizer import Colorizer
-from common.errors import PictureError
-from common.lab import ab_to_rgb8, rgb8_to_L
 from common.photo.colorize import squeezed, working_lightness
+from common.utils.errors import PictureError
 
 _SHOWN = 960  # longer side of the picture in the sheet and on the page
-_TOP = 12  # colours kept for each place on the page
+_TOP = 12  # colors kept for each place on the page
 _TEMPLATE = Path(__file__).with_name("distribution.html")
 
 
@@ -53,7 +53,7 @@ def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distrib
 
 
 def grey_of(rgb: np.ndarray) -> np.ndarray:
-    """A photograph, uint8 [H, W, 3], without its colour, at the same lightness."""
+    """A photograph, uint8 [H, W, 3], without its color, at the same lightness."""
     greys = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
     levels = rgb8_to_L(greys)[0, 0].numpy()
     L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
@@ -61,8 +61,8 @@ def grey_of(rgb: np.ndarray) -> np.ndarray:
     return np.repeat(nearest[..., None], 3, axis=2)
 
 
-def bin_colours(L: float, ab_bins: np.ndarray) -> np.ndarray:
-    """Colours of the bins at a lightness, brought into sRGB: uint8 [Q, 3]."""
+def bin_colors(L: float, ab_bins: np.ndarray) -> np.ndarray:
+    """Colors of the bins at a lightness, brought into sRGB: uint8 [Q, 3]."""
     ab = torch.from_numpy(ab_bins).float().T[None, :, None]
     return ab_to_rgb8(torch.full_like(ab[:, :1], L), ab)[0, :, 0].T.numpy()
 
@@ -83,31 +83,31 @@ def check_pixels(pixels: list[tuple[int, int]], size: tuple[int, int], name: str
 
 
 def draw_distribution(
-    found: Distribution, grey: np.ndarray, coloured: np.ndarray, pixels: list[tuple[int, int]], path: Path
+    found: Distribution, grey: np.ndarray, colored: np.ndarray, pixels: list[tuple[int, int]], path: Path
 ) -> None:
     """Draw the colorization with numbered pixels, the entropy map, and each pixel's distribution, into a PNG.
 
-    grey, coloured: uint8 [H, W, 3]. pixels: (x, y). In a pixel's bar each colour is as wide as it is probable.
+    grey, colored: uint8 [H, W, 3]. pixels: (x, y). In a pixel's bar each color is as wide as it is probable.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    height, width = coloured.shape[:2]
+    height, width = colored.shape[:2]
     picture_height = min(9.0, max(2.2, 5.2 * height / width))
     figure = plt.figure(figsize=(12, picture_height + 0.75 + 0.62 * len(pixels)), layout="constrained")
     parts = figure.add_gridspec(1 + len(pixels), 2, height_ratios=[picture_height, *[0.55] * len(pixels)])
     shown, unsure = figure.add_subplot(parts[0, 0]), figure.add_subplot(parts[0, 1])
     extent = (0, width, height, 0)
-    shown.imshow(_shrunk(coloured), extent=extent)
+    shown.imshow(_shrunk(colored), extent=extent)
     shown.set_title("colorization", fontsize=11)
     unsure.imshow(_shrunk(grey), extent=extent)
     top = float(np.log2(found.probabilities.shape[-1]))
     heat = unsure.imshow(
         found.entropy, extent=extent, cmap="magma", vmin=0, vmax=top, alpha=0.75, interpolation="bilinear"
     )
-    unsure.set_title("entropy: how unsure of the colour", fontsize=11)
+    unsure.set_title("entropy: how unsure of the color", fontsize=11)
     figure.colorbar(heat, ax=unsure, shrink=0.8, label="bits")
     for axis in (shown, unsure):
         axis.set_axis_off()
@@ -117,12 +117,12 @@ def draw_distribution(
     for number, (x, y) in enumerate(pixels, 1):
         axis = figure.add_subplot(parts[number, :])
         p = found.probabilities[found.place(x, y, (height, width))]
-        colours = bin_colours(_lightness_at(grey, x, y), found.ab_bins) / 255
+        colors = bin_colors(_lightness_at(grey, x, y), found.ab_bins) / 255
         left = 0.0
         for i in np.argsort(-p):
-            axis.barh(0, p[i], left=left, height=1, color=colours[i])
+            axis.barh(0, p[i], left=left, height=1, color=colors[i])
             if p[i] > 0.045:
-                ink = "black" if colours[i] @ [0.3, 0.6, 0.1] > 0.55 else "white"
+                ink = "black" if colors[i] @ [0.3, 0.6, 0.1] > 0.55 else "white"
                 a, b = found.ab_bins[i]
                 label = f"{p[i]:.0%}" + (f"\na {a:.0f}  b {b:.0f}" if p[i] > 0.075 else "")
                 axis.text(left + p[i] / 2, 0, label, ha="center", va="center", fontsize=8, color=ink)
@@ -135,8 +135,8 @@ def draw_distribution(
     plt.close(figure)
 
 
-def write_page(found: Distribution, grey: np.ndarray, coloured: np.ndarray, title: str, path: Path) -> None:
-    """Write one self-contained page: a click on the photograph shows the colours believed of that place."""
+def write_page(found: Distribution, grey: np.ndarray, colored: np.ndarray, title: str, path: Path) -> None:
+    """Write one self-contained page: a click on the photograph shows the colors believed of that place."""
     h, w, _ = found.probabilities.shape
     best = np.argsort(-found.probabilities, axis=-1)[..., :_TOP]
     shares = np.take_along_axis(found.probabilities, best, axis=-1)
@@ -144,7 +144,7 @@ def write_page(found: Distribution, grey: np.ndarray, coloured: np.ndarray, titl
         "title": title, "width": w, "height": h, "bins": found.ab_bins.tolist(),
         "best": best.reshape(h * w, -1).tolist(), "shares": np.round(shares, 4).reshape(h * w, -1).tolist(),
         "entropy": np.round(found.entropy, 3).ravel().tolist(), "most": float(np.log2(len(found.ab_bins))),
-        "grey": _data_url(grey), "coloured": _data_url(coloured),
+        "grey": _data_url(grey), "colored": _data_url(colored),
     }  # fmt: skip
     # "<" would end the script element wherever a file's name says so
     text = json.dumps(data).replace("<", "\\u003c")

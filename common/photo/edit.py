@@ -1,4 +1,4 @@
-"""What a person changes of a predicted colour: its strength, its hue, the light, places, and the whole mood."""
+"""What a person changes of a predicted color: its strength, its hue, the light, places, and the whole mood."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 if TYPE_CHECKING:
     from common.photo.hints import Hint
@@ -24,8 +24,8 @@ KELVIN = (1700.0, 25000.0)
 class Edit:
     """Changes of ab at constant L, applied in this order: palette, hints, saturation and hue, light.
 
-    palette: uint8 [H, W, 3], a photograph whose colours are taken over. hints: colours of places. saturation: factor on
-    chroma. hue: degrees to turn by. kelvin: colour temperature of the light that the scene is to be seen under (6504
+    palette: uint8 [H, W, 3], a photograph whose colors are taken over. hints: colors of places. saturation: factor on
+    chroma. hue: degrees to turn by. kelvin: color temperature of the light that the scene is to be seen under (6504
     changes nothing, less is warmer). Raises UserError for a value out of range.
     """
 
@@ -41,7 +41,7 @@ class Edit:
         if not -360 <= self.hue <= 360:
             raise UserError(f"hue is {self.hue:g}: it takes degrees from -360 to 360")
         if self.kelvin is not None and not KELVIN[0] <= self.kelvin <= KELVIN[1]:
-            raise UserError(f"the colour temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
+            raise UserError(f"the color temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
 
     def apply(self, L: Tensor, ab: Tensor) -> Tensor:
         """L [1, 1, h, w] and predicted ab [1, 2, h, w] -> ab of the same shape."""
@@ -84,7 +84,7 @@ def white_of(kelvin: float) -> tuple[float, float]:
 
 
 def relit(L: Tensor, ab: Tensor, kelvin: float) -> Tensor:
-    """Colours as under light of another temperature, at the same lightness.
+    """Colors as under light of another temperature, at the same lightness.
 
     L [..., 1, H, W], ab [..., 2, H, W]. X and Z are scaled by the ratio of that light's white to daylight's (von
     Kries); in Lab that is a factor on f(X) and f(Z), as far as both lie on the cube root's branch.
@@ -93,6 +93,6 @@ def relit(L: Tensor, ab: Tensor, kelvin: float) -> Tensor:
     fy = (L + 16) / 116
     a, b = ab[..., :1, :, :], ab[..., 1:, :, :]
     fx, fz = (fy + a / 500) * (X / X0) ** (1 / 3), (fy - b / 200) * (Z / Z0) ** (1 / 3)
-    # black has no colour under any light: fade the change out below the cube root's branch
+    # black has no color under any light: fade the change out below the cube root's branch
     share = (L / 8).clamp(0, 1)
     return torch.cat([a + share * (500 * (fx - fy) - a), b + share * (200 * (fy - fz) - b)], dim=-3)

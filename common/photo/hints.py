@@ -1,4 +1,4 @@
-"""Hints: a person says what colour a place has, and it spreads along the edges of L over what a model predicted."""
+"""Hints: a person says what color a place has, and it spreads along the edges of L over what a model predicted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from common.errors import UserError
-from common.lab import rgb8_to_lab
+from common.color.lab import rgb8_to_lab
+from common.utils.errors import UserError
 
 _MOST_DOTS = 1000
-_OPAQUE, _COLOURED = 128, 48  # of 255: alpha of a dot on transparency, max - min of the channels of one on grey
+_OPAQUE, _COLORED = 128, 48  # of 255: alpha of a dot on transparency, max - min of the channels of one on grey
 
 _EDGE = 1.5  # contrasts of so many times the picture's median begin to be edges
 _EDGE_RANGE = (1.0, 4.0)  # and in L they are at least, at most so large
@@ -26,7 +26,7 @@ _DOUBT = 0.05  # the strength below which the prediction is believed rather than
 
 
 class Hint(NamedTuple):
-    """The colour of one place."""
+    """The color of one place."""
 
     x: float  # share of the width, 0..1
     y: float  # share of the height, 0..1
@@ -36,7 +36,7 @@ class Hint(NamedTuple):
 def parse_hint(text: str, size: tuple[int, int]) -> Hint:
     """`x,y,#rrggbb`, in pixels from 0,0 of a photograph of that (height, width) -> Hint.
 
-    Of the colour only a and b count: lightness is the photograph's. Raises UserError, with one sentence, for text of
+    Of the color only a and b count: lightness is the photograph's. Raises UserError, with one sentence, for text of
     another form and for a pixel outside of the photograph.
     """
     match = re.fullmatch(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*#([0-9a-fA-F]{6})\s*", text)
@@ -49,14 +49,14 @@ def parse_hint(text: str, size: tuple[int, int]) -> Hint:
             f"hint '{text}' lies outside of the photograph, which is {width} x {height}: count from 0,0 at its upper"
             " left"
         )
-    colour = np.frombuffer(bytes.fromhex(match[3]), dtype=np.uint8)
-    return Hint((x + 0.5) / width, (y + 0.5) / height, _mean_ab(colour[None], np.ones(1)))
+    color = np.frombuffer(bytes.fromhex(match[3]), dtype=np.uint8)
+    return Hint((x + 0.5) / width, (y + 0.5) / height, _mean_ab(color[None], np.ones(1)))
 
 
 def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
-    """Coloured dots painted on transparency -> a hint for each, at its centre and of its mean colour.
+    """Colored dots painted on transparency -> a hint for each, at its centre and of its mean color.
 
-    dots: uint8 [H, W, 4], of the shape of the photograph but of any scale, or [H, W, 3]: then whatever is coloured on
+    dots: uint8 [H, W, 4], of the shape of the photograph but of any scale, or [H, W, 3]: then whatever is colored on
     a grey, white or black ground is a dot (and a grey hint cannot be given). size: (height, width) of the photograph.
     A dot is what hangs together, also by corners; where its centre is not on it, as with a ring, its nearest pixel is
     the place. Raises UserError, with one sentence, where there is no dot, where there are more than a thousand or they
@@ -71,12 +71,12 @@ def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
     on_transparency = dots.shape[2] == 4 and dots[..., 3].min() < _OPAQUE
     rgb = dots[..., :3]
     strength = dots[..., 3] if on_transparency else rgb.max(axis=2) - rgb.min(axis=2)
-    label, count = ndimage.label(strength >= (_OPAQUE if on_transparency else _COLOURED), np.ones((3, 3)))
+    label, count = ndimage.label(strength >= (_OPAQUE if on_transparency else _COLORED), np.ones((3, 3)))
     if count == 0:
-        raise UserError("the picture of hints has no coloured dots: paint some on a transparent layer, and save a PNG")
+        raise UserError("the picture of hints has no colored dots: paint some on a transparent layer, and save a PNG")
     if count > _MOST_DOTS or np.count_nonzero(label) > 0.5 * label.size:
         raise UserError(
-            f"the picture of hints is coloured in {count} places over {np.count_nonzero(label) / label.size:.0%} of it:"
+            f"the picture of hints is colored in {count} places over {np.count_nonzero(label) / label.size:.0%} of it:"
             " give single dots on a transparent layer, not the photograph"
         )
     hints = []
@@ -89,22 +89,22 @@ def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
     return hints
 
 
-def _mean_ab(colours: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean a and b of colours, uint8 [n, 3]."""
-    ab = rgb8_to_lab(torch.from_numpy(colours.T.copy())[:, None])[1:, 0].double().numpy()
+def _mean_ab(colors: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Mean a and b of colors, uint8 [n, 3]."""
+    ab = rgb8_to_lab(torch.from_numpy(colors.T.copy())[:, None])[1:, 0].double().numpy()
     a, b = np.average(ab, axis=1, weights=weights)
     return float(a), float(b)
 
 
 def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
-    """Lay hints over a prediction: each recolours the region around it, up to the edges of L.
+    """Lay hints over a prediction: each recolors the region around it, up to the edges of L.
 
     L: [1, 1, h, w] in 0..100 at working size (`common.photo.upsample.working_size`); ab: [1, 2, h, w] as predicted.
-    Returns ab of the same shape: the hint's own colour at its pixel, the prediction far away and beyond edges; of two
+    Returns ab of the same shape: the hint's own color at its pixel, the prediction far away and beyond edges; of two
     hints on one pixel the later counts.
 
     Colorization by optimization (Levin, Lischinski and Weiss 2004) of the *difference* d between hinted and predicted
-    colour, with their affinity (equation 2) w_rs = exp(-(L_r - L_s)^2 / 2 sigma^2) between neighbours, under
+    color, with their affinity (equation 2) w_rs = exp(-(L_r - L_s)^2 / 2 sigma^2) between neighbours, under
     sum_rs w_rs (d_r - d_s)^2 + reach^-2 sum_r d_r^2, which differs from their equation 1 by obeying a maximum
     principle and by fading with distance. Such a d has a spike at a single pixel. So a second field u is diffused
     alike, with 1 at every hint: d / u is the hints' mean, weighted by how strongly each arrives, and is flat about a
@@ -180,7 +180,7 @@ def _energy(L: np.ndarray) -> sparse.csr_matrix:
 def _contrast(L: np.ndarray, axis: int) -> np.ndarray:
     """Contrast between each pixel and the next along an axis, in L.
 
-    A blurred edge is many small steps, through each of which colour would leak: a step counts for the more, the more
+    A blurred edge is many small steps, through each of which color would leak: a step counts for the more, the more
     L changes in all over the five steps about it.
     """
     step = np.abs(np.diff(L, axis=axis))

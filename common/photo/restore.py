@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.images import eight_bits
-from common.lab import rgb8_to_lab, rgb_to_lab
+from common.color.lab import rgb8_to_lab, rgb_to_lab
+from common.imaging.read import eight_bits
 
 _SAMPLED_SIDE = 512  # statistics come from every n-th pixel of the picture
 _BORDER = 0.06  # share of each side that is not looked at: paper, frame, scanner lid
@@ -41,8 +41,8 @@ def restore(rgb: np.ndarray) -> np.ndarray:
     rgb: uint8 or uint16 [H, W, 3] sRGB. Returns the same shape and depth. Black (the half percent that is darkest,
     borders apart) is brought down to L 4 and, where black was lifted or the photograph toned, white (the half percent
     that is lightest) up to L 95, unless less than 20 is between them. So a photograph of black under L 4 that is
-    neutral or in colour is fine, and comes back bit for bit; and doing it again changes next to nothing. Lightness is
-    stretched by one table for all three channels: a photograph in colour stays in colour. Beside the picture and the
+    neutral or in color is fine, and comes back bit for bit; and doing it again changes next to nothing. Lightness is
+    stretched by one table for all three channels: a photograph in color stays in color. Beside the picture and the
     result it needs less than 60 MB, whatever the size.
     """
     return apply_repair(rgb, find_repair(rgb))

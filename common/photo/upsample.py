@@ -1,4 +1,4 @@
-"""Colour predicted at a network's size -> colour at the photograph's size, guided by its lightness."""
+"""Color predicted at a network's size -> color at the photograph's size, guided by its lightness."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0
     """Fit ab = slope * L + offset in every window (guided filter, He et al. 2013, equations 5, 6 and 8).
 
     L: [1, 1, H, W] in 0..100, ab: [1, 2, H, W]. epsilon: variance of L, in Lab units squared, below which a window
-    counts as flat and gets one colour. Returns [1, 4, H, W]: slopes of a and b, offsets of a and b.
+    counts as flat and gets one color. Returns [1, 4, H, W]: slopes of a and b, offsets of a and b.
     """
     mean_L, mean_ab = _box_mean(L, radius), _box_mean(ab, radius)
     variance = _box_mean(L * L, radius) - mean_L * mean_L

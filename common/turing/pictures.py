@@ -1,4 +1,4 @@
-"""The pictures of a study, made so that nothing but the colours tells the original from its colorization.
+"""The pictures of a study, made so that nothing but the colors tells the original from its colorization.
 
 Both go the same way: L and ab -> `ab_to_rgb8` -> bicubic to 256 px -> one JPEG that holds the two side by side, without
 metadata. One response for both leaves no order, name, header or size to compare; and the two orders of a pair are
@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.color.lab import ab_to_rgb8
 from common.colorizer import Batch
-from common.comparison.rows import Rows, with_trivial
-from common.errors import UserError
-from common.evaluation import Predict
-from common.lab import ab_to_rgb8
-from common.packing import Pack
-from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, colours_of
+from common.data.packing import Pack
+from common.evaluation.evaluate import Predict
+from common.evaluation.rows import Rows, with_trivial
+from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, colors_of
+from common.utils.errors import UserError
 
 SHOWN = 256  # side of a picture on the page, in CSS pixels
 _VIGILANCE = "\0vigilance"  # no title of a model
@@ -63,10 +63,10 @@ def plan_study(
         raise UserError(
             "one model only: shares compare within one study alone, so name a second one (grey or shuffled will do)"
         )
-    colour = pack.colour_rows
-    wanted = min(photographs or len(colour), len(colour))
+    color = pack.color_rows
+    wanted = min(photographs or len(color), len(color))
     check_counts(wanted, practice, test, vigilance)
-    chosen = colour[choose_photos(len(colour), wanted, seed)]
+    chosen = color[choose_photos(len(color), wanted, seed)]
     content = hashlib.sha256(np.ascontiguousarray(pack.images[chosen]).tobytes())
     for title in predictors:
         content.update(title.encode() + _fingerprint(rows.paths.get(title), rows.cards.get(title)))
@@ -131,13 +131,13 @@ def make_gallery(
     for start in range(0, count, _BATCH):
         rows = material.rows[start : start + _BATCH]
         batch = Batch(*(x.to(device) for x in pack.lab(rows)))
-        others = [material.rows[colours_of(start + i, count, study.seed)] for i in range(len(rows))]
+        others = [material.rows[colors_of(start + i, count, study.seed)] for i in range(len(rows))]
         ab = {_VIGILANCE: pack.lab(np.array(others))[1].to(device)}
         ab |= {title: predict(batch, rows).float() for title, predict in material.predictors.items()}
         originals = _rgb(batch.L, batch.ab)
         for title, predicted in ab.items():
             if not predicted.isfinite().all():
-                raise UserError(f"{title} predicts colours that are not finite: its training diverged")
+                raise UserError(f"{title} predicts colors that are not finite: its training diverged")
             for i, fake in enumerate(_rgb(batch.L, predicted)):
                 gallery.put(start + i, title, originals[i], fake)
         if progress:

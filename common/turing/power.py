@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from common.errors import UserError
 from common.turing.statistics import LEVEL
+from common.utils.errors import UserError
 
 MOST = 100_000
 

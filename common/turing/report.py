@@ -7,11 +7,11 @@ import io
 import json
 from pathlib import Path
 
-from common.errors import UserError
 from common.turing.results import PhotoResult, Results, Rules, judge, summarise
 from common.turing.statistics import RESAMPLES, Interval
 from common.turing.store import Record
 from common.turing.trials import Study
+from common.utils.errors import UserError
 
 LISTED = 8  # photographs at either end
 _COLUMNS = (

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.errors import UserError
 from common.turing.report import percent
 from common.turing.sheets import read_form, read_sheet_key
 from common.turing.statistics import Interval, share_interval
+from common.utils.errors import UserError
 
 
 class SheetScore(NamedTuple):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.errors import UserError, one_sentence
-from common.evaluation import Predict
-from common.grids import colour_columns
-from common.packing import Pack
+from common.data.packing import Pack
+from common.evaluation.evaluate import Predict
+from common.evaluation.sheets import color_columns
 from common.turing.trials import SIDES, choose_photos
+from common.utils.errors import UserError, one_sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,16 +47,16 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
     """Write grids and a blind sheet of the same photographs, its key and its form, into a folder.
 
     predictors: title -> predict function, one or more. pairs: photographs, each once, evenly over the models. The same
-    arguments write the same bytes. Raises UserError where there are fewer colour photographs than pairs, where a
-    model's colours are not finite, or where the folder cannot be written.
+    arguments write the same bytes. Raises UserError where there are fewer color photographs than pairs, where a
+    model's colors are not finite, or where the folder cannot be written.
     """
-    colour = pack.colour_rows
-    if len(colour) < pairs:
+    color = pack.color_rows
+    if len(color) < pairs:
         raise UserError(
-            f"{len(colour)} colour photographs are fewer than the {pairs} pairs of the sheet: give more photographs,"
+            f"{len(color)} color photographs are fewer than the {pairs} pairs of the sheet: give more photographs,"
             " or lower --pairs"
         )
-    rows = colour[choose_photos(len(colour), pairs, seed)]
+    rows = color[choose_photos(len(color), pairs, seed)]
     columns = _columns(predictors, pack, rows, device)
     rng = np.random.default_rng([seed, 4])
     models = rng.permutation(np.resize(list(predictors), pairs))
@@ -79,7 +79,7 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
 
 
 def _columns(predictors: dict[str, Predict], pack: Pack, rows: np.ndarray, device: str) -> dict[str, np.ndarray]:
-    parts = [colour_columns(predictors, pack, rows[i : i + 16], device) for i in range(0, len(rows), 16)]
+    parts = [color_columns(predictors, pack, rows[i : i + 16], device) for i in range(0, len(rows), 16)]
     return {title: np.concatenate([part[title] for part in parts]) for title in parts[0]}
 
 
@@ -147,8 +147,8 @@ def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
     pages = []
     for start in range(0, len(pairs), 10):
         page = _Page()
-        page.text(left, _MARGIN + 5, "Which picture was coloured by a computer?", 14, weight="bold")
-        page.text(left, _MARGIN + 11, "One of each pair is a photograph in its own colours. Tick the other one.", 9.5)
+        page.text(left, _MARGIN + 5, "Which picture was colored by a computer?", 14, weight="bold")
+        page.text(left, _MARGIN + 11, "One of each pair is a photograph in its own colors. Tick the other one.", 9.5)
         page.text(left + 2 * width + gutter, _MARGIN + 5, "Person: ______________", 10, ha="right")
         for i, pair in enumerate(pairs[start : start + 10]):
             x, y = left + (i % 2) * (width + gutter), _MARGIN + _HEAD + (i // 2) * pitch

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import UserError
 from common.turing.trials import Kind, Side, Study, Trial, next_model, plan_session
+from common.utils.errors import UserError
 
 VERSION = 1
 _APPLICATION = 0x54555249  # "TURI", in the file's header

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 Kind = Literal["practice", "test", "vigilance"]
 Side = Literal["left", "right"]
@@ -22,7 +22,7 @@ EXPOSURE_MS = 1000
 
 
 class Trial(NamedTuple):
-    """One pair: an original beside its colorization, or beside itself in the colours of another photograph."""
+    """One pair: an original beside its colorization, or beside itself in the colors of another photograph."""
 
     kind: Kind
     photo: int  # index into the photographs of the study
@@ -68,7 +68,7 @@ def check_counts(available: int, practice: int, test: int, vigilance: float) -> 
         raise UserError(f"vigilance is {vigilance:g}: of {test} test pairs none would be left to measure")
     if available < practice + test:
         raise UserError(
-            f"{available} colour photographs are fewer than the {practice + test} pairs of a session"
+            f"{available} color photographs are fewer than the {practice + test} pairs of a session"
             f" ({practice} for practice, {test} test): give more photographs, or lower --practice and --test"
         )
 
@@ -99,8 +99,8 @@ def next_model(started: dict[str, int], study: Study, number: int) -> str:
     return open_to[int(np.random.default_rng([study.seed, 2, number]).integers(len(open_to)))]
 
 
-def colours_of(photo: int, count: int, seed: int) -> int:
-    """The photograph whose colours a vigilance trial paints on `photo`: another one, fixed for the study."""
+def colors_of(photo: int, count: int, seed: int) -> int:
+    """The photograph whose colors a vigilance trial paints on `photo`: another one, fixed for the study."""
     cycle = np.random.default_rng([seed, 3]).permutation(count)
     place = int(np.flatnonzero(cycle == photo)[0])
     return int(cycle[(place + 1) % count])

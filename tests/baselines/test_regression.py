@@ -6,7 +6,7 @@ from baselines.cnn import CNN, DeepCNN
 from baselines.resnet18 import ResNet18Regressor, resnet18_trunk
 from common.checkpoint import parameter_count, save_weights
 from common.colorizer import Batch, build_colorizer, load_colorizer
-from common.errors import UserError
+from common.utils.errors import UserError
 
 
 def test_the_plain_cnn_has_the_published_count():

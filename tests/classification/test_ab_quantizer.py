@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classification.ab_quantizer import ABQuantizer
-from common.errors import UserError
-from common.lab import rgb8_to_lab
+from common.color.lab import rgb8_to_lab
+from common.utils.errors import UserError
 
 GRIDS = (5, 10, 20)
 
@@ -30,8 +30,8 @@ def test_soft_weights_of_a_point_on_a_bin():
 @pytest.mark.parametrize("grid", GRIDS)
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
-def test_encoded_and_decoded_is_the_colour_again(grid, data):
-    """Within half a grid step for every sRGB colour, and exactly for a bin that has all its neighbours."""
+def test_encoded_and_decoded_is_the_color_again(grid, data):
+    """Within half a grid step for every sRGB color, and exactly for a bin that has all its neighbours."""
     quantizer = ABQuantizer(grid)
     values = st.integers(0, 255)
     rgb = data.draw(st.lists(st.tuples(values, values, values), min_size=1, max_size=30))

@@ -9,11 +9,11 @@ from classification.ab_quantizer import ABQuantizer
 from classification.classification import ClassificationColorizer, enlarge, quarter, three_greyest
 from classification.network import Trunk
 from classification.rebalancing import class_weights
-from common.ab_prior import compute_prior
 from common.checkpoint import parameter_count
 from common.colorizer import Batch, build_colorizer, load_colorizer
-from common.errors import UserError
-from common.packing import open_pack
+from common.data.color_prior import compute_prior
+from common.data.packing import open_pack
+from common.utils.errors import UserError
 from scripts import compute_prior as compute_prior_script
 from scripts import train
 from tests.conftest import photo_array
@@ -64,7 +64,7 @@ def test_a_lambda_outside_of_a_share_is_refused():
 
 
 class Constant(torch.nn.Module):
-    """The same logits everywhere, whatever it sees: the only thing to learn is how often each colour comes."""
+    """The same logits everywhere, whatever it sees: the only thing to learn is how often each color comes."""
 
     def __init__(self, bins):
         super().__init__()
@@ -75,18 +75,18 @@ class Constant(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("share", "winner"), [(1.0, "common"), (0.0, "rare"), (0.5, "rare")])
-def test_rebalancing_changes_the_winner_of_two_colours(share, winner):
-    """Three pixels of four have a colour between four bins, one of four a colour that is a bin.
+def test_rebalancing_changes_the_winner_of_two_colors(share, winner):
+    """Three pixels of four have a color between four bins, one of four a color that is a bin.
 
-    Unweighted, the least loss is at the mean of the soft targets, and the most likely bin is one of the common colour.
+    Unweighted, the least loss is at the mean of the soft targets, and the most likely bin is one of the common color.
     With rebalancing the rare pixels weigh more, and its bin wins.
     """
     quantizer = ABQuantizer(10)
-    colours = {"common": (5.0, 15.0), "rare": (60.0, 40.0)}  # between four bins, and on one
+    colors = {"common": (5.0, 15.0), "rare": (60.0, 40.0)}  # between four bins, and on one
     colorizer = ClassificationColorizer(Constant(quantizer.num_bins), quantizer, share)
     ab = torch.empty(1, 2, 16, 16)
-    ab[:] = torch.tensor(colours["common"]).view(1, 2, 1, 1)
-    ab[..., 12:] = torch.tensor(colours["rare"]).view(1, 2, 1, 1)
+    ab[:] = torch.tensor(colors["common"]).view(1, 2, 1, 1)
+    ab[..., 12:] = torch.tensor(colors["rare"]).view(1, 2, 1, 1)
     hard = torch.bincount(quantizer.nearest(ab).flatten(), minlength=quantizer.num_bins)
     colorizer.prior.copy_(hard / hard.sum())
     optimizer = torch.optim.Adam(colorizer.parameters(), lr=0.3)
@@ -105,7 +105,7 @@ def test_rebalancing_changes_the_winner_of_two_colours(share, winner):
     p = torch.softmax(colorizer.network.free.detach(), dim=0)
     torch.testing.assert_close(p, target / target.sum(), atol=5e-3, rtol=0)
     mode = quantizer.ab_bins[p.argmax()]
-    nearest = min(colours, key=lambda name: float((mode - torch.tensor(colours[name])).norm()))
+    nearest = min(colors, key=lambda name: float((mode - torch.tensor(colors[name])).norm()))
     assert nearest == winner
 
 
@@ -143,7 +143,7 @@ def test_both_ways_of_enlarging_agree_on_a_flat_picture(upsample):
     torch.testing.assert_close(ab, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_lower_temperature_is_more_colourful():
+def test_a_lower_temperature_is_more_colorful():
     torch.manual_seed(0)
     colorizer = build_colorizer("classification", width=0.25).eval()
     logits = torch.randn(1, 261, 8, 8) * 2
@@ -191,7 +191,7 @@ def test_a_given_prior_is_used_and_not_needed_afterwards(photos, tmp_path, capsy
         (["--model.width=0"], "model.width is 0.0: it takes a factor"),
         (["--model.grid=0"], "grid is 0: it takes a whole number"),
         (["--data.size=36"], "multiples of 8"),
-        (["--data.train=GREY"], "are grey: there is no colour to learn"),
+        (["--data.train=GREY"], "are grey: there is no color to learn"),
     ],
 )
 def test_what_a_user_can_do_wrong_is_one_sentence(more, says, photos, tmp_path, capsys):

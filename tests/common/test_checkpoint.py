@@ -14,7 +14,7 @@ from common.checkpoint import (
     save_weights,
 )
 from common.colorizer import build_colorizer, frozen, load_colorizer
-from common.errors import UserError
+from common.utils.errors import UserError
 
 SMALL = {"size": 16, "generator": {"width": 4}, "discriminator": {"width": 4, "receptive_field": 16}}
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.color.lab import L_to_unit, ab_to_unit
 from common.colorizer import frozen
-from common.errors import UserError
-from common.lab import L_to_unit, ab_to_unit
+from common.utils.errors import UserError
 from gan.losses import gradient_penalty
 from tests.gan.conftest import SIZE, small
 

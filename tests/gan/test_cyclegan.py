@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from common.checkpoint import published_state
-from common.errors import UserError
-from common.lab import L_to_unit, ab_to_unit
+from common.color.lab import L_to_unit, ab_to_unit
+from common.utils.errors import UserError
 from tests.gan.conftest import SIZE, small
 
 
@@ -22,15 +22,15 @@ def test_the_objectives_are_cyclegans(unpaired):
     colorizer = cycle(loss={"adversarial": "lsgan", "cycle_weight": 10.0, "identity_weight": 4.0})
     generators, discriminators = colorizer.training_step(unpaired)
     painter, greyer = colorizer.generators.painter, colorizer.generators.greyer
-    colour, grey = torch.cat([L_to_unit(unpaired.L), ab_to_unit(unpaired.ab)], 1), L_to_unit(unpaired.grey)
+    color, grey = torch.cat([L_to_unit(unpaired.L), ab_to_unit(unpaired.ab)], 1), L_to_unit(unpaired.grey)
     bare = lambda L: torch.cat([L, torch.zeros_like(L), torch.zeros_like(L)], 1)  # noqa: E731
     with torch.no_grad():
         painted = torch.cat([grey, painter(bare(grey))], 1)
-        greyed = greyer(colour)
-        cycles = F.l1_loss(torch.cat([greyed, painter(bare(greyed))], 1), colour) + F.l1_loss(greyer(painted), grey)
-        identity = F.l1_loss(painter(colour), colour[:, 1:]) + F.l1_loss(greyer(bare(grey)), grey)
+        greyed = greyer(color)
+        cycles = F.l1_loss(torch.cat([greyed, painter(bare(greyed))], 1), color) + F.l1_loss(greyer(painted), grey)
+        identity = F.l1_loss(painter(color), color[:, 1:]) + F.l1_loss(greyer(bare(grey)), grey)
         judges = colorizer.discriminators
-        said = [judges.colour(painted), judges.grey(greyed), judges.colour(colour), judges.grey(grey)]
+        said = [judges.color(painted), judges.grey(greyed), judges.color(color), judges.grey(grey)]
     fooled = sum((x - 1).square().mean() for x in said[:2])
     torch.testing.assert_close(generators.loss, 10 * cycles + 4 * identity + fooled)
     wrong = sum((x - 1).square().mean() for x in said[2:]) + sum(x.square().mean() for x in said[:2])
@@ -40,7 +40,7 @@ def test_the_objectives_are_cyclegans(unpaired):
 def test_four_networks_two_optimizers():
     colorizer = cycle()
     assert set(colorizer.networks()) == {"generators", "discriminators"}
-    assert colorizer.discriminators.colour.body[0].in_channels == 3
+    assert colorizer.discriminators.color.body[0].in_channels == 3
     assert colorizer.discriminators.grey.body[0].in_channels == 1
     assert {key.split(".")[1] for key in published_state(colorizer)} == {"painter"}
 
@@ -54,7 +54,7 @@ def test_the_pairs_never_meet(unpaired):
 
 def test_the_identity_can_be_left_out(unpaired):
     objective = next(cycle(loss={"identity_weight": 0.0}).training_step(unpaired))
-    assert set(objective.terms) == {"cycle_colour", "cycle_grey", "adversarial_colour", "adversarial_grey"}
+    assert set(objective.terms) == {"cycle_color", "cycle_grey", "adversarial_color", "adversarial_grey"}
 
 
 def test_forward_keeps_the_painter_alone(unpaired):
@@ -69,7 +69,7 @@ def test_forward_keeps_the_painter_alone(unpaired):
 def test_the_diagnosis_closes_the_cycles(unpaired):
     with torch.no_grad():
         scalars = cycle().eval().diagnose(unpaired).scalars
-    assert scalars["cycle_colour"] > 0
+    assert scalars["cycle_color"] > 0
     assert 0 <= scalars["accuracy/fake"] <= 1
 
 

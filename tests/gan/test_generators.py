@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from common.checkpoint import parameter_count
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.encoder_unet import EncoderUNet, SelfAttention, init_icnr
 from gan.generators import GeneratorConfig, build_generator, halvings
 from gan.unet import UNet, init_pix2pix

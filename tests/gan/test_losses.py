@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales
 
 X = torch.tensor([[0.3, -2.0]])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from common.checkpoint import parameter_count
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.patchgan import LAYERS, DiscriminatorConfig, MultiScale, PatchGAN, build_discriminator
 
 

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from common.errors import UserError
-from common.lab import lab_to_rgb
+from common.color.lab import lab_to_rgb
+from common.utils.errors import UserError
 from gan.perceptual import PerceptualConfig, PerceptualLoss, vgg_layers
 from tests.gan.conftest import small
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common.errors import UserError
+from common.utils.errors import UserError
 from gan.recipe import WON_FOR, FakePool, Recipe, StageConfig, check_stages
 
 THREE = [StageConfig("generator", 0.4), StageConfig("discriminator", 0.2, until_accuracy=0.8), StageConfig("both", 0.4)]

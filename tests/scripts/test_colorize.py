@@ -13,8 +13,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from common import checkpoint
-from common.image_files import encode_pages, save_image
-from common.images import open_image
+from common.imaging.read import open_image
+from common.imaging.write import encode_pages, save_image
 from common.photo import batch
 from scripts import colorize
 from tests.conftest import ROOT, photo_array, save_painter
@@ -97,7 +97,7 @@ def test_16_bits_stay_16_bits(weights, tmp_path):
         before = values / 65535
         before = np.where(before > 0.04045, ((before + 0.055) / 1.055) ** 2.4, before / 12.92)
         assert np.abs(linear @ [0.212671, 0.715160, 0.072169] - before).max() < 2e-4
-        assert np.abs(found[..., 0].astype(int) - found[..., 2]).max() > 2000  # in colour
+        assert np.abs(found[..., 0].astype(int) - found[..., 2]).max() > 2000  # in color
 
 
 def test_every_page_is_colorized(weights, tmp_path, capsys):
@@ -112,7 +112,7 @@ def test_every_page_is_colorized(weights, tmp_path, capsys):
     assert "cannot hold 3 pages: write .tif instead" in capsys.readouterr().err
 
 
-def test_the_metadata_say_where_the_colour_is_from(weights, album):
+def test_the_metadata_say_where_the_color_is_from(weights, album):
     assert colorize.main([str(album / "a.png"), str(album / "deep" / "b.jpg"), f"--model={weights}"]) == 0
     for path in (album / "a.color.png", album / "deep" / "b.color.jpg"):
         with Image.open(path) as image:
@@ -151,17 +151,17 @@ def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, caps
     save_image(tmp_path / "a.png", grey)
     argv = [str(tmp_path / "a.png"), f"--model={weights}", f"--out={tmp_path / 'b.png'}", "--overwrite"]
 
-    def coloured(*more):
+    def colored(*more):
         assert colorize.main([*argv, *more]) == 0
         return rgb2lab(open_image(tmp_path / "b.png").rgb)
 
-    plain = coloured("--saturation=0")
-    red = coloured("--hint", "48,36,#ff2020")
+    plain = colored("--saturation=0")
+    red = colored("--hint", "48,36,#ff2020")
     assert red[36, 48, 1] > 20  # as red as its lightness has room for
     dots = np.zeros((72, 96, 4), np.uint8)
     dots[30:34, 20:24] = (20, 60, 255, 255)
     Image.fromarray(dots).save(tmp_path / "dots.png")
-    assert coloured(f"--hints={tmp_path / 'dots.png'}")[32, 22, 2] < -15
+    assert colored(f"--hints={tmp_path / 'dots.png'}")[32, 22, 2] < -15
     Image.fromarray(dots[:, :50]).save(tmp_path / "narrow.png")
     assert colorize.main([*argv, f"--hints={tmp_path / 'narrow.png'}"]) == 1
     assert colorize.main([*argv, "--hint", "96,0,#ff0000"]) == 1
@@ -170,13 +170,13 @@ def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, caps
     green = np.full((40, 40, 3), (60, 140, 60), np.uint8)
     green[::2] = (90, 160, 80)
     save_image(tmp_path / "mood.png", green)
-    mood = coloured(f"--palette={tmp_path / 'mood.png'}")
+    mood = colored(f"--palette={tmp_path / 'mood.png'}")
     assert mood[..., 1].mean() < -10
     assert np.abs(mood[..., 0] - plain[..., 0]).max() < 1.5
 
     faded = (grey * 0.6 + 60).astype(np.uint8)
     save_image(tmp_path / "a.png", faded)
-    assert np.ptp(coloured("--restore")[..., 0]) > 1.3 * np.ptp(coloured()[..., 0])
+    assert np.ptp(colored("--restore")[..., 0]) > 1.3 * np.ptp(colored()[..., 0])
 
 
 def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypatch, capsys):

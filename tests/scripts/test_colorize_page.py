@@ -21,9 +21,9 @@ pytest.importorskip("starlette", reason="the page needs the web extra")
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.images import open_image
+from common.imaging.read import open_image
 from scripts import colorize
-from tests.common.photo.visits import encoded, png_bomb
+from tests.common.photo.web.visits import encoded, png_bomb
 from tests.conftest import ROOT, photo_array
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
@@ -44,7 +44,7 @@ COLOR = """(image) => {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Two untrained classifiers that hold some colours likelier than others."""
+    """Two untrained classifiers that hold some colors likelier than others."""
     folder = tmp_path_factory.mktemp("weights")
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
@@ -205,7 +205,7 @@ def test_a_picture_is_dropped_compared_changed_and_downloaded(visit, old, tmp_pa
     look(page, "picture")
 
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download the picture coloured by second").click()
+        page.get_by_role("button", name="Download the picture colored by second").click()
     assert download.value.suggested_filename == "old.color.png"
     download.value.save_as(tmp_path / "out.png")
     out, rgb = open_image(tmp_path / "out.png").rgb, open_image(old).rgb
@@ -276,7 +276,7 @@ def test_hints(visit, old, device):
     dot.focus()
     painted_again(page, lambda: page.keyboard.press("Shift+ArrowLeft"))
     assert abs(int(re.findall(r"\d+", where.inner_text())[0]) - 168) <= 1
-    painted_again(page, lambda: page.get_by_label("Colour of hint 1").fill("#e02020"))
+    painted_again(page, lambda: page.get_by_label("Color of hint 1").fill("#e02020"))
     look(page, f"hints {device['viewport']['width']}")
     painted_again(page, lambda: page.get_by_role("button", name="Put a hint in the middle").click())
     assert page.locator("#hints li").count() == 2

@@ -116,7 +116,7 @@ def test_a_model_that_diverged_does_not_spoil_the_others(runs, tmp_path, capsys)
     ]
     assert compare.main(argv) == 1
     (line,) = told(capsys)
-    assert "broken cannot colorize pictures of 32 px (it predicts colours that are not finite" in line
+    assert "broken cannot colorize pictures of 32 px (it predicts colors that are not finite" in line
     assert "broken" not in json.loads((tmp_path / "out" / "results.json").read_text())
 
 

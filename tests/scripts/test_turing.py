@@ -11,7 +11,7 @@ import torch
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.turing.kit import read_key
+from common.turing.static_site import read_key
 from scripts import turing
 from tests.conftest import ROOT
 

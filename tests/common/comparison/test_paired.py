@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.bootstrap import RESAMPLES, draws, of_set, resampled, summarise
 from common.comparison.groups import Contestant, contestants, expand_groups, same_experiment
 from common.comparison.paired import compare_rows
-from common.errors import UserError
-from common.evaluation import evaluate, model_predictor, trivial_predictor
-from common.metrics import METRICS, Metric
+from common.evaluation.bootstrap import RESAMPLES, draws, of_set, resampled, summarise
+from common.evaluation.evaluate import evaluate, model_predictor, trivial_predictor
+from common.evaluation.metrics import METRICS, Metric
+from common.utils.errors import UserError
 
 MAE = {"mae_ab": METRICS["mae_ab"]}
 

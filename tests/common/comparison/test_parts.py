@@ -9,24 +9,24 @@ import torch
 from matplotlib.path import Path as Outline
 from skimage.color import rgb2lab
 
-from common.comparison import charts
-from common.comparison.colours import AB_REACH, count_colours, gamut_outline
-from common.comparison.cost import measure_cost
-from common.comparison.findings import findings, in_words, pairs_in_words
 from common.comparison.groups import contestants
 from common.comparison.paired import compare_rows
-from common.comparison.pictures import data_uri, extremes, random_rows
-from common.evaluation import evaluate, measured_rows
-from common.metrics import METRICS
+from common.comparison.report import charts
+from common.comparison.report.ab_histograms import AB_REACH, count_colors, gamut_outline
+from common.comparison.report.findings import findings, in_words, pairs_in_words
+from common.comparison.report.pictures import data_uri, extremes, random_rows
+from common.evaluation.cost import measure_cost
+from common.evaluation.evaluate import evaluate, measured_rows
+from common.evaluation.metrics import METRICS
 
 
-def test_colours_are_counted_where_they_are(demo_pack):
+def test_colors_are_counted_where_they_are(demo_pack):
     def red(batch, rows):
         ab = torch.zeros_like(batch.ab)
         ab[:, 0], ab[:, 1] = 41.0, -3.0
         return ab
 
-    found = count_colours({"red": red, "true": lambda batch, rows: batch.ab}, demo_pack, batch_size=7)
+    found = count_colors({"red": red, "true": lambda batch, rows: batch.ab}, demo_pack, batch_size=7)
     pixels = found.photographs * demo_pack.size**2
     assert found.photographs == len(demo_pack)
     assert {int(counts.sum()) for counts in [*found.plane.values(), *found.chroma.values()]} == {pixels}
@@ -40,7 +40,7 @@ def test_colours_are_counted_where_they_are(demo_pack):
 def test_correlation_of_chroma_is_numpys(demo_pack):
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(0, 10, (len(demo_pack), 2, 32, 32))).float()
-    found = count_colours({"noisy": lambda batch, rows: batch.ab + noise[rows]}, demo_pack)
+    found = count_colors({"noisy": lambda batch, rows: batch.ab + noise[rows]}, demo_pack)
     true = demo_pack.lab(slice(None))[1]
     by_numpy = np.corrcoef(true.norm(dim=1).flatten(), (true + noise).norm(dim=1).flatten())[0, 1]
     assert found.correlation("noisy") == pytest.approx(by_numpy, abs=0.01)
@@ -48,8 +48,8 @@ def test_correlation_of_chroma_is_numpys(demo_pack):
 
 def test_the_outline_goes_around_what_srgb_shows():
     (line,) = gamut_outline()
-    colours = np.random.default_rng(0).random((1, 20000, 3))
-    assert Outline(line).contains_points(rgb2lab(colours)[0, :, 1:]).mean() > 0.999
+    colors = np.random.default_rng(0).random((1, 20000, 3))
+    assert Outline(line).contains_points(rgb2lab(colors)[0, :, 1:]).mean() > 0.999
     assert not Outline(line).contains_points([[90, -20], [-60, -60], [100, 100], [-95, 0]]).any()
 
 
@@ -86,7 +86,7 @@ def test_memory_that_is_let_go_does_not_add_up(demo_pack):
     assert measure_cost(predict, demo_pack, torch.device("cpu"), 1)["memory"] == 2 * (2 * 32 * 32 * 4)
 
 
-def test_extremes_are_of_photographs_in_colour(demo_pack):
+def test_extremes_are_of_photographs_in_color(demo_pack):
     values = np.arange(len(demo_pack), dtype=float)
     values[4] = np.nan
     best, worst = extremes(values, np.arange(len(demo_pack)), demo_pack, higher=False)
@@ -101,8 +101,8 @@ def test_a_random_choice_is_of_its_seed(demo_pack):
     assert random_rows(demo_pack, 99, 0) == list(range(len(demo_pack)))
 
 
-def test_pictures_keep_their_colour(demo_pack):
-    """Red and blue pixels by turns: a JPEG of halved colour would make them all purple."""
+def test_pictures_keep_their_color(demo_pack):
+    """Red and blue pixels by turns: a JPEG of halved color would make them all purple."""
     import base64
     import io
 

@@ -12,10 +12,10 @@ import pandas
 import pytest
 import torch
 
-from common.comparison.report import standings_of, write_report
-from common.comparison.rows import Rows
-from common.comparison.tables import csv_table, markdown_table, notes, table_lines, tex, tex_table
-from common.evaluation import TRIVIAL, evaluate, trivial_predictor
+from common.comparison.report.report import standings_of, write_report
+from common.comparison.report.tables import csv_table, markdown_table, notes, table_lines, tex, tex_table
+from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
+from common.evaluation.rows import Rows
 
 EVIL = "<script>alert('&')</script>"
 ODD = 'a|b_\\%$#{}~^\x1b"\ud800'
@@ -121,7 +121,7 @@ def test_names_and_remarks_are_text(page):
 def test_the_page_has_every_part(page):
     x = {"x": "http://www.w3.org/1999/xhtml"}
     sections = {section.get("id") for section in page.iterfind(".//x:section", x)}
-    assert sections == {"answer", "photographs", "metrics", "pairs", "ends", "colours", "training", "cost", "protocol"}
+    assert sections == {"answer", "photographs", "metrics", "pairs", "ends", "colors", "training", "cost", "protocol"}
     table = page.find(".//x:table[@class='main']", x)
     rows = [
         texts(row.find("x:th", x))

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from common.comparison.suite import read_suite, suite_configs, train_suite
-from common.meter import Meter
-from common.progress import Progress
-from common.tracking import read_metrics
+from common.training.logger import read_metrics
+from common.training.meter import Meter
+from common.utils.progress import Progress
 from scripts import compare
 from tests.conftest import ROOT
 
@@ -41,7 +41,7 @@ def state(folder):
 
 KILLED = """
 import os, signal, sys
-from common.meter import Meter
+from common.training.meter import Meter
 from scripts.compare import main
 check, runs = Meter.check, []
 def dies(self, step, *rest, **options):

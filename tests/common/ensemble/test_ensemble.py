@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from common.checkpoint import published_state, read_card, save_weights
 from common.colorizer import Batch, build_colorizer, load_colorizer
-from common.comparison.rows import load_rows
-from common.comparison.stacks import train_stack
+from common.data.packing import open_pack
 from common.ensemble.expressions import parse_ensemble, split_title
-from common.errors import UserError
-from common.packing import open_pack
-from common.progress import Progress
+from common.ensemble.stacks import train_stack
+from common.evaluation.rows import load_rows
+from common.utils.errors import UserError
+from common.utils.progress import Progress
 from scripts import evaluate, export, publish, train
 from tests.conftest import photo_array, save_painter
 

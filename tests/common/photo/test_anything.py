@@ -3,16 +3,16 @@ import pytest
 import torch
 from PIL import Image
 
+from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
-from common.errors import UserError
-from common.lab import rgb8_to_lab
 from common.photo import colorize as module
 from common.photo.edit import Edit
+from common.utils.errors import UserError
 from tests.conftest import photo_array
 
 
 class Orange(Colorizer):
-    """Paints everything in one colour."""
+    """Paints everything in one color."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ def check(before, after):
     assert float((after[1:] - torch.tensor([20.0, 40.0]).view(2, 1, 1))[:, middle].abs().max()) < 2
 
 
-def test_every_kind_of_picture_gets_the_same_colours():
+def test_every_kind_of_picture_gets_the_same_colors():
     colorizer, rgb = Orange(), photo_array(3)
     check(rgb, colorizer.colorize(rgb))
     expected = colorizer.colorize(rgb)

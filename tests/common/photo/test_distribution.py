@@ -8,8 +8,8 @@ from skimage.color import rgb2lab
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer, load_colorizer
-from common.image_files import save_image
-from common.images import open_image
+from common.imaging.read import open_image
+from common.imaging.write import save_image
 from common.photo import distribution as d
 from scripts import colorize
 from tests.conftest import photo_array, save_painter
@@ -45,9 +45,9 @@ def test_grey_has_the_lightness_of_the_photograph():
     assert np.abs(rgb2lab(grey)[..., 0] - rgb2lab(rgb)[..., 0]).max() < 0.7  # half a level of black, where L is steep
 
 
-def test_colours_of_bins_keep_the_lightness():
+def test_colors_of_bins_keep_the_lightness():
     bins = np.array([[0, 0], [20, 30], [80, -60]], np.float32)
-    lab = rgb2lab(d.bin_colours(60.0, bins)[None])[0]
+    lab = rgb2lab(d.bin_colors(60.0, bins)[None])[0]
     assert np.abs(lab[:, 0] - 60).max() < 0.5
     assert np.abs(lab[:2, 1:] - bins[:2]).max() < 0.7
     assert np.arctan2(lab[2, 2], lab[2, 1]) == pytest.approx(np.arctan2(-60, 80), abs=0.03)  # less chroma, same hue

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
 from common.photo.edit import DAYLIGHT, Edit, relit, turned, white_of
+from common.utils.errors import UserError
 
 
 def planes(values):
@@ -53,7 +53,7 @@ def test_less_is_warmer_and_black_stays_black():
         ({"saturation": -0.1}, "saturation is -0.1: it takes a factor"),
         ({"saturation": float("nan")}, "saturation is nan"),
         ({"hue": 400}, "hue is 400: it takes degrees"),
-        ({"kelvin": 500}, "the colour temperature is 500: it takes kelvin"),
+        ({"kelvin": 500}, "the color temperature is 500: it takes kelvin"),
     ],
 )
 def test_values_out_of_range_are_refused(values, says):

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import spsolve
 
-from common.errors import UserError
-from common.lab import rgb8_to_lab
+from common.color.lab import rgb8_to_lab
 from common.photo import hints as module
 from common.photo.hints import Hint, hints_of_dots, parse_hint, spread_hints
+from common.utils.errors import UserError
 
 RED, BLUE = (60.0, 40.0), (20.0, -60.0)
 
@@ -27,10 +27,10 @@ def at(x, y, L, ab):
     return Hint((x + 0.5) / width, (y + 0.5) / height, ab)
 
 
-def strength(ab, colour):
-    """How much of a hint's colour has arrived over grey: 0..1, [h, w]."""
-    colour = torch.tensor(colour).view(1, 2, 1, 1)
-    return ((ab * colour).sum(1) / colour.square().sum())[0]
+def strength(ab, color):
+    """How much of a hint's color has arrived over grey: 0..1, [h, w]."""
+    color = torch.tensor(color).view(1, 2, 1, 1)
+    return ((ab * color).sum(1) / color.square().sum())[0]
 
 
 def halves(left=40.0, right=70.0, height=40, width=60):
@@ -49,7 +49,7 @@ def test_a_hint_fills_its_region_and_does_not_cross():
 
 @pytest.mark.parametrize("blur", [2, 4, 6, 8])
 def test_a_blurred_edge_is_an_edge(blur):
-    """Each of its steps alone would let colour through."""
+    """Each of its steps alone would let color through."""
     ramp = np.interp(np.arange(60), [30 - blur / 2, 30 + blur / 2], [40, 70])
     L = picture(np.tile(ramp, (40, 1)))
     arrived = strength(spread_hints(L, grey(L), [at(10, 20, L, RED)]), RED)
@@ -98,7 +98,7 @@ def test_no_hints_change_nothing():
     assert torch.equal(spread_hints(L, ab, []), ab)
 
 
-def test_two_hints_of_different_colours_keep_to_their_regions():
+def test_two_hints_of_different_colors_keep_to_their_regions():
     L = halves()
     ab = spread_hints(L, grey(L), [at(10, 10, L, RED), at(50, 30, L, BLUE)])[0]
     torch.testing.assert_close(ab[:, :, :30], torch.tensor(RED).view(2, 1, 1).expand(2, 40, 30), atol=8, rtol=0)
@@ -115,7 +115,7 @@ def test_two_hints_in_one_region_meet_half_way():
 
 
 @pytest.mark.parametrize("flip", [(2,), (3,), (2, 3)])
-def test_a_mirrored_photograph_is_coloured_in_mirror_image(flip):
+def test_a_mirrored_photograph_is_colored_in_mirror_image(flip):
     rng = np.random.default_rng(1)
     L = picture(rng.uniform(30, 60, (5, 7)).repeat(6, 0).repeat(6, 1))
     places = [(4, 9, RED), (33, 20, BLUE)]
@@ -219,8 +219,8 @@ def test_the_solver_finds_what_a_direct_solve_finds(kind):
     assert np.abs(got - expected)[:, 1:].max() < 0.5
 
 
-def ab_of(colour):
-    return tuple(rgb8_to_lab(torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1))[1:, 0, 0].tolist())
+def ab_of(color):
+    return tuple(rgb8_to_lab(torch.tensor(color, dtype=torch.uint8).view(3, 1, 1))[1:, 0, 0].tolist())
 
 
 def test_parse():
@@ -269,11 +269,11 @@ def test_each_dot_is_one_hint_at_its_centre():
     found = hints_of_dots(dots, (600, 900))
     places = np.array([(h.x * 90, h.y * 60) for h in found])
     assert places == pytest.approx(np.array([(22.5, 12.5), (71.5, 41.5), (3.5, 55.5)]))
-    for hint, colour in zip(found, ([200, 30, 30], [20, 40, 220], [0, 160, 0]), strict=True):
-        assert hint.ab == pytest.approx(ab_of(colour), abs=1e-3)
+    for hint, color in zip(found, ([200, 30, 30], [20, 40, 220], [0, 160, 0]), strict=True):
+        assert hint.ab == pytest.approx(ab_of(color), abs=1e-3)
 
 
-def test_a_dot_of_two_colours_has_their_mean_and_a_ring_a_place_on_itself():
+def test_a_dot_of_two_colors_has_their_mean_and_a_ring_a_place_on_itself():
     dots = canvas()
     dots[10:14, 10:12] = (255, 0, 0, 255)
     dots[10:14, 12:14] = (0, 0, 255, 255)
@@ -295,7 +295,7 @@ def test_soft_rims_belong_to_their_dot_and_faint_traces_are_none():
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255, "opaque"])
-def test_without_transparency_what_is_coloured_on_grey_is_a_dot(ground):
+def test_without_transparency_what_is_colored_on_grey_is_a_dot(ground):
     dots = np.full((60, 90, 3), 128 if ground == "opaque" else ground, dtype=np.uint8)
     dots[30:34, 40:44] = (30, 200, 60)
     if ground == "opaque":
@@ -306,16 +306,16 @@ def test_without_transparency_what_is_coloured_on_grey_is_a_dot(ground):
 
 
 def test_pictures_without_hints_are_told_in_a_sentence():
-    with pytest.raises(UserError, match="has no coloured dots"):
+    with pytest.raises(UserError, match="has no colored dots"):
         hints_of_dots(canvas(), (60, 90))
-    with pytest.raises(UserError, match="has no coloured dots"):
+    with pytest.raises(UserError, match="has no colored dots"):
         hints_of_dots(np.full((60, 90, 3), 77, dtype=np.uint8), (60, 90))
     with pytest.raises(UserError, match=r"the picture of hints is 90 x 60 and the photograph 60 x 90"):
         hints_of_dots(canvas(), (90, 60))
-    coloured = np.full((60, 90, 3), (200, 30, 30), dtype=np.uint8)
-    with pytest.raises(UserError, match=r"coloured in 1 places over 100% of it"):
-        hints_of_dots(coloured, (60, 90))
+    colored = np.full((60, 90, 3), (200, 30, 30), dtype=np.uint8)
+    with pytest.raises(UserError, match=r"colored in 1 places over 100% of it"):
+        hints_of_dots(colored, (60, 90))
     speckled = canvas(200, 300)
     speckled[::4, ::4] = (200, 30, 30, 255)
-    with pytest.raises(UserError, match="coloured in 3750 places"):
+    with pytest.raises(UserError, match="colored in 3750 places"):
         hints_of_dots(speckled, (200, 300))

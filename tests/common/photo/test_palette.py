@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.color.lab import ab_to_rgb8, rgb8_to_lab
 from common.photo.palette import _gain, transfer_palette
+from common.utils.errors import UserError
 from tests.conftest import photo_array
 
 
@@ -79,11 +79,11 @@ def test_a_photographs_own_palette_changes_nothing(seed):
 def test_a_grey_reference_has_nothing_to_give():
     ab = normal((0, 0), [[20, 0], [0, 20]])
     for grey in (np.full((30, 30, 3), 128, np.uint8), np.zeros((5, 5, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)):
-        with pytest.raises(UserError, match="reference is grey, so it has no colour to give"):
+        with pytest.raises(UserError, match="reference is grey, so it has no color to give"):
             transfer_palette(ab, mid(ab), grey)
 
 
-def test_a_grey_prediction_becomes_the_references_mean_colour():
+def test_a_grey_prediction_becomes_the_references_mean_color():
     ab = torch.zeros(1, 2, 40, 50)
     out = transfer_palette(ab, mid(ab), REFERENCE)
     expected = moments(lab_of(REFERENCE)[1])[0].float()
@@ -98,7 +98,7 @@ def test_noise_is_not_blown_up():
         assert (out.std(dim=(2, 3)) <= 1.61 * ab.std(dim=(2, 3)) + 1e-4).all()
 
 
-def test_colours_on_one_line():
+def test_colors_on_one_line():
     """A sepia reference, and a prediction without one of its dimensions."""
     line = torch.linspace(-20, 20, 3000).view(1, 1, 50, 60)
     flat = torch.cat([line, 0 * line], dim=1)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.lab import ab_to_rgb8, rgb8_to_lab
+from common.color.lab import ab_to_rgb8, rgb8_to_lab
 from common.photo.restore import find_repair, restore
 
 
@@ -15,7 +15,7 @@ def lab_of(rgb):
 
 
 def toned(L, ab):
-    """A picture of lightness [h, w] and colour [2, h, w]."""
+    """A picture of lightness [h, w] and color [2, h, w]."""
     planes = [torch.from_numpy(np.ascontiguousarray(x)).float() for x in (L[None, None], ab[None])]
     return ab_to_rgb8(*planes)[0].permute(1, 2, 0).numpy()
 
@@ -82,7 +82,7 @@ def test_a_tint_that_changes_over_the_print_is_a_tint():
     assert is_neutral(restore(yellowed))
 
 
-def test_a_stamp_or_a_stain_does_not_make_it_a_photograph_in_colour():
+def test_a_stamp_or_a_stain_does_not_make_it_a_photograph_in_color():
     brown = sepia(scene(5))
     brown[60:70, 60:68] = (190, 20, 30)
     assert is_neutral(restore(brown))
@@ -92,8 +92,8 @@ def test_a_stamp_or_a_stain_does_not_make_it_a_photograph_in_colour():
 def test_a_fine_photograph_comes_back_bit_for_bit(seed):
     L = scene(seed)
     y, x = np.mgrid[0:120, 0:150] / 150
-    colour = toned(L, np.stack([30 * np.sin(9 * x), 40 * np.cos(8 * y + 3 * x)]))
-    for picture in (grey(L), colour):
+    color = toned(L, np.stack([30 * np.sin(9 * x), 40 * np.cos(8 * y + 3 * x)]))
+    for picture in (grey(L), color):
         restored = restore(picture)
         assert np.array_equal(restored, picture)
         assert restored is not picture
@@ -106,7 +106,7 @@ def test_a_dark_scene_is_left_dark():
     assert np.array_equal(restore(night), night)
 
 
-def test_a_faded_photograph_in_colour_stays_in_colour():
+def test_a_faded_photograph_in_color_stays_in_color():
     L = scene(1)
     y, x = np.mgrid[0:120, 0:150] / 150
     faded = toned(20 + 0.6 * L, np.stack([20 * np.sin(9 * x), 20 * np.cos(8 * y)]))
@@ -160,10 +160,10 @@ def test_dust_does_not_count():
     assert np.median(np.abs(restored - original)) < 2.5
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (60, 60, 60)])
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (60, 60, 60)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (50, 60)])
-def test_a_picture_of_one_grey_is_left_alone(colour, size):
-    picture = np.full((*size, 3), colour, dtype=np.uint8)
+def test_a_picture_of_one_grey_is_left_alone(color, size):
+    picture = np.full((*size, 3), color, dtype=np.uint8)
     assert np.array_equal(restore(picture), picture)
 
 

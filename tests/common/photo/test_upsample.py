@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
-from common.lab import rgb8_to_lab
 from common.photo.colorize import colorize
 from common.photo.upsample import GuidedUpsampling, guided_coefficients, working_size
 
 
 class Painter(Colorizer):
-    """Predicts wild colours from lightness, far out of the gamut."""
+    """Predicts wild colors from lightness, far out of the gamut."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ def two_halves(size):
     return L, ab
 
 
-def test_colour_bleeds_less_over_an_edge_than_bilinear():
+def test_color_bleeds_less_over_an_edge_than_bilinear():
     L, ab = two_halves(256)
     small = F.interpolate(ab, size=(32, 32), mode="area")
     # as networks do, spread the border over three of the small picture's pixels
@@ -62,7 +62,7 @@ def test_colour_bleeds_less_over_an_edge_than_bilinear():
     assert jump[1] < 5
 
 
-def test_flat_regions_keep_the_predicted_colour():
+def test_flat_regions_keep_the_predicted_color():
     ab = torch.full((1, 2, 64, 64), 20.0)
     L = torch.full((1, 1, 64, 64), 55.0)
     torch.testing.assert_close(GuidedUpsampling(L, ab, 8, (64, 64)).strip(L, 0), ab)

@@ -1,4 +1,4 @@
-"""Fixtures: two small models, photographs in colour, a study with its pictures, a server of its own process."""
+"""Fixtures: two small models, photographs in color, a study with its pictures, a server of its own process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from PIL import Image
 
 from common.checkpoint import save_weights
 from common.colorizer import build_colorizer
-from common.comparison.rows import load_rows
-from common.packing import open_pack
+from common.data.packing import open_pack
+from common.evaluation.rows import load_rows
 from common.turing.pictures import Gallery, Material, make_gallery, plan_study
 from tests.conftest import ROOT, photo_array
 
@@ -41,8 +41,8 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def colour_folder(tmp_path_factory) -> Path:
-    """Sixteen colour photographs, and two grey ones."""
+def color_folder(tmp_path_factory) -> Path:
+    """Sixteen color photographs, and two grey ones."""
     folder = tmp_path_factory.mktemp("study") / "photos"
     folder.mkdir()
     for i in range(16):
@@ -60,10 +60,10 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def made(weights, colour_folder, cache) -> Made:
+def made(weights, color_folder, cache) -> Made:
     """A study of two models, with its pictures."""
     rows = load_rows([str(weights), "shuffled"], "cpu")
-    material = plan_study(rows, open_pack(str(colour_folder), 32), photographs=None, seed=3, **COUNTS)
+    material = plan_study(rows, open_pack(str(color_folder), 32), photographs=None, seed=3, **COUNTS)
     return Made(material, make_gallery(material))
 
 

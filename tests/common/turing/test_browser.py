@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from common.turing.kit import export_kit, merge_answers
 from common.turing.pictures import SHOWN
+from common.turing.static_site import export_kit, merge_answers
 from common.turing.store import open_store
 from tests.common.turing.conftest import COUNTS, TOKEN, serving
 from tests.common.turing.playing import DESKTOP, PHONE, WATCH, check_shows, play, until_asked
@@ -37,9 +37,9 @@ def counts():
 
 
 @pytest.fixture(scope="module")
-def server(weights, colour_folder, tmp_path_factory, chromium_path):
+def server(weights, color_folder, tmp_path_factory, chromium_path):
     db = tmp_path_factory.mktemp("played") / "study.db"
-    data = os.environ.get("TURING_DATA", str(colour_folder))
+    data = os.environ.get("TURING_DATA", str(color_folder))
     size = {"size": 160} if "TURING_DATA" in os.environ else {}
     model = os.environ.get("TURING_MODEL", weights)
     with serving(model, data, db, **counts(), **size) as served:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from common.comparison.rows import load_rows
-from common.errors import UserError
-from common.packing import open_pack
+from common.data.packing import open_pack
+from common.evaluation.rows import load_rows
 from common.turing.pictures import SHOWN, make_gallery, plan_study, ready_predictors
-from common.turing.trials import Trial, colours_of
+from common.turing.trials import Trial, colors_of
+from common.utils.errors import UserError
 from tests.common.turing.conftest import COUNTS
 
 
@@ -20,27 +20,27 @@ def planned(weights, folder, *names, **changes):
     return plan_study(rows, open_pack(str(folder), 32), **({"photographs": None, "seed": 3} | COUNTS | changes))
 
 
-def test_a_study_is_the_same_at_every_start(weights, colour_folder, made):
-    again = planned(weights, colour_folder, "shuffled")
+def test_a_study_is_the_same_at_every_start(weights, color_folder, made):
+    again = planned(weights, color_folder, "shuffled")
     assert again.study == made.material.study
     assert len(again.study.photos) == 16
     assert not any(name.startswith("grey") for name in again.study.photos)
-    other = planned(weights, colour_folder, "shuffled", seed=4)
+    other = planned(weights, color_folder, "shuffled", seed=4)
     assert other.study.content != again.study.content
-    fewer = planned(weights, colour_folder, "shuffled", photographs=9)
+    fewer = planned(weights, color_folder, "shuffled", photographs=9)
     assert len(fewer.study.photos) == 9
 
 
-def test_other_weights_are_another_study(weights, colour_folder, made, tmp_path):
+def test_other_weights_are_another_study(weights, color_folder, made, tmp_path):
     copy = tmp_path / weights.name
     copy.write_bytes(weights.read_bytes())
-    assert planned(copy, colour_folder, "shuffled").study == made.material.study
+    assert planned(copy, color_folder, "shuffled").study == made.material.study
     from common.checkpoint import read_weights, save_weights
 
     state, card = read_weights(weights)
     state[next(iter(state))] += 0.01
     save_weights(copy, state, card)
-    assert planned(copy, colour_folder, "shuffled").study.content != made.material.study.content
+    assert planned(copy, color_folder, "shuffled").study.content != made.material.study.content
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,17 @@ def test_other_weights_are_another_study(weights, colour_folder, made, tmp_path)
         ((), {}, "one model only"),
         (("original",), {}, "leave the row original out"),
         (("nowhere.safetensors",), {}, "row nowhere.safetensors is no run folder"),
-        (("grey",), {"test": 15}, "16 colour photographs are fewer than the 17 pairs"),
-        (("grey",), {"photographs": 6}, "6 colour photographs are fewer than the 7 pairs"),
+        (("grey",), {"test": 15}, "16 color photographs are fewer than the 17 pairs"),
+        (("grey",), {"photographs": 6}, "6 color photographs are fewer than the 7 pairs"),
     ],
 )
-def test_what_makes_no_study(weights, colour_folder, names, changes, says):
+def test_what_makes_no_study(weights, color_folder, names, changes, says):
     with pytest.raises(UserError, match=says):
-        planned(weights, colour_folder, *names, **changes)
+        planned(weights, color_folder, *names, **changes)
 
 
-def test_the_mean_is_that_of_the_training_set(weights, colour_folder):
-    pack = open_pack(str(colour_folder), 32)
+def test_the_mean_is_that_of_the_training_set(weights, color_folder):
+    pack = open_pack(str(color_folder), 32)
     predict = ready_predictors(load_rows([str(weights), "mean"], "cpu"), pack, 0)["mean"]
     from common.colorizer import Batch
 
@@ -67,15 +67,15 @@ def test_the_mean_is_that_of_the_training_set(weights, colour_folder):
     assert torch.equal(ab[:, :, 0, 0], torch.tensor([[3.0, 5.0]] * 2))
 
 
-def test_colours_that_are_not_finite(made):
+def test_colors_that_are_not_finite(made):
     bad = made.material._replace(predictors={"broken": lambda batch, rows: batch.ab * float("nan")})
-    with pytest.raises(UserError, match="broken predicts colours that are not finite"):
+    with pytest.raises(UserError, match="broken predicts colors that are not finite"):
         make_gallery(bad)
 
 
-def test_vigilance_paints_the_colours_of_another(made):
-    """The mean ab of the evident fake is that of the photograph that `colours_of` names, where it fits in sRGB."""
-    from common.lab import rgb8_to_lab
+def test_vigilance_paints_the_colors_of_another(made):
+    """The mean ab of the evident fake is that of the photograph that `colors_of` names, where it fits in sRGB."""
+    from common.color.lab import rgb8_to_lab
 
     study, pack, rows = made.material.study, made.material.pack, made.material.rows
     errors, chance = [], []
@@ -83,7 +83,7 @@ def test_vigilance_paints_the_colours_of_another(made):
         data = made.gallery.pair(study.models[0], Trial("vigilance", photo, "left"))
         rgb = np.array(Image.open(io.BytesIO(data)))[:, :SHOWN]
         ab = rgb8_to_lab(torch.from_numpy(rgb).permute(2, 0, 1))[1:].mean(dim=(1, 2))
-        other = colours_of(photo, len(rows), study.seed)
+        other = colors_of(photo, len(rows), study.seed)
         wanted = pack.lab(rows)[1].mean(dim=(2, 3))
         distance = (wanted - ab).norm(dim=1)
         errors.append(float(distance[other]))

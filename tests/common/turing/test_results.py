@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
 from common.turing.report import write_report
 from common.turing.results import Rules, judge, summarise
 from common.turing.simulate import Observers
 from common.turing.store import Record
 from common.turing.trials import Study, plan_session
+from common.utils.errors import UserError
 
 STUDY = Study(("good", "bad|odd"), tuple(f"p{i}" for i in range(60)), "c", 64)
 

@@ -83,14 +83,14 @@ def percentile(values, share):
 
 
 @pytest.mark.slow
-def test_thirty_people_at_once(weights, colour_folder, tmp_path):
+def test_thirty_people_at_once(weights, color_folder, tmp_path):
     """No error, nothing lost or doubled, models even; the next pair within 200 ms for 95 of 100, without any pause.
 
     Nobody pauses to think, so server and clients keep a processor busy. Where other work takes part of it from them,
     the 200 ms are of the part that they had.
     """
     counts = {"practice": 10, "test": 40, "vigilance": 0.1} if os.environ.get("TURING_FULL") else COUNTS
-    data = os.environ.get("TURING_DATA", str(colour_folder))
+    data = os.environ.get("TURING_DATA", str(color_folder))
     with serving(os.environ.get("TURING_MODEL", weights), data, tmp_path / "s.db", **counts) as served:
 
         async def all_of_them():
@@ -129,11 +129,11 @@ def check_database(path, people, rows):
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle(weights, colour_folder, tmp_path):
+def test_killed_in_the_middle(weights, color_folder, tmp_path):
     """SIGKILL while thirty people answer: all that was acknowledged is there, and everybody goes on where they were."""
     db = tmp_path / "s.db"
     people = []
-    with serving(weights, colour_folder, db, **COUNTS) as served:
+    with serving(weights, color_folder, db, **COUNTS) as served:
 
         async def interrupted():
             people.extend(Person(served.url) for _ in range(PEOPLE))
@@ -152,7 +152,7 @@ def test_killed_in_the_middle(weights, colour_folder, tmp_path):
     before = {pair for p in people for pair in p.acknowledged}
     assert 100 <= len(before) < 12 * PEOPLE
     check_database(db, people, 12 * sum("session" in p.client.cookies for p in people))
-    with serving(weights, colour_folder, db, **COUNTS) as served:
+    with serving(weights, color_folder, db, **COUNTS) as served:
 
         async def going_on():
             again = [Person(served.url, p.client.cookies) for p in people]
@@ -167,18 +167,18 @@ def test_killed_in_the_middle(weights, colour_folder, tmp_path):
     assert sum(choice is None for choice in stored.values()) <= PEOPLE  # those that were on show at the kill
 
 
-def test_a_port_that_is_taken(weights, colour_folder, tmp_path):
+def test_a_port_that_is_taken(weights, color_folder, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         argv = [sys.executable, "-m", "scripts.turing", "serve", "--models", str(weights), "grey", f"--port={port}"]
-        argv += [f"--data={colour_folder}", f"--db={tmp_path}/s.db"]
+        argv += [f"--data={color_folder}", f"--db={tmp_path}/s.db"]
         run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr == f"error: port {port} of 127.0.0.1 is in use: choose another with --port\n"
 
 
-def test_it_stops_when_asked(weights, colour_folder, tmp_path):
-    with serving(weights, colour_folder, tmp_path / "s.db") as served:
+def test_it_stops_when_asked(weights, color_folder, tmp_path):
+    with serving(weights, color_folder, tmp_path / "s.db") as served:
         assert httpx2.get(served.url).status_code == 200
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(timeout=30) in (0, -signal.SIGTERM)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
-from common.evaluation import trivial_predictor
-from common.packing import open_pack
+from common.data.packing import open_pack
+from common.evaluation.evaluate import trivial_predictor
 from common.turing.score import score_sheet, score_table
 from common.turing.sheets import make_sheets
+from common.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def pack(colour_folder, cache):
-    return open_pack(str(colour_folder), 32)
+def pack(color_folder, cache):
+    return open_pack(str(color_folder), 32)
 
 
 def predictors(pack):
@@ -58,11 +58,11 @@ def test_the_fake_is_where_the_key_says(sheet):
         boxes = [
             page[int((y + 3) * mm) : int((y + 36) * mm), int(a * mm) : int((a + 33) * mm)] for a in (x + 3, x + 44)
         ]
-        colour = [np.ptp(box, axis=2).mean() for box in boxes]
-        assert max(colour) > 10
+        color = [np.ptp(box, axis=2).mean() for box in boxes]
+        assert max(color) > 10
         if pair.model == "grey":
-            assert min(colour) < 1
-            assert colour[pair.fake == "right"] < 1
+            assert min(color) < 1
+            assert color[pair.fake == "right"] < 1
             checked += 1
     assert checked >= 3
 
@@ -77,7 +77,7 @@ def test_the_same_command_writes_the_same_bytes(sheet, pack, tmp_path):
 
 
 def test_too_few_photographs_and_no_folder(pack, tmp_path):
-    with pytest.raises(UserError, match="16 colour photographs are fewer than the 17 pairs of the sheet"):
+    with pytest.raises(UserError, match="16 color photographs are fewer than the 17 pairs of the sheet"):
         make_sheets(predictors(pack), pack, 17, 1, tmp_path, "cpu")
     from pathlib import Path
 
@@ -160,6 +160,6 @@ def test_keys_that_are_none(sheet, tmp_path):
 
 
 def test_the_pictures_of_a_page_are_sharp(sheet):
-    """The colours of the first original survive layout and encoding."""
+    """The colors of the first original survive layout and encoding."""
     out, _ = sheet
     assert Image.open(io.BytesIO((out / "grid-1.png").read_bytes())).size == (1240, 1753)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.errors import UserError
 from common.turing.power import people_needed, person_variance, power
 from common.turing.simulate import Observers, coverage, difference_outcomes
 from common.turing.statistics import difference_interval, draw_share, share_interval, spread_between
+from common.utils.errors import UserError
 
 counts = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=12).map(
     lambda pairs: (np.array([min(p) for p in pairs]), np.array([max(p) for p in pairs]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
 from common.turing.store import Answer, Refused, open_store
 from common.turing.trials import Study, plan_session
+from common.utils.errors import UserError
 
 STUDY = Study(("a", "b"), tuple(f"p{i}" for i in range(30)), "c", 32, practice=2, test=5, vigilance=0.2)
 LEFT = Answer("left", 1000.0, 300.0, "row")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from common.turing.trials import Study, check_counts, choose_photos, colours_of, next_model, plan_session
+from common.turing.trials import Study, check_counts, choose_photos, colors_of, next_model, plan_session
+from common.utils.errors import UserError
 
 
 def study(seed=0, photos=60, models=("a", "b", "c"), **counts):
@@ -52,9 +52,9 @@ def test_models_take_turns(seed, count):
         assert max(started.values()) - min(started[m] for m in models) <= 1
 
 
-def test_the_colours_of_another_photograph():
+def test_the_colors_of_another_photograph():
     for seed in range(5):
-        others = [colours_of(i, 30, seed) for i in range(30)]
+        others = [colors_of(i, 30, seed) for i in range(30)]
         assert sorted(others) == list(range(30))
         assert all(i != other for i, other in enumerate(others))
 
@@ -75,7 +75,7 @@ def test_a_record_there_and_back():
 
 @pytest.mark.parametrize(
     ("counts", "says"),
-    [((49, 10, 40, 0.1), "49 colour photographs are fewer than the 50 pairs"), ((99, 0, 1, 0.6), "vigilance is 0.6")],
+    [((49, 10, 40, 0.1), "49 color photographs are fewer than the 50 pairs"), ((99, 0, 1, 0.6), "vigilance is 0.6")],
 )
 def test_counts_that_make_no_session(counts, says):
     with pytest.raises(UserError, match=says):

@@ -1,0 +1,206 @@
+"""sRGB <-> CIELAB in torch: exact, differentiable, batched, and safe under autocast.
+
+sRGB is IEC 61966-2-1; CIELAB is CIE 1976 under D65, 2 degree observer, white (0.95047, 1, 1.08883): the
+constants of `skimage.color.rgb2lab`, against which the tests check every function here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Linear sRGB -> XYZ, rows X, Y, Z, each already divided by the white point.
+_WHITE = (0.95047, 1.0, 1.08883)
+_XYZ_FROM_RGB = (
+    (0.412453 / _WHITE[0], 0.357580 / _WHITE[0], 0.180423 / _WHITE[0]),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334 / _WHITE[2], 0.119193 / _WHITE[2], 0.950227 / _WHITE[2]),
+)
+# Its inverse, as constants: torch.linalg.inv has no ONNX form.
+_RGB_FROM_XYZ = (
+    (3.0799803022718044, -1.5371515162713185, -0.5428213080224702),
+    (-0.9212477523232382, 1.8759900014898907, 0.045247339514465974),
+    (0.052890461098811827, -0.20404133836651123, 1.1512320119619404),
+)
+_EPSILON = 0.008856  # (6/29)^3 as CIE prints it
+_KAPPA = 7.787
+
+AB_SCALE = 110.0  # networks see ab / 110 and L / 50 - 1
+
+
+def L_to_unit(L: Tensor) -> Tensor:
+    """Lightness 0..100 -> network range -1..1."""
+    return L / 50 - 1
+
+
+def ab_to_unit(ab: Tensor) -> Tensor:
+    """ab in CIELAB units -> network range, within -1..1 for every sRGB color."""
+    return ab / AB_SCALE
+
+
+def ab_from_unit(ab: Tensor) -> Tensor:
+    """ab in network range -> CIELAB units."""
+    return ab * AB_SCALE
+
+
+def _as_float(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _mix(matrix: tuple[tuple[float, ...], ...], x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    # Written as sums, not as a matmul: autocast would run a matmul in bf16, and planar sums are faster.
+    return [row[0] * x + row[1] * y + row[2] * z for row in matrix]
+
+
+def _linear_from_srgb(rgb: Tensor) -> Tensor:
+    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+
+
+def _srgb_from_linear(linear: Tensor) -> Tensor:
+    # clamp before the power: 0 ** x has an infinite gradient, which `where` would turn into NaN
+    curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+
+
+def _lab_from_linear(linear: Tensor) -> Tensor:
+    r, g, b = linear.unbind(-3)
+    f = []
+    for t in _mix(_XYZ_FROM_RGB, r, g, b):
+        root = t.clamp(min=_EPSILON) ** (1 / 3)
+        f.append(torch.where(t > _EPSILON, root, _KAPPA * t + 16 / 116))
+    fx, fy, fz = f
+    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """sRGB -> CIELAB.
+
+    rgb: float [..., 3, H, W] in 0..1. Returns the same shape: L 0..100, a about -86..98, b about -108..95,
+    in float32 (float64 stays float64), also under autocast.
+    Raises TypeError for integer input, ValueError for another shape or for values outside 0..1.
+    """
+    if not rgb.is_floating_point():
+        raise TypeError(f"rgb_to_lab takes floats in 0..1, got {rgb.dtype}: use rgb8_to_lab for uint8")
+    _check_channels(rgb, "rgb")
+    if not torch.compiler.is_compiling() and rgb.numel():
+        low, high = torch.aminmax(rgb.detach())
+        if not (low >= -1e-4 and high <= 1 + 1e-4):  # NaN fails too
+            raise ValueError(f"rgb_to_lab takes values in 0..1, got {low.item():.4g}..{high.item():.4g}")
+    with torch.autocast(rgb.device.type, enabled=False):
+        return _lab_from_linear(_linear_from_srgb(_as_float(rgb).clamp(0, 1)))
+
+
+def rgb8_to_lab(rgb: Tensor) -> Tensor:
+    """8-bit sRGB -> CIELAB through a table of 256 linear values: the data path's fast form of `rgb_to_lab`.
+
+    rgb: uint8 [..., 3, H, W]. Returns float32 of the same shape. Raises TypeError for another dtype.
+    """
+    if rgb.dtype != torch.uint8:
+        raise TypeError(f"rgb8_to_lab takes uint8, got {rgb.dtype}: use rgb_to_lab for floats in 0..1")
+    _check_channels(rgb, "rgb")
+    with torch.autocast(rgb.device.type, enabled=False):
+        table = _linear_from_srgb(torch.arange(256, dtype=torch.float64) / 255).float().to(rgb.device)
+        return _lab_from_linear(table[rgb.int()])
+
+
+def rgb8_to_L(rgb: Tensor) -> Tensor:
+    """8-bit sRGB -> lightness alone, a third of the work of `rgb8_to_lab`.
+
+    rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype.
+    """
+    if rgb.dtype != torch.uint8:
+        raise TypeError(f"rgb8_to_L takes uint8, got {rgb.dtype}")
+    _check_channels(rgb, "rgb")
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    tables = [(weight * _linear_from_srgb(levels)).float().to(rgb.device) for weight in _XYZ_FROM_RGB[1]]
+    Y = sum(table[channel.int()] for table, channel in zip(tables, rgb.unbind(-3), strict=True))
+    f = torch.where(Y > _EPSILON, Y.clamp(min=_EPSILON) ** (1 / 3), _KAPPA * Y + 16 / 116)
+    return (116 * f - 16).unsqueeze(-3)
+
+
+def _linear_from_lab(lab: Tensor) -> Tensor:
+    L, a, b = lab.unbind(-3)
+    fy = (L + 16) / 116
+    xyz = []
+    # scikit-image stops fz at 0, which only colors far outside of sRGB reach
+    for f in (fy + a / 500, fy, (fy - b / 200).clamp(min=0)):
+        xyz.append(torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA))
+    return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
+
+
+def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """The lightness that a color has on grey film whose sensitivity to light is a mix of linear red, green and blue.
+
+    lab: float [..., 3, H, W]; colors outside of sRGB are clipped per channel. weights: of linear sRGB, of sum 1, so
+    that what is grey keeps its L. Returns L [..., 1, H, W] in 0..100.
+    """
+    _check_channels(lab, "lab")
+    with torch.autocast(lab.device.type, enabled=False):
+        red, green, blue = _linear_from_lab(_as_float(lab)).clamp(0, 1).unbind(-3)
+        exposure = weights[0] * red + weights[1] * green + weights[2] * blue
+        return _lab_from_linear(exposure.unsqueeze(-3).expand(lab.shape))[..., :1, :, :].clamp(0, 100)
+
+
+def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
+    """CIELAB -> sRGB.
+
+    lab: float [..., 3, H, W]. Returns sRGB of the same shape in float32 (float64 stays float64), clipped to
+    0..1 per channel unless `clip` is off. A color outside sRGB changes its L and hue when clipped: pass such
+    colors through `fit_gamut` first, as `ab_to_rgb8` does.
+    """
+    _check_channels(lab, "lab")
+    with torch.autocast(lab.device.type, enabled=False):
+        rgb = _srgb_from_linear(_linear_from_lab(_as_float(lab)))
+        return rgb.clamp(0, 1) if clip else rgb
+
+
+def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
+    """Reduce chroma, at constant L and hue, until each color fits in sRGB.
+
+    L: [..., 1, H, W] in 0..100, ab: [..., 2, H, W]. Returns ab of the same shape: equal where the color
+    already fits, else the most chromatic color on the way to grey that does, found by bisection (the
+    displayable colors of one L and hue are an interval from grey). NaN in, NaN out.
+    """
+    with torch.autocast(L.device.type, enabled=False), torch.no_grad():
+        L, ab = _as_float(L), _as_float(ab)
+        outside = ~displayable(torch.cat([L, ab], dim=-3))  # [..., H, W]
+        if not outside.any():
+            return ab
+        L_out = L.squeeze(-3)[outside]
+        a_out, b_out = (channel[outside] for channel in ab.unbind(-3))
+        low, high = torch.zeros_like(L_out), torch.ones_like(L_out)
+        for _ in range(iterations):
+            middle = (low + high) / 2
+            lab = torch.stack([L_out, a_out * middle, b_out * middle])[..., None, None].movedim(0, 1)
+            fits = displayable(lab)[..., 0, 0]
+            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+        a, b = (channel.clone() for channel in ab.unbind(-3))
+        a[outside], b[outside] = a_out * low, b_out * low
+        return torch.stack([a, b], dim=-3)
+
+
+def displayable(lab: Tensor) -> Tensor:
+    """Whether sRGB can show each color: lab [..., 3, H, W] -> bool [..., H, W]."""
+    # The margin is under half an 8-bit step everywhere: white itself is 1 + 2e-5 in float32.
+    linear = _linear_from_lab(lab)
+    return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=-3)
+
+
+def ab_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
+    """Given lightness and predicted color -> sRGB float [..., 3, H, W] in 0..1, chroma reduced where it must be."""
+    return lab_to_rgb(torch.cat([_as_float(L), fit_gamut(L, ab)], dim=-3))
+
+
+def ab_to_rgb8(L: Tensor, ab: Tensor) -> Tensor:
+    """Given lightness and predicted color -> the 8-bit sRGB picture, chroma reduced where it must be.
+
+    L: [..., 1, H, W], ab: [..., 2, H, W] in CIELAB units. Returns uint8 [..., 3, H, W] whose own L is the
+    given one up to rounding.
+    """
+    return (ab_to_rgb(L, ab) * 255).round().to(torch.uint8)
+
+
+def _check_channels(x: Tensor, name: str) -> None:
+    if x.ndim < 3 or x.shape[-3] != 3:
+        raise ValueError(f"{name} must have shape [..., 3, H, W], got {list(x.shape)}")

@@ -1,0 +1,80 @@
+"""Curves of runs, from their metrics.jsonl."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.training.logger import read_metrics
+
+# What a person wants to see first: is it getting better, and does it stay colorful?
+PANELS = (
+    ("rmse_ab", "rmse_ab (validation, lower is better)"),
+    ("auc", "auc (validation, higher is better)"),
+    ("colorfulness_ratio", "colorfulness_ratio (validation, 1 is true)"),
+)
+
+
+def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
+    """Draw validation curves against photographs seen.
+
+    runs: title -> (run folder, batch size). Returns whether there was anything to draw.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    logs = {title: (read_metrics(folder, "val"), batch) for title, (folder, batch) in runs.items()}
+    logs = {title: log for title, log in logs.items() if log[0]}
+    if not logs:
+        return False
+    most = max(line["step"] * batch for lines, batch in logs.values() for line in lines)
+    unit, said = (1000, "thousands") if most >= 20_000 else (1, "number")
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.8), layout="constrained")
+    for axis, (metric, label) in zip(axes, PANELS, strict=True):
+        for title, (lines, batch) in logs.items():
+            seen = [line["step"] * batch / unit for line in lines]
+            axis.plot(seen, [line[metric] for line in lines], label=title, marker="o", markersize=3, linewidth=1.5)
+        if metric == "colorfulness_ratio":
+            axis.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+            axis.set_ylim(bottom=0)
+        axis.set_title(label, fontsize=10)
+        axis.set_xlabel(f"photographs seen ({said})", fontsize=9)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(fontsize=9, frameon=False)
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+    return True
+
+
+def validation_curves(runs: dict[str, tuple[Path, int]]) -> list[dict]:
+    """Panels of validation metrics against photographs seen: {"metric", "series": [{"title", "x", "y"}]}.
+
+    runs: title -> (run folder, batch size).
+    """
+    logs = {title: (read_metrics(folder, "val"), batch) for title, (folder, batch) in runs.items()}
+    names = dict.fromkeys(k for lines, _ in logs.values() for line in lines for k in line if k not in ("step", "kind"))
+    return [{"metric": name, "series": _series(logs, name)} for name in names]
+
+
+def loss_curves(runs: dict[str, tuple[Path, int]]) -> dict[str, list[dict]]:
+    """Of each run, its training losses against photographs seen: [{"title", "x", "y"}], one for each optimizer."""
+    out = {}
+    for title, (folder, batch) in runs.items():
+        lines = read_metrics(folder, "train")
+        names = dict.fromkeys(key for line in lines for key in line if key.startswith("loss/"))
+        found = [_series({name.removeprefix("loss/"): (lines, batch)}, name)[0] for name in names]
+        if found:
+            out[title] = found
+    return out
+
+
+def _series(logs: dict[str, tuple[list[dict], int]], name: str) -> list[dict]:
+    out = []
+    for title, (lines, batch) in logs.items():
+        with_it = [line for line in lines if line.get(name) is not None]
+        if with_it:
+            x = [line["step"] * batch for line in with_it]
+            out.append({"title": title, "x": x, "y": [line[name] for line in with_it]})
+    return out

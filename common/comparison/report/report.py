@@ -1,0 +1,146 @@
+"""The report of a comparison: one page that needs nothing else, tables in four formats, a grid and curves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common.comparison.groups import contestants, same_experiment
+from common.comparison.paired import Standings, compare_rows
+from common.comparison.report.curves import draw_curves
+from common.comparison.report.findings import findings, headline
+from common.comparison.report.page import report_page
+from common.comparison.report.tables import csv_table, markdown_table, table_lines, tex_table
+from common.data.packing import Pack, open_pack
+from common.evaluation.cost import measure_cost
+from common.evaluation.evaluate import Evaluation, Predict
+from common.evaluation.metrics import METRICS
+from common.evaluation.rows import Rows, run_folder
+from common.evaluation.sheets import color_columns, sheet, spread_rows
+from common.utils.device import pick_device
+from common.utils.errors import UserError
+from common.utils.files import write_atomically
+from common.utils.progress import Progress
+
+
+def standings_of(
+    result: Evaluation, rows: Rows, groups: dict[str, tuple[str, ...]] | None = None, seed: int = 0
+) -> Standings:
+    """Compare the rows of an evaluation; seeds of one experiment as one.
+
+    groups: title -> its rows (default: those whose cards say that they are seeds of one experiment, beside these).
+    """
+    named = groups or {}
+    taken = {row for members in named.values() for row in members}
+    cards = {title: card for title, card in rows.cards.items() if title not in taken}
+    who = contestants(result.table, rows.cards, named | same_experiment(cards))
+    first = next(iter(result.table.values()))
+    return compare_rows(
+        result.values, result.references, {m: METRICS[m] for m in first if m in METRICS}, who, result.table, seed
+    )
+
+
+class Written(NamedTuple):
+    """What a report left."""
+
+    files: list[Path]  # report.html first
+    summary: str  # the headline's columns of the table, in Markdown, for the terminal
+
+
+def write_report(
+    result: Evaluation,
+    rows: Rows,
+    pack: Pack,
+    args: argparse.Namespace,
+    *,
+    groups: dict[str, tuple[str, ...]] | None = None,
+    remarks: list[str] | None = None,
+    progress: Progress | None = None,
+) -> Written:
+    """Write everything that a comparison has to show into `args.out`.
+
+    result, rows, pack: as `measure` left them. args: out, photos, grid_seed, batch_size, device, seen, val_fraction,
+    cache. groups: see `standings_of`. remarks: sentences that the reader of the page must know (failed rows, unfinished
+    runs). Raises UserError where the folder cannot be written.
+    """
+    out, progress = Path(args.out), progress or Progress(quiet=True)
+    standings = standings_of(result, rows, groups)
+    lines = table_lines(result.table, standings)
+    device = pick_device(args.device)
+    models = {title: rows.predictors[title] for title in rows.cards}
+    first = {c.title: c.members[0] for c in standings.contestants if c.members[0] in models}
+    shown = {title: models[row] for title, row in first.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables = {
+            "table.md": markdown_table(result.table, result.protocol, standings),
+            "table.csv": csv_table(lines),
+            "table.tex": tex_table(lines, result.protocol),
+        }
+        for name, text in tables.items():  # file names, and so rows, need not be Unicode
+            (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        with progress.task("measuring cost") as report:
+            costs = _costs(shown, first, rows, pack, device, args.batch_size, report)
+        comparison = standings.to_json() | {"cost": costs, "findings": findings(standings), "remarks": remarks or []}
+        whole = json.loads(result.to_json()) | {"comparison": comparison}
+        (out / "results.json").write_text(json.dumps(whole, indent=1))
+        with progress.task("drawing") as report:
+            sections = _sections(models, pack, args, device)
+            Image.fromarray(sheet(sections)).save(out / "grid.png")
+            column_of = {"grey": "grey", **first, "original": "original"}  # on the page, one for several seeds
+            fixed = {
+                heading: {title: columns[column] for title, column in column_of.items()}
+                for heading, columns in sections.items()
+            }
+            runs = _runs(rows)
+            drawn = draw_curves(runs, out / "curves.png")
+            report(1, 4)
+            page = report_page(
+                result, standings, rows, pack, args, shown, lines, costs, fixed, runs, remarks or [], device, report
+            )
+        write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
+    names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
+    summary = markdown_table(result.table, result.protocol, standings, headline(next(iter(result.table.values()))))
+    return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)
+
+
+def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:
+    """Title -> (run folder, batch size), each run once."""
+    folders = {run_folder(path): title for title, path in reversed(rows.paths.items())}
+    of_run = {title: folder for folder, title in folders.items() if folder}
+    return {t: (of_run[t], rows.cards[t]["config"]["batch_size"]) for t in rows.paths if t in of_run}
+
+
+def _sections(
+    models: dict[str, Predict], pack: Pack, args: argparse.Namespace, device: torch.device
+) -> dict[str, dict[str, np.ndarray]]:
+    """Columns of the grid by heading: a fixed choice of the pack, and of the source that was learned from."""
+    sections = {}
+    if args.seen:
+        seen = open_pack(args.seen, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
+        choice = spread_rows(seen, max(2, args.photos // 3))
+        sections["seen in training"] = color_columns(models, seen, choice, device)
+    held_out = color_columns(models, pack, spread_rows(pack, args.photos), device)
+    return {"never seen in training" if sections else "": held_out} | sections
+
+
+def _costs(
+    shown: dict[str, Predict], first: dict[str, str], rows: Rows, pack: Pack, device: torch.device, batch: int,
+    report: Callable[..., None],
+) -> dict:  # fmt: skip
+    costs = {}
+    for i, (title, predict) in enumerate(shown.items()):
+        card = rows.cards[first[title]]
+        told = {k: card.get(k) for k in ("parameters", "family", "size", "seconds", "images", "machine")}
+        costs[title] = told | measure_cost(predict, pack, device, batch)
+        report(i + 1, len(shown))
+    return costs

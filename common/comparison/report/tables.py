@@ -1,0 +1,210 @@
+"""Tables: for people as Markdown and LaTeX, with intervals and marks; for programs as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.comparison.paired import Standings
+from common.data.packing import counted
+from common.evaluation.metrics import METRICS
+
+ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
+BEST, LEVEL = "★", "☆"
+MARKS = f"{BEST} best row of a column, {LEVEL} within noise of it (paired differences, Holm's correction over all)"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table."""
+
+    title: str
+    kind: str  # model, group (of seeds), seed, trivial
+    cells: dict[str, dict]  # metric -> {"mean", "low", "high", ...}
+    marks: dict[str, str]  # metric -> BEST or LEVEL, where one of them is due
+
+
+def better_of(metric: str) -> str:
+    """Which end of a metric is the better one; `higher` of one that is not among METRICS."""
+    return METRICS[metric].better if metric in METRICS else "higher"
+
+
+def number(metric: str, value: float, sign: str = "") -> str:
+    """A value with the metric's own number of digits."""
+    return f"{value:{sign}.{METRICS[metric].digits if metric in METRICS else 3}f}"
+
+
+def plus_minus(metric: str, result: dict) -> str:
+    """Half the width of an interval, or nothing."""
+    return "" if result.get("low") is None else number(metric, (result["high"] - result["low"]) / 2)
+
+
+def cell(metric: str, result: dict) -> str:
+    """One cell: the mean and the half width of its interval (`11.20 ± 0.31`), with what was counted apart."""
+    if result["mean"] is None:
+        return "exact" if result.get("exact") else "n/a"
+    text = number(metric, result["mean"])
+    if plus_minus(metric, result):
+        text += f" ± {plus_minus(metric, result)}"
+    if result.get("exact"):
+        text += f" ({result['exact']} exact)"
+    return text
+
+
+def table_lines(table: dict[str, dict[str, dict]], standings: Standings | None = None) -> list[Line]:
+    """The lines of a table: contestants in their order, a group's seeds under it, then what is not compared."""
+    if standings is None:
+        return [Line(row, "model", cells, {}) for row, cells in table.items()]
+    marks: dict[str, dict[str, str]] = {}
+    for metric in standings.metrics:
+        best = standings.best(metric)
+        if best and len(standings.ranked) > 1:  # the best of one is no news
+            marks.setdefault(best, {})[metric] = BEST
+            for title in standings.level(metric):
+                marks.setdefault(title, {})[metric] = LEVEL
+    lines, shown = [], set()
+    for c in sorted(standings.contestants, key=lambda c: c.trivial):
+        kind = "trivial" if c.trivial else "group" if c.seeds > 1 else "model"
+        cells = table[c.members[0]] | (standings.numbers[c.title] if c.seeds > 1 else {})
+        lines.append(Line(c.title, kind, cells, marks.get(c.title, {})))
+        lines += [Line(row, "seed", table[row], {}) for row in c.members if c.seeds > 1]
+        shown |= {*c.members}
+    return lines + [Line(row, "trivial", cells, {}) for row, cells in table.items() if row not in shown]
+
+
+def markdown_table(
+    table: dict[str, dict[str, dict]],
+    protocol: dict,
+    standings: Standings | None = None,
+    metrics: Iterable[str] | None = None,
+) -> str:
+    """A table with one line per row, one column per metric, and the protocol under it; marked, where compared.
+
+    metrics: its columns (default: all that were measured).
+    """
+    metrics = list(metrics or next(iter(table.values())))
+    lines = [
+        "| | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
+        "|---|" + "---:|" * len(metrics),
+    ]
+    for line in table_lines(table, standings):
+        title = ("↳ " if line.kind == "seed" else "") + line.title.replace("|", "\\|")
+        if line.kind == "group":
+            title += " (mean of seeds)"
+        cells = [_marked(cell(m, line.cells[m]), line.marks.get(m)) for m in metrics]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines += ["", *([MARKS + "."] if standings and len(standings.ranked) > 1 else []), *protocol_lines(protocol)]
+    lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table, protocol).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _marked(text: str, mark: str | None) -> str:
+    return f"**{text}** {BEST}" if mark == BEST else f"{text} {mark}" if mark else text
+
+
+def protocol_lines(protocol: dict) -> list[str]:
+    """The protocol in sentences, as it stands under every table."""
+    p = protocol
+    lines = [
+        (f"{p['count']} of the {p['of']} squares, spread evenly: " if p["count"] < p["of"] else "")
+        + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
+        f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
+    ]
+    if p.get("mean_of"):
+        lines.append(f"`mean` paints the mean color of {p['mean_of']}.")
+    if p.get("prior"):
+        lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true color, p the prior of {p['prior']}.")
+    for metric, variant in p["metrics"].items():  # what was asked for by name is measured in more ways than one
+        if metric in METRICS and not METRICS[metric].default and metric not in p.get("notes", {}):
+            lines.append(f"`{metric}`: {variant}.")
+    lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
+    return lines
+
+
+def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
+    """Why metrics are n/a, by metric, as the protocol or their cells say."""
+    found = {m: c["note"] for cells in table.values() for m, c in cells.items() if c.get("note")}
+    return {metric: str(note).rstrip(".") for metric, note in (protocol.get("notes", {}) | found).items()}
+
+
+def csv_table(lines: Iterable[Line]) -> str:
+    """Long form, one line for each row and metric: row, kind, metric, mean, low, high, exact, better, mark, note.
+
+    mean, low and high are empty where nothing was measured; exact counts photographs reproduced exactly; mark is
+    `best` or `within_noise`.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "kind", "metric", "mean", "low", "high", "exact", "better", "mark", "note"])
+    names = {BEST: "best", LEVEL: "within_noise"}
+    for line in lines:
+        for metric, c in line.cells.items():
+            numbers = ["" if c.get(key) is None else repr(float(c[key])) for key in ("mean", "low", "high")]
+            mark = names.get(line.marks.get(metric, ""), "")
+            more = [c.get("exact", 0), better_of(metric), mark, c.get("note", "")]
+            writer.writerow([line.title, line.kind, metric, *numbers, *more])
+    return out.getvalue()
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+_TEX |= {">": r"\textgreater{}", "|": r"\textbar{}"} | {c: "\\" + c for c in "&%$#_{}"}
+_TEX_ARROW = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "truth": r"$\to$"}
+
+
+def tex(text: str) -> str:
+    """Text as LaTeX has to read it; what is not printable becomes a question mark."""
+    return "".join(_TEX.get(c, c if c.isprintable() else "?") for c in text)
+
+
+def tex_table(lines: list[Line], protocol: dict) -> str:
+    """A LaTeX table for `\\usepackage{booktabs}`: best and what is within noise of it in bold, the best with a star."""
+    metrics = list(lines[0].cells)
+    body = []
+    for i, line in enumerate(lines):
+        if i and line.kind == "trivial" != lines[i - 1].kind:
+            body.append(r"\midrule")
+        cells = []
+        for m in metrics:
+            c = line.cells[m]
+            text = cell(m, c) if c["mean"] is None else f"${number(m, c['mean'])}$"
+            if line.marks.get(m):
+                star = r"^{\star}" if line.marks[m] == BEST else ""
+                text = rf"$\mathbf{{{number(m, c['mean'])}}}{star}$"
+            if c["mean"] is not None and plus_minus(m, c):
+                text += rf" {{\scriptsize$\pm{plus_minus(m, c)}$}}"
+            cells.append(text)
+        title = (r"\quad " if line.kind == "seed" else "") + tex(line.title)
+        body.append(" & ".join([title, *cells]) + r" \\")
+    heads = [f"{tex(m)} {_TEX_ARROW[better_of(m)]}" for m in metrics]
+    said = " ".join(" ".join(protocol_lines(protocol)).replace("`", "").replace("±", "pm").split())
+    return (
+        "\n".join(
+            [
+                "% needs \\usepackage{booktabs}; bold: best row (star) and rows within noise of it",
+                "% " + said,
+                rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+                r"\toprule",
+                " & ".join(["", *heads]) + r" \\",
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+        + "\n"
+    )
+
+
+def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
+    """Robustness: a line for each row and kind of damage, a column for each metric, and what was damaged under it."""
+    metrics = list(next(iter(next(iter(damage.values())).values())))
+    lines = [
+        "| | damage | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
+        "|---|---|" + "---:|" * len(metrics),
+    ]
+    for row, kinds in damage.items():
+        lines += [f"| {row} | {k} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for k, r in kinds.items()]
+    lines += ["", "Only the lightness that a row is shown is damaged; its colors are judged on the whole photograph."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,119 @@
+"""Augmentation of whole batches on the device, a pure function of the given random numbers.
+
+Everything that changes color changes the truth with it: what a network sees stays L, what it must find stays
+the ab that belongs to it. Damage alone changes only what it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.color.lab import rgb8_to_lab, rgb_to_lab
+from common.data.degradations import damage_some
+from common.utils.errors import UserError
+
+
+@dataclass
+class AugmentConfig:
+    """What is done to a training batch.
+
+    Attributes:
+        crop: `random` takes a window of the training size out of the packed margin; `resized` a window of a
+            random share of the picture, resized; `centre` always the middle.
+        min_scale: smallest side of a `resized` window, as a share of the picture's side.
+        flip: mirror half of the pictures, left to right.
+        brightness: sRGB is scaled by 1 +- this.
+        contrast: sRGB is stretched about its mean by 1 +- this.
+        saturation: ab is scaled by 1 +- this, at constant L.
+        hue: ab is turned by up to +- this many degrees, at constant L.
+        damage: probability with which a photograph's L, and not its ab, is damaged as old photographs are: grey
+            conversions of old films, blur, grain, fading, scratches, one or several.
+    """
+
+    crop: Literal["random", "resized", "centre"] = "random"
+    min_scale: float = 0.6
+    flip: bool = True
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    damage: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise UserError(f"augment.min_scale is {self.min_scale}: it takes a share in (0, 1]")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"augment.{name} is {getattr(self, name)}: it takes a share in [0, 1)")
+        if not 0 <= self.hue <= 180:
+            raise UserError(f"augment.hue is {self.hue}: it takes degrees in [0, 180]")
+        if not 0 <= self.damage <= 1:
+            raise UserError(f"augment.damage is {self.damage}: it takes a probability in [0, 1]")
+
+
+def augment(
+    images: Tensor, noise: Tensor, size: int, config: AugmentConfig, damage_noise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Packed pictures -> a training batch.
+
+    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1), and damage_noise: [N, 4], which
+    is needed where `config.damage` is above 0: all the randomness there is.
+    Returns (L [N, 1, size, size], ab [N, 2, size, size]), float32 in CIELAB units.
+    """
+    flip = noise[:, 2] < 0.5 if config.flip else torch.zeros_like(noise[:, 2], dtype=torch.bool)
+    if config.crop == "resized":
+        rgb = _resized_crop(images, noise, size, config.min_scale, flip)
+    else:
+        rgb = _crop(images, noise, size, config.crop == "random", flip)
+    if config.brightness or config.contrast:
+        rgb = _light(rgb, noise, config)
+    lab = rgb8_to_lab(rgb) if rgb.dtype == torch.uint8 else rgb_to_lab(rgb)
+    L, ab = lab[:, :1], lab[:, 1:]
+    if config.saturation or config.hue:
+        ab = _turn(ab, noise, config)
+    if config.damage:
+        L = damage_some(L, ab, damage_noise, config.damage)
+    return L, ab
+
+
+def _crop(images: Tensor, noise: Tensor, size: int, random: bool, flip: Tensor) -> Tensor:
+    room = images.shape[1] - size
+    offset = (noise[:, :2] * (room + 1)).long() if random else torch.full_like(noise[:, :2], room // 2).long()
+    line = torch.arange(size, device=images.device)
+    rows = offset[:, 0, None] + line
+    columns = offset[:, 1, None] + torch.where(flip[:, None], line.flip(0), line)
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    return images[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _resized_crop(images: Tensor, noise: Tensor, size: int, min_scale: float, flip: Tensor) -> Tensor:
+    scale = min_scale + (1 - min_scale) * noise[:, 3]
+    centre = (noise[:, :2] * 2 - 1) * (1 - scale)[:, None]
+    theta = images.new_zeros((len(images), 2, 3), dtype=torch.float32)
+    theta[:, 0, 0] = torch.where(flip, -scale, scale)
+    theta[:, 1, 1] = scale
+    theta[:, :, 2] = centre
+    grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
+    pictures = images.permute(0, 3, 1, 2).float() / 255
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).clamp(0, 1)
+
+
+def _light(rgb: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
+    rgb = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb
+    brightness = 1 + config.brightness * (2 * noise[:, 4] - 1)
+    contrast = 1 + config.contrast * (2 * noise[:, 5] - 1)
+    mean = rgb.mean(dim=(1, 2, 3), keepdim=True)
+    return (((rgb - mean) * contrast[:, None, None, None] + mean) * brightness[:, None, None, None]).clamp(0, 1)
+
+
+def _turn(ab: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
+    chroma = 1 + config.saturation * (2 * noise[:, 6] - 1)
+    angle = torch.deg2rad(config.hue * (2 * noise[:, 7] - 1))
+    cos, sin = (chroma * angle.cos())[:, None, None], (chroma * angle.sin())[:, None, None]
+    a, b = ab.unbind(1)
+    return torch.stack([cos * a - sin * b, sin * a + cos * b], dim=1)

@@ -1,0 +1,203 @@
+"""Batches: which rows of a pack a step sees, in which order, brought to the device and augmented there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from common.colorizer import Batch
+from common.data.augment import AugmentConfig, augment
+from common.data.degradations import NOISE
+from common.data.packing import Pack, open_pack
+from common.data.sources import list_photos
+from common.utils.errors import UserError
+from common.utils.progress import Progress
+
+
+@dataclass
+class DataConfig:
+    """Where photographs come from.
+
+    Attributes:
+        train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
+        grey: for methods that learn unpaired: a source of which the lightness alone is seen (default: that of one half
+            of the training photographs, and the color of the other half).
+        val: the same for validation; without it, part of `train` is held out by a hash of the file names.
+        size: side of the training square, in pixels.
+        margin: extra share of the side that is packed, for random crops.
+        val_fraction: share held out where the source has no validation photographs of its own.
+        val_limit: at most this many validation photographs while training.
+        cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
+        workers: threads that decode while packing (default: one a processor).
+    """
+
+    train: str = "demo"
+    grey: str | None = None
+    val: str | None = None
+    size: int = 64
+    margin: float = 0.125
+    val_fraction: float = 0.1
+    val_limit: int = 500
+    cache: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 4096:
+            raise UserError(f"data.size is {self.size}: it takes 16 to 4096 pixels")
+        if not 0 <= self.margin <= 1:
+            raise UserError(f"data.margin is {self.margin}: it takes a share in [0, 1]")
+        if not 0 < self.val_fraction < 1:
+            raise UserError(f"data.val_fraction is {self.val_fraction}: it takes a share in (0, 1)")
+        if self.val_limit < 1:
+            raise UserError(f"data.val_limit is {self.val_limit}: it takes 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"data.workers is {self.workers}: it takes 1 or more")
+
+
+def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
+    """(training pack with its margin, validation pack): no photograph is in both."""
+    packed = config.size + round(config.size * config.margin)
+    listing = list_photos(config.train, config.cache)
+    val_listing = list_photos(config.val, config.cache) if config.val else listing
+    options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
+    part = "all" if config.val and not listing.has_split else "train"
+    with progress.task(f"packing {config.train}") as report:
+        train = open_pack(listing, packed, part, progress=report, **options)
+    with progress.task(f"packing {val_listing.spec}") as report:
+        val_part = val_listing.measured_split if config.val else "val"
+        val = open_pack(val_listing, config.size, val_part, progress=report, **options)
+    if not len(train.color_rows):
+        raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no color to learn")
+    train = train.without(val)
+    if not len(train.color_rows):
+        raise UserError(
+            f"all photographs of {config.train} are in {val_listing.spec} too: leave data.val out to hold out a part"
+        )
+    return train, val
+
+
+class GreyPictures(NamedTuple):
+    """Photographs of which an unpaired method sees the lightness alone."""
+
+    images: np.ndarray  # uint8 [N, S, S, 3]
+    rows: np.ndarray
+    color_rows: np.ndarray  # of the training pack: none of the photographs that are seen in grey
+    content: str
+
+
+def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPictures:
+    """The grey photographs beside a training pack: a source of their own, else every other one of its rows.
+
+    Photographs of the validation pack, and those that are seen in color, are not among them.
+    """
+    if config.grey is None:
+        if len(train.color_rows) < 2:
+            raise UserError(
+                f"{config.train} has {len(train.color_rows)} color photograph to learn from: unpaired it takes two or"
+                " more, or data.grey"
+            )
+        return GreyPictures(train.images, train.color_rows[1::2], train.color_rows[::2], "every other")
+    listing = list_photos(config.grey, config.cache)
+    with progress.task(f"packing {config.grey}") as report:
+        part = "train" if listing.has_split else "all"
+        pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
+    held_out = pack.without(val).elsewhere | pack.without(train).elsewhere
+    if held_out.all():
+        raise UserError(
+            f"all photographs of {config.grey} are for validation or seen in color: give other ones as data.grey"
+        )
+    progress.say(f"{pack.said()}, of which the lightness alone is seen")
+    return GreyPictures(pack.images, np.flatnonzero(~held_out), train.color_rows, pack.manifest["content"])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def row_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
+    """The rows that step `step` (from 0) sees: one epoch after another, each its own permutation.
+
+    A function of its arguments alone, so a run may start at any step. Returns int64 [batch_size].
+    """
+    first = step * batch_size
+    out: list[np.ndarray] = []
+    while batch_size > 0:
+        epoch, start = divmod(first, len(rows))
+        out.append(rows[_order(seed, epoch, len(rows))[start : start + batch_size]])
+        first, batch_size = first + len(out[-1]), batch_size - len(out[-1])
+    return np.concatenate(out)
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed of 32 bits from several numbers, such as (seed, step, shard)."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+class TrainingData:
+    """The augmented batches of a run.
+
+    One step's batch is cut into equal shards, one for each process and accumulation step; what is in a shard
+    depends on (seed, step, shard) only, so two processes see what one process with two shards sees.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        size: int,
+        batch_size: int,
+        seed: int,
+        config: AugmentConfig,
+        device: torch.device,
+        grey: GreyPictures | None = None,
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.config, self.device = (
+            size,
+            batch_size,
+            seed,
+            config,
+            device,
+        )
+        self.rows = grey.color_rows if grey else pack.color_rows
+        self.content = pack.manifest["content"] + (f", grey {grey.content}" if grey else "")
+        self._color = _Pictures(pack.images, device)
+        self._grey = grey and (self._color if grey.images is pack.images else _Pictures(grey.images, device))
+        self._grey_rows = grey and grey.rows
+
+    def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
+        part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
+        rows = row_stream(self.rows, step, self.batch_size, self.seed)[part]
+        noise = self._noise(step, 1, 8, part)
+        # a stream of its own: with and without damage, a run sees the same windows of the same photographs
+        damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
+        L, ab = augment(self._color[rows], noise, self.size, self.config, damage_noise)
+        if self._grey is None:
+            return Batch(L, ab)
+        others = row_stream(self._grey_rows, step, self.batch_size, derived_seed(self.seed, 3))[part]
+        grey_noise = self._noise(step, 3, 8, part)
+        return Batch(L, ab, augment(self._grey[others], grey_noise, self.size, self.config, damage_noise)[0])
+
+    def _noise(self, step: int, stream: int, count: int, part: slice) -> torch.Tensor:
+        """Random numbers for the photographs of a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
+        drawn = np.random.default_rng((self.seed, step, stream)).random((self.batch_size, count), dtype=np.float32)
+        return torch.from_numpy(drawn[part]).to(self.device)
+
+
+class _Pictures:
+    """Packed pictures by their rows, on the device: all of them live there where it is a GPU with room."""
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        self.images, self.device = images, device
+        self.resident: torch.Tensor | None = None
+        if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self.resident = torch.from_numpy(np.array(images)).to(device)
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(rows).to(self.device)]
+        return torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)

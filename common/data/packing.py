@@ -1,0 +1,251 @@
+"""Photographs -> one uint8 memmap at training size, decoded once, beside a manifest that says what is in it.
+
+A pack is written under a temporary name and renamed when whole, so a half-written one is never used; a lock
+lets two processes that want the same pack make it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.color.lab import rgb8_to_lab
+from common.data.sources import Listing, Photo, Split, cache_dir, list_photos
+from common.imaging.read import open_image, square
+from common.utils.errors import PictureError, UserError
+from common.utils.files import locked
+
+_VERSION = 4
+GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
+_CHUNK_BYTES = 16_000_000  # of packed pictures in hand at once; their float Lab is some twenty times that
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Squares of photographs, opened: `images` reads from disk, so memory does not grow with their number."""
+
+    images: np.ndarray  # uint8 [N, S, S, 3], a read-only memmap
+    names: list[str]
+    grey: np.ndarray  # bool [N]
+    digests: list[str]  # of each photograph's file
+    manifest: dict
+    elsewhere: np.ndarray | None = None  # bool [N]: photographs that must not be learned from, being in another pack
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def color_rows(self) -> np.ndarray:
+        """Rows of the photographs that a colorizer may learn from: not grey, and not held out."""
+        return np.flatnonzero(~self.grey if self.elsewhere is None else ~self.grey & ~self.elsewhere)
+
+    def without(self, other: Pack) -> Pack:
+        """The same pack, but nothing is to be learned from photographs whose very file is in the other pack, too."""
+        held_out = set(other.digests)
+        return replace(self, elsewhere=np.array([d in held_out for d in self.digests], dtype=bool))
+
+    def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
+        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[rows])).permute(0, 3, 1, 2))
+        return lab[:, :1], lab[:, 1:]
+
+    def said(self) -> str:
+        """What is in it and what was left out, in one line."""
+        m = self.manifest
+        line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
+        if self.grey.any():
+            line += f", {int(self.grey.sum())} of them grey"
+        if self.elsewhere is not None and self.elsewhere.any():
+            line += f", {int(self.elsewhere.sum())} not learned from, being in the validation set too"
+        reasons = Counter(why for _, why in m["left_out"])
+        if reasons:
+            line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
+        return line
+
+
+def counted(squares: int, photographs: int) -> str:
+    """ "1000 photographs", or "20 squares of 2 photographs" where each is in it several times."""
+    noun = "photograph" if photographs == 1 else "photographs"
+    return f"{photographs} {noun}" if squares == photographs else f"{squares} squares of {photographs} {noun}"
+
+
+def open_pack(
+    source: str | Listing,
+    size: int,
+    split: Split = "all",
+    *,
+    val_fraction: float = 0.1,
+    cache: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pack:
+    """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
+
+    source: as `list_photos` takes it, or what it gave. progress: called with (done, total) while packing. Raises
+    UserError where the source holds no usable photograph of that split or the cache folder cannot be written.
+    """
+    listing = source if isinstance(source, Listing) else list_photos(source, cache)
+    source = listing.spec
+    photos = listing.of_split(split, val_fraction)
+    if not photos:
+        raise UserError(
+            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}): give another source for"
+            " it, more photographs, or another validation fraction"
+        )
+    key = hashlib.sha256(json.dumps([_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos]]).encode())
+    root = cache_dir(cache) / "packs"
+    home = root / f"{_slug(source)}-{split}-{size}-{key.hexdigest()[:16]}"
+    if not (home / "manifest.json").exists():
+        with _cache_errors(root), locked(root / f".{home.name}.lock"):
+            if not (home / "manifest.json").exists():  # made by another process while we waited
+                need = sum(max(1, len(p.tiles)) for p in photos) * size * size * 3
+                left_out = list(listing.left_out)
+                _make(home, need, lambda to: _write(to, source, split, photos, left_out, size, workers, progress))
+    return _open(home, source)
+
+
+def _open(home: Path, source: str) -> Pack:
+    try:
+        manifest = json.loads((home / "manifest.json").read_text())
+        rows = json.loads((home / "rows.json").read_text())
+        shape = (manifest["count"], manifest["size"], manifest["size"], 3)
+        images = np.memmap(home / "images.u8", np.uint8, mode="r", shape=shape)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
+    manifest["source"] = source  # as the user spells it this time
+    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], manifest)
+
+
+@contextmanager
+def _cache_errors(root: Path) -> Iterator[None]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {root} cannot be written ({error.strerror or error}): free space there, or choose"
+            " another folder with --data.cache or $COLORIZATION_CACHE"
+        ) from None
+
+
+def _make(home: Path, need: int, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a folder of `need` bytes, and give it its name when it is whole."""
+    free = shutil.disk_usage(home.parent).free
+    if need > free:
+        raise UserError(
+            f"the pack {home.name} needs {need / 1e9:.1f} GB in {home.parent}, which has {free / 1e9:.1f} GB free:"
+            " choose another folder with --data.cache"
+        )
+    building = home.with_name(f".{home.name}.part")
+    shutil.rmtree(building, ignore_errors=True)  # of a process that died: the lock is ours
+    building.mkdir()
+    try:
+        write(building)
+        shutil.rmtree(home, ignore_errors=True)
+        os.replace(building, home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    source: str,
+    split: str,
+    photos: list[Photo],
+    left_out: list[tuple[str, str]],
+    size: int,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    names: list[str] = []
+    digests: list[str] = []
+    grey: list[bool] = []
+    content = hashlib.sha256()
+    ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all, of those in color
+    whole = smaller = 0
+    chunk_length = _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos)))
+    chunk_length = max(1, min(256, chunk_length))
+    with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for start in range(0, len(photos), chunk_length):
+            chunk = photos[start : start + chunk_length]
+            squares = []
+            for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size), chunk), strict=True):
+                if isinstance(result, str):
+                    left_out.append((photo.name, result))
+                    continue
+                cuts, digest, side = result
+                whole += 1
+                smaller += side < size
+                names += [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
+                digests += [digest] * len(cuts)
+                squares += cuts
+            if squares:
+                rows = np.stack(squares)
+                ab = rgb8_to_lab(torch.from_numpy(rows).permute(0, 3, 1, 2))[:, 1:]
+                is_grey = ab.abs().amax(dim=(1, 2, 3)) < GREY_MAX_AB
+                means = ab.mean(dim=(2, 3)).double()
+                ab_sums += torch.stack([means.sum(dim=0), means[~is_grey].sum(dim=0)])
+                grey += is_grey.tolist()
+                content.update(rows.tobytes())
+                file.write(rows.tobytes())
+            if progress:
+                progress(start + len(chunk), len(photos))
+        file.flush()
+        os.fsync(file.fileno())
+    if not names:
+        first = "; ".join(f"{name}: {why}" for name, why in left_out[:2])
+        raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
+    color = len(grey) - sum(grey)
+    manifest = {
+        "source": source, "split": split, "size": size, "photographs": whole, "smaller": smaller,
+        "count": len(names), "grey": sum(grey),
+        "content": content.hexdigest()[:16], "mean_ab": (ab_sums[1] / max(1, color)).tolist(),
+        "mean_ab_with_grey": (ab_sums[0] / len(names)).tolist(),
+        "crop": "centre square, bicubic with antialiasing", "left_out": left_out,
+    }  # fmt: skip
+    (folder / "rows.json").write_text(json.dumps({"names": names, "grey": grey, "digests": digests}))
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str:
+    """The squares of one photograph, the digest of its file and its shorter side, or why there are none.
+
+    A side that was decoded smaller, as JPEG allows, is still at least `size` where the photograph's own is.
+    """
+    try:
+        whole = not photo.tiles
+        data = photo.read()
+        rgb = open_image(data, name=photo.name, draft=size if whole else None).on_white()
+    except PictureError as error:
+        return "unreadable" if "damaged" in str(error) else str(error).replace(photo.name, "it")
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
+    digest = hashlib.sha256(data).hexdigest()[:24]
+    if whole:
+        return [square(rgb, size)], digest, min(rgb.shape[:2])
+    side = min(rgb.shape[:2])
+    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+    cuts = []
+    for x, y, share in photo.tiles:
+        x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
+        cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
+    return cuts, digest, side
+
+
+def _slug(source: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in Path(source.split(",")[0]).name)[:40].strip("-") or "source"

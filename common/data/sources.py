@@ -1,0 +1,277 @@
+"""Where photographs come from: a folder, tar shards, a named set, or the demo photographs.
+
+`list_photos(spec)` names every photograph of a source without decoding one. A photograph is read only when
+packing asks for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib.util
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.imaging.read import SUFFIXES
+from common.utils.errors import UserError, one_sentence
+from common.utils.files import locked
+
+Split = Literal["train", "val", "all"]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photograph of a source, not yet read."""
+
+    name: str  # unique in its source
+    stamp: str  # changes when the file does
+    read: Callable[[], bytes]
+    split: str | None = None  # "train" or "val" where the source itself says so
+    tiles: tuple[tuple[float, float, float], ...] = ()  # (left, top, side) in shares of the shorter side
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photographs of a source, and what lies among them that is none."""
+
+    spec: str
+    photos: list[Photo]
+    left_out: list[tuple[str, str]]  # (name, why)
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the source itself says which photographs are for validation."""
+        return any(p.split for p in self.photos)
+
+    @property
+    def measured_split(self) -> Split:
+        """The part to measure on where nobody chose: the source's own validation part, else all of it."""
+        return "val" if self.has_split else "all"
+
+    def of_split(self, split: Split, val_fraction: float) -> list[Photo]:
+        """The photographs of a split: by the source's own word, else by a hash of the file's name."""
+        if split == "all":
+            return self.photos
+        return [p for p in self.photos if (p.split or split_of(p.name, val_fraction)) == split]
+
+
+def split_of(name: str, val_fraction: float) -> str:
+    """ "train" or "val", from the file's name alone: the same in every folder, on every machine, for ever."""
+    digest = hashlib.sha256(os.fsencode(name.rsplit("/", 1)[-1])).digest()
+    return "val" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"
+
+
+def list_photos(spec: str, cache: str | None = None) -> Listing:
+    """List a source.
+
+    spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`), which
+    is downloaded into `cache` at its first use.
+    Raises UserError, with one sentence, where it is none of these or holds no photograph.
+    """
+    if spec == "demo":
+        return _list_demo()
+    if spec in NAMED_SETS:
+        return _list_named(spec, cache)
+    if ".tar" in spec:
+        return _list_shards(spec)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _list_folder(spec, path)
+    if path.exists():
+        raise UserError(f"source {spec} is a single file: give its folder, or tar shards ending in .tar")
+    raise UserError(
+        f"source {spec} is neither a folder, nor tar shards (*.tar), nor one of: demo, {', '.join(NAMED_SETS)}"
+    )
+
+
+def _list_folder(spec: str, root: Path) -> Listing:
+    photos, left_out = [], []
+    for path, entry in _walk(root):
+        name = path.relative_to(root).as_posix()
+        if path.suffix.lower() not in SUFFIXES:
+            left_out.append((name, "not a picture file"))
+            continue
+        stat = entry.stat()
+        top = name.split("/", 1)[0]
+        photos.append(
+            Photo(
+                name,
+                f"{stat.st_size}:{stat.st_mtime_ns}",
+                path.read_bytes,
+                top if top in ("train", "val") else None,
+            )
+        )
+    if {p.split for p in photos} != {"train", "val"}:  # only both together are the folder's own split
+        photos = [Photo(p.name, p.stamp, p.read) for p in photos]
+    if not photos:
+        others = f" (only {len(left_out)} other files)" if left_out else ""
+        hint = f": did you mean '{spec}/*.tar'?" if any(n.endswith(".tar") for n, _ in left_out) else ""
+        raise UserError(f"no picture files in {spec}{others}{hint or ': looked for ' + ', '.join(SUFFIXES)}")
+    return Listing(spec, photos, left_out)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, os.DirEntry]]:
+    try:
+        entries = sorted(os.scandir(root), key=lambda e: e.name)
+    except OSError as error:
+        raise UserError(f"folder {root} cannot be read ({error.strerror}): check its permissions") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path), entry
+
+
+def _list_shards(spec: str) -> Listing:
+    paths = []
+    for pattern in filter(None, (part.strip() for part in spec.split(","))):
+        found = sorted(glob.glob(os.path.expanduser(pattern)))
+        if not found:
+            raise UserError(f"no tar shard matches {pattern}: check the path")
+        paths += found
+    photos, left_out, seen = [], [], set()
+    for path in dict.fromkeys(paths):
+        mtime = os.stat(path).st_mtime_ns
+        for name, offset, size in _tar_members(path):
+            if not name.lower().endswith(SUFFIXES):
+                left_out.append((name, "not a picture file"))
+            elif name in seen:
+                left_out.append((name, "name seen before"))
+            else:
+                seen.add(name)
+                photos.append(Photo(name, f"{size}:{offset}:{mtime}", _range_reader(path, offset, size)))
+    if not photos:
+        raise UserError(f"no picture files in the shards {spec} ({len(left_out)} other files)")
+    return Listing(spec, photos, left_out)
+
+
+def _tar_members(path: str) -> list[tuple[str, int, int]]:
+    """(name, offset, size) of each file of an uncompressed tar, which must be whole.
+
+    tarfile ends silently at a damaged header, so the end-of-archive block is checked here.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = [(m.name, m.offset_data, m.size) for m in archive if m.isfile()]
+            last = archive.getmembers()[-1:]  # empty where there is no member at all
+        with open(path, "rb") as file:
+            file.seek(max((m.offset_data + (m.size + 511) // 512 * 512 for m in last), default=0))
+            marker = file.read(512)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"shard {path} is not a readable tar ({one_sentence(error)}): get it again") from None
+    if marker != bytes(512):
+        raise UserError(f"shard {path} is damaged or cut short after {len(members)} files: get it again")
+    return members
+
+
+def _range_reader(path: str, offset: int, size: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    return read
+
+
+# (package, file in it, split): photographs that come inside scikit-image, scikit-learn and matplotlib.
+# The two views of the motorcycle are one scene, so they stay on one side.
+_DEMO = (
+    ("skimage", "data/astronaut.png", "train"),
+    ("skimage", "data/chelsea.png", "train"),
+    ("skimage", "data/coffee.png", "train"),
+    ("skimage", "data/ihc.png", "train"),
+    ("skimage", "data/motorcycle_left.png", "train"),
+    ("skimage", "data/motorcycle_right.png", "train"),
+    ("skimage", "data/retina.jpg", "train"),
+    ("skimage", "data/rocket.jpg", "train"),
+    ("sklearn", "datasets/images/flower.jpg", "train"),
+    ("sklearn", "datasets/images/china.jpg", "val"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "val"),
+)
+
+
+def _list_demo() -> Listing:
+    """Eleven photographs, each as a whole square and as overlapping tiles of it: an example, not a benchmark."""
+    tiles = ((0.0, 0.0, 1.0), *((x / 4, y / 4, 0.5) for y in range(3) for x in range(3)))
+    photos = []
+    for package, file, split in _DEMO:
+        found = importlib.util.find_spec(package)
+        path = Path(found.origin).parent / file if found and found.origin else None
+        if path is None or not path.exists():
+            raise UserError(f"the demo photograph {file} is missing from the package {package}: reinstall it")
+        photos.append(Photo(path.name, str(path.stat().st_size), path.read_bytes, split, tiles))
+    return Listing("demo", photos, [])
+
+
+# name -> (library, what it is called there). Downloaded once, by the library's own loader.
+NAMED_SETS = {
+    "cifar10": ("torchvision", "CIFAR10"),
+    "stl10": ("torchvision", "STL10"),
+    "places365": ("torchvision", "Places365"),
+    "imagenette": ("fastai", "IMAGENETTE_160"),
+    "coco_sample": ("fastai", "COCO_SAMPLE"),
+}
+
+
+def _list_named(spec: str, cache: str | None) -> Listing:
+    library, name = NAMED_SETS[spec]
+    root = cache_dir(cache) / "sets"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{spec}.lock"):  # another process may be downloading it
+            if library == "fastai":
+                from fastai.data.external import URLs, untar_data  # seconds to import: only here
+
+                return _list_folder(spec, untar_data(getattr(URLs, name), data=root))
+            return Listing(spec, list(_torchvision_photos(name, root / spec)), [])
+    except UserError:
+        raise
+    except Exception as error:  # whatever the network stack raises
+        raise UserError(
+            f"the set {spec} could not be loaded through {library} ({one_sentence(error)}): it is downloaded at"
+            " its first use, so check the network, or give a folder or shards instead"
+        ) from None
+
+
+def _torchvision_photos(name: str, root: Path) -> Iterator[Photo]:
+    from torchvision import datasets
+
+    root.mkdir(exist_ok=True)
+    loader = getattr(datasets, name)
+    parts = {
+        "CIFAR10": {"train": {"train": True}, "val": {"train": False}},
+        "STL10": {"train": {"split": "train+unlabeled"}, "val": {"split": "test"}},
+        "Places365": {
+            "train": {"split": "train-standard", "small": True},
+            "val": {"split": "val", "small": True},
+        },
+    }[name]
+    for split, options in parts.items():
+        have = root / f".{split}.complete"
+        dataset = loader(str(root), download=not have.exists(), **options)
+        have.touch()
+        for i in range(len(dataset)):
+            yield Photo(f"{split}/{i:07d}", name, _dataset_reader(dataset, i), split)
+
+
+def _dataset_reader(dataset: object, index: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        import io
+
+        out = io.BytesIO()
+        dataset[index][0].convert("RGB").save(out, "PPM")  # type: ignore[index]
+        return out.getvalue()
+
+    return read
+
+
+def cache_dir(given: str | None) -> Path:
+    """The folder for packs and downloads: the given one, else $COLORIZATION_CACHE, else ~/.cache/colorization-lab."""
+    chosen = given or os.environ.get("COLORIZATION_CACHE") or "~/.cache/colorization-lab"
+    return Path(chosen).expanduser()

@@ -1,0 +1,125 @@
+"""Feature vectors of pictures by a published network that lies on this machine, for Frechet distances (FID).
+
+Nothing is ever downloaded here: a network whose weights are not there is missing, and the column says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.networks.pretrained import checkpoints, hub_cache
+from common.utils.errors import UserError, near, one_sentence
+
+if TYPE_CHECKING:
+    from common.evaluation.metrics import Pictures
+
+DEFAULT_FEATURES = "torchvision_inception_v3"
+_INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def features_variant(name: str) -> str:
+    """The network in words, for the protocol card."""
+    if name == DEFAULT_FEATURES:
+        return "Inception v3 of torchvision (ImageNet1K V1; not the TensorFlow one of published FIDs), 2048 features"
+    return f"{name} of timm, pooled features"
+
+
+def features_missing(name: str) -> str:
+    """What the network lacks on this machine and how to get it; "" where it can be used."""
+    try:
+        _network(name)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@lru_cache(maxsize=4)
+def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor], Callable[[Pictures], Tensor]]:
+    """(of predicted pictures, of true pictures): 8-bit sRGB -> float32 [N, D], pooled before the classifier.
+
+    Pictures are resized to the network's own input, bilinear with antialiasing, and normalised as it was trained.
+    """
+
+    def of_truth(true: Pictures) -> Tensor:
+        network, size, mean, std = _network(name)
+        rgb = F.interpolate(true.rgb.float() / 255, size=size, mode="bilinear", antialias=True, align_corners=False)
+        mean, std = (x.to(rgb.device).view(1, 3, 1, 1) for x in (mean, std))
+        with torch.no_grad():
+            return network.to(rgb.device)((rgb - mean) / std).flatten(1).float()
+
+    def of_prediction(predicted: Pictures, true: Pictures) -> Tensor:
+        return of_truth(predicted)
+
+    of_truth.__qualname__ = f"features of {name}"  # what kept values are told apart by
+    return of_prediction, of_truth
+
+
+@lru_cache(maxsize=2)
+def _network(name: str) -> tuple[nn.Module, tuple[int, int], Tensor, Tensor]:
+    """(network that gives pooled features, input size, mean, std). Raises UserError where it cannot be had."""
+    network, size, mean, std = _inception() if name == DEFAULT_FEATURES else _of_timm(name)
+    return network.eval().requires_grad_(False), size, torch.tensor(mean), torch.tensor(std)
+
+
+def _inception() -> tuple:
+    path = checkpoints() / _INCEPTION_FILE
+    if not path.exists():
+        raise UserError(
+            f"the weights of torchvision's Inception v3 are not on this machine: put {_INCEPTION_FILE} into"
+            f" {path.parent}, or name another network with --features"
+        )
+    from torchvision.models import inception_v3
+
+    network = inception_v3(weights=None, aux_logits=True, transform_input=True, init_weights=False)
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # unpickling damaged files raises nearly every type
+        raise UserError(f"{path} is damaged ({one_sentence(error)}): copy it again") from None
+    network.fc = nn.Identity()
+    return network, (299, 299), *_IMAGENET
+
+
+def _of_timm(name: str) -> tuple:
+    import timm
+
+    if not timm.is_model(name):
+        known = [DEFAULT_FEATURES, *timm.list_models()]
+        raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one that is, or {DEFAULT_FEATURES}")
+    file = _timm_weights(name)
+    if file is None:
+        raise UserError(
+            f"the weights of timm's {name} are not on this machine: run"
+            f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" where there is a network"
+            f" (they are kept in {hub_cache()} or {checkpoints()}), or name another with --features"
+        )
+    try:
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, num_classes=0)
+    except Exception as error:  # damaged files raise nearly every type
+        raise UserError(f"{file} cannot be read as timm's {name} ({one_sentence(error)}): copy it again") from None
+    config = network.pretrained_cfg
+    return network, tuple(config["input_size"][-2:]), config["mean"], config["std"]
+
+
+def _timm_weights(name: str) -> Path | None:
+    """The file of a timm network's weights in the caches of the hub and of torch, without asking the network."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return None
+    if config.hf_hub_id:
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or file)
+            if isinstance(found, str):
+                return Path(found)
+    path = checkpoints() / Path(config.url).name if config.url else None
+    return path if path and path.exists() else None

@@ -1,0 +1,217 @@
+"""A small network that tells classes of photographs apart, and its training: what `judge` and `semantics` share.
+
+Everything random is a function of the seed, so on one CPU the same call gives the same network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.color.lab import L_to_unit, ab_to_rgb8, ab_to_unit, rgb8_to_lab
+from common.colorizer import Batch
+from common.data.augment import AugmentConfig, augment
+from common.data.packing import Pack
+from common.evaluation.evaluate import Predict
+from common.utils.device import pick_precision
+from common.utils.errors import UserError
+
+SIDE = 64  # pictures are shown to the networks at this size at most
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a small network is built and trained.
+
+    Attributes:
+        width: channels of the first stage; it doubles from stage to stage.
+        blocks: residual blocks of each stage, of which each halves the picture.
+        steps: optimizer steps at most.
+        batch_size: pictures a step.
+        lr: peak of the one-cycle schedule (AdamW).
+        weight_decay: of AdamW.
+        smoothing: of the labels, for cross-entropy.
+        cell: side of the squares, in pixels, that ab is averaged over before the network sees it.
+        checks: how often the held-out part is looked at; the network of the best look is kept.
+    """
+
+    width: int
+    blocks: tuple[int, ...]
+    steps: int
+    batch_size: int = 64
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    smoothing: float = 0.0
+    cell: int = 1
+    checks: int = 10
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after),
+        )  # fmt: skip
+        self.short = nn.Identity()
+        if stride > 1 or before != after:
+            self.short = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.inner(x) + self.short(x))
+
+
+class SmallResNet(nn.Module):
+    """A residual network over Lab: L and ab [N, 3, H, W] in network range -> logits [N, classes]."""
+
+    def __init__(self, classes: int, recipe: Recipe) -> None:
+        super().__init__()
+        width, self.cell = recipe.width, recipe.cell
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        ]  # fmt: skip
+        for stage, count in enumerate(recipe.blocks):
+            for i in range(count):
+                after = recipe.width * 2**stage
+                layers.append(_Block(width, after, 2 if i == 0 and stage else 1))
+                width = after
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in network range -> [N, classes]."""
+        if self.cell > 1:
+            x = coarse_color(x, self.cell)
+        return self.head(self.features(x).mean(dim=(2, 3)))
+
+
+def coarse_color(x: Tensor, cell: int) -> Tensor:
+    """The same network input [N, 3, H, W] with ab averaged over squares of `cell` pixels, then smoothly enlarged."""
+    ab = F.adaptive_avg_pool2d(x[:, 1:], [max(1, side // cell) for side in x.shape[-2:]])
+    ab = F.interpolate(ab, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([x[:, :1], ab], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def build_network(classes: int, recipe: Recipe, seed: int, device: torch.device) -> SmallResNet:
+    """A network with fresh weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = SmallResNet(classes, recipe)
+    return network.to(device=device, memory_format=torch.channels_last)
+
+
+def network_input(L: Tensor, ab: Tensor) -> Tensor:
+    """What the networks see: L and ab in network range, [N, 3, H, W], channels last."""
+    return torch.cat([L_to_unit(L), ab_to_unit(ab)], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def shown(
+    predict: Predict,
+    pack: Pack,
+    rows: np.ndarray,
+    *,
+    side: int | None = SIDE,
+    batch_size: int = 32,
+    device: torch.device,
+) -> np.ndarray:
+    """Pictures as people get them, reduced to `side` where they are larger (None: as they are): uint8 [n, S, S, 3].
+
+    Color is brought into sRGB at constant lightness and rounded to 8 bits; a reduced picture is rounded again.
+    Originals must come through here too (as the row `original`): then nothing but their colors tells them apart.
+    Raises UserError for a prediction that is not finite.
+    """
+    out = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        batch = Batch(*(x.to(device) for x in pack.lab(part)))
+        ab = predict(batch, part).float()
+        if not ab.isfinite().all():
+            raise UserError("a row predicts colors that are not finite: its training diverged, or it overflows")
+        rgb = ab_to_rgb8(batch.L, ab)
+        if side and pack.size > side:
+            small = F.interpolate(rgb.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+            rgb = small.round().clamp(0, 255).to(torch.uint8)
+        out.append(rgb.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(out)
+
+
+def augmented(
+    pictures: np.ndarray, noise: np.ndarray, size: int, config: AugmentConfig, device: torch.device
+) -> Tensor:
+    """Network input of pictures uint8 [n, S, S, 3], cut and mirrored as noise [n, 8] in [0, 1) says."""
+    moved = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    return network_input(*augment(moved, torch.from_numpy(noise).to(device), size, config))
+
+
+def fit(
+    network: SmallResNet,
+    batch_of: Callable[[int], tuple[Tensor, Tensor]],
+    recipe: Recipe,
+    device: torch.device,
+    check: Callable[[], float] | None = None,
+    report: Report | None = None,
+) -> None:
+    """Train by cross-entropy, AdamW and one cycle; leaves the network in eval mode.
+
+    batch_of: step -> (network input, labels int64 [n]). check: the loss on a held-out part: where it is given, the
+    best network of `recipe.checks` looks is kept, and training ends early where nothing is left to learn.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
+    best, best_loss = None, float("inf")
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+        for step in range(recipe.steps):
+            network.train()
+            pictures, labels = batch_of(step)
+            with _autocast(device):
+                logits = network(pictures)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if report:
+                report(step + 1, recipe.steps)
+            if check and (step + 1) % max(1, recipe.steps // recipe.checks) == 0:
+                held_out = check()
+                if held_out < best_loss:
+                    best, best_loss = copy.deepcopy(network.state_dict()), held_out
+                if held_out < 0.005:
+                    break
+    if best is not None:
+        network.load_state_dict(best)
+    network.eval()
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Logits [n, classes], float32 on the CPU, of pictures uint8 [n, S, S, 3]; mean over each and its mirror image.
+
+    In eval mode: under batch statistics the pictures of a batch would tell of each other.
+    """
+    network.eval()
+    out = []
+    for start in range(0, len(pictures), 128):
+        rgb = torch.from_numpy(np.ascontiguousarray(pictures[start : start + 128])).to(device).permute(0, 3, 1, 2)
+        lab = rgb8_to_lab(rgb)
+        x = network_input(lab[:, :1], lab[:, 1:])
+        with _autocast(device):
+            both = network(x), network(x.flip(3))
+        out.append((sum(b.float() for b in both) / 2).cpu())
+    return torch.cat(out)
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=pick_precision("auto", device) == "bf16")

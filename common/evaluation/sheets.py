@@ -1,0 +1,73 @@
+"""Side-by-side sheets: grey | models... | original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from common.color.lab import ab_to_rgb8
+from common.colorizer import Batch
+from common.data.packing import Pack
+from common.evaluation.evaluate import Predict
+
+_GAP, _HEADER, _INK, _PAPER = 6, 30, (32, 32, 32), (255, 255, 255)
+
+
+@torch.no_grad()
+def color_columns(
+    predictors: dict[str, Predict], pack: Pack, rows: Sequence[int], device: str | torch.device = "cpu"
+) -> dict[str, np.ndarray]:
+    """Column title -> uint8 [N, S, S, 3], from `grey` to `original`, for rows of a pack."""
+    rows = np.asarray(rows)
+    batch = Batch(*(x.to(device) for x in pack.lab(rows)))
+    ab = {"grey": torch.zeros_like(batch.ab)} | {name: p(batch, rows).float() for name, p in predictors.items()}
+    columns = {name: ab_to_rgb8(batch.L, x).permute(0, 2, 3, 1).cpu().numpy() for name, x in ab.items()}
+    return columns | {"original": np.asarray(pack.images[rows])}
+
+
+def spread_rows(pack: Pack, count: int) -> list[int]:
+    """A fixed choice of color photographs, spread evenly over the pack (shards and folders are often sorted)."""
+    rows = pack.color_rows if len(pack.color_rows) else np.arange(len(pack))
+    return [int(rows[i]) for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+
+
+def sheet(sections: dict[str, dict[str, np.ndarray]], tile: int | None = None) -> np.ndarray:
+    """Draw sections of a sheet, one below the other, each with its heading (none where that is empty).
+
+    sections: heading -> column title -> uint8 [N, S, S, 3]; all with the same columns. tile: side of a picture on
+    the sheet (default: a whole multiple of S near 160). Returns uint8 [H, W, 3].
+    """
+    first = next(iter(sections.values()))
+    size = next(iter(first.values())).shape[1]
+    tile = tile or size * max(1, round(160 / size))
+    font = ImageFont.load_default(size=max(12, min(17, tile // 8)))
+    pitch = tile + _GAP
+    height = sum(
+        _HEADER * (2 if heading else 1) + pitch * len(next(iter(c.values()))) for heading, c in sections.items()
+    )
+    image = Image.new("RGB", (pitch * len(first) + _GAP, height + _GAP), _PAPER)
+    draw = ImageDraw.Draw(image)
+    y = 0
+    for heading, columns in sections.items():
+        if heading:
+            draw.text((_GAP, y + _HEADER / 2), heading, _INK, font, anchor="lm")
+            y += _HEADER
+        for i, (title, pictures) in enumerate(columns.items()):
+            x = _GAP + i * pitch
+            draw.text((x + tile / 2, y + _HEADER / 2), _shorten(title, tile, font), _INK, font, anchor="mm")
+            for j, picture in enumerate(pictures):
+                shown = Image.fromarray(picture).resize((tile, tile), Image.Resampling.BICUBIC)
+                image.paste(shown, (x, y + _HEADER + j * pitch))
+        y += _HEADER + pitch * len(next(iter(columns.values())))
+    return np.asarray(image)
+
+
+def _shorten(title: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(title) <= width:
+        return title
+    while title and font.getlength(title + "…") > width:
+        title = title[:-1]
+    return title + "…"

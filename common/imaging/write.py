@@ -1,0 +1,136 @@
+"""Writing pictures: whole or not at all, with what belongs to the picture and not to its color."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from common.imaging.read import Picture
+from common.imaging.sixteen_bit import deep_png, deep_tiff, is_srgb
+from common.utils.errors import PictureError, one_sentence
+
+FORMAT_OF_SUFFIX = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF",
+    ".webp": "WEBP", ".bmp": "BMP", ".avif": "AVIF", ".ppm": "PPM",
+}  # fmt: skip
+_SAVE_OPTIONS = {
+    # Chroma at full resolution and next to no loss: L must survive the file.
+    "JPEG": {"quality": 99, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    "TIFF": {"compression": "tiff_deflate"},
+    "PNG": {"compress_level": 4},
+}
+_KEEPS_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF")
+_KEEPS_EXIF = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+_KEEPS_PROFILE = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+_KEEPS_DPI = ("JPEG", "PNG", "TIFF", "BMP")
+_PROCESSING_SOFTWARE = 0x000B
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def format_of(path: str | Path) -> str:
+    """The format that a file's name asks for. Raises PictureError where it asks for none."""
+    form = FORMAT_OF_SUFFIX.get(Path(path).suffix.lower())
+    if form is None:
+        raise PictureError(f"{path} names no picture format to write: use one of {', '.join(FORMAT_OF_SUFFIX)}")
+    return form
+
+
+def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None, provenance: str = "") -> None:
+    """Write one picture, under a temporary name first. See `encode_pages`."""
+    write_picture(path, encode_pages([(rgb, like)], format_of(path), str(path), provenance))
+
+
+def write_picture(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises PictureError where that fails."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def encode_pages(
+    pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, name: str = "picture", provenance: str = ""
+) -> bytes:
+    """Pages of (sRGB [H, W, 3], uint8 or uint16; whose alpha, EXIF, profile and resolution to keep) -> a file.
+
+    form: one of `FORMAT_OF_SUFFIX`; those of 8 bits get 8. provenance: goes into the metadata, where there is any.
+    Raises PictureError where the format cannot hold the transparency, the number of pages or the size.
+    """
+    if len(pages) > 1 and form != "TIFF":
+        raise PictureError(f"{name} cannot hold {len(pages)} pages: write .tif instead")
+    try:
+        if all(rgb.dtype == np.uint16 for rgb, _ in pages) and form in ("PNG", "TIFF"):
+            return _encode_deep(pages, form, provenance)
+        images = [_prepared(rgb, like, form, name) for rgb, like in pages]
+        options = dict(_SAVE_OPTIONS.get(form, {}))
+        like = pages[0][1]
+        if len(images) > 1:
+            options |= {"save_all": True, "append_images": images[1:]}
+        if form in _KEEPS_EXIF and (exif := _exif(like, provenance)):
+            options["exif"] = exif
+        if like is not None and like.dpi and form in _KEEPS_DPI:
+            options["dpi"] = like.dpi
+        if like is not None and like.icc and form in _KEEPS_PROFILE:
+            options["icc_profile"] = like.icc
+        file = io.BytesIO()
+        images[0].save(file, format=form, **options)
+        return file.getvalue()
+    except PictureError:
+        raise
+    except (OSError, ValueError, struct.error) as error:
+        raise PictureError(f"{name} cannot be written ({one_sentence(error)})") from None
+
+
+def _prepared(rgb: np.ndarray, like: Picture | None, form: str, name: str) -> Image.Image:
+    if rgb.dtype == np.uint16:
+        rgb = ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.fromarray(rgb)
+    if like is None:
+        return image
+    if like.icc and form in _KEEPS_PROFILE and not is_srgb(like.icc):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(like.icc))
+            image = ImageCms.profileToProfile(image, _SRGB, profile, outputMode="RGB")
+    if like.alpha is not None:
+        if form not in _KEEPS_ALPHA and not (like.alpha == 255).all():
+            raise PictureError(f"{name} cannot hold the transparency of {like.name}: write .png instead")
+        if form in _KEEPS_ALPHA:
+            image.putalpha(Image.fromarray(like.alpha))
+    return image
+
+
+def _encode_deep(pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, provenance: str) -> bytes:
+    found = []
+    for values, like in pages:
+        if like is not None and like.alpha is not None:
+            values = np.dstack([values, like.alpha.astype(np.uint16) * 257])
+        found.append((values, like.dpi if like else None, like.icc if like else b"", provenance))
+    if form == "TIFF":
+        return deep_tiff(found)
+    values, dpi, icc, _ = found[0]
+    return deep_png(values, _exif(pages[0][1], provenance), dpi, icc)
+
+
+def _exif(like: Picture | None, provenance: str) -> bytes:
+    exif = Image.Exif()
+    if like is not None and like.exif:
+        exif.load(like.exif)
+    if provenance:
+        exif[_PROCESSING_SOFTWARE] = provenance
+    return exif.tobytes() if len(exif) else b""

@@ -1,0 +1,42 @@
+"""Networks of timm as feature maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from common.networks.pretrained import check_timm_name, fetched
+from common.utils.errors import UserError, one_sentence
+
+
+def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn.Module:
+    """A timm network's feature maps, untrained, for pictures [N, in_channels, H, W] of every size.
+
+    option: that named it, and take: what the user can take instead, for messages. Raises UserError for a network that
+    timm does not know, that has no feature maps, or that takes one size only.
+    """
+    check_timm_name(option, name)
+    try:
+        made = _create(name, in_channels, pretrained=False)
+        side = 2 * made.feature_info.reduction()[-1]
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, in_channels, side, side))
+    except Exception as error:  # timm says in many ways that it cannot
+        raise UserError(
+            f"{option} is {name}, of which timm makes no feature maps for every size ({one_sentence(error)}):"
+            f" take {take}"
+        ) from None
+    return made.train()
+
+
+def pretrained_features(name: str, instead: str, in_channels: int = 3) -> nn.Module:
+    """The same with published weights, of a name that `timm_features` took. Raises UserError where they are missing."""
+    return fetched(
+        f"pretrained weights of {name}", "timm", lambda: _create(name, in_channels, pretrained=True), instead
+    )
+
+
+def _create(name: str, in_channels: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=pretrained)

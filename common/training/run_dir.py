@@ -1,0 +1,135 @@
+"""The folder of a run: whose it is, and the card of what came out of it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from common.checkpoint import STATE, published_parameter_count, read_state
+from common.colorizer import Colorizer
+from common.data.packing import Pack
+from common.training.config import RunConfig, TrainConfig, load_config, seconds
+from common.utils.device import machine
+from common.utils.errors import UserError, one_sentence
+from common.utils.files import locked
+
+# What may change between two commands of one run without making it another run.
+_FREE = {
+    "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
+    "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
+}  # fmt: skip
+# Options that are younger than some runs, with what those runs did.
+_YOUNGER = {"augment.damage": 0.0, "data.grey": None}
+
+
+def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
+    """See that the run folder can be this run's, before anything is made or deleted.
+
+    Raises UserError where it holds a run with another configuration, or something that is no run.
+    """
+    saved = run_dir / "config.yaml"
+    try:
+        if config.loop.fresh and run_dir.exists() and any(run_dir.iterdir()) and not saved.exists():
+            raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
+        if not config.loop.fresh and (run_dir / STATE).exists() and saved.exists():
+            _same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
+    except OSError as error:
+        raise UserError(f"the run folder {run_dir} cannot be read ({one_sentence(error)})") from None
+
+
+@contextmanager
+def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
+    """Make the run folder (anew with `fresh`), write its config, and keep other processes out of it.
+
+    Raises UserError where it cannot be written or another process trains in it.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = run_dir / ".lock"
+        with locked(lock, f"another process is training in {run_dir}: wait for it, or use another --run"):
+            for path in run_dir.iterdir() if config.loop.fresh else ():
+                if path != lock:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            config.save(run_dir / "config.yaml")
+            yield
+    except OSError as error:
+        raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
+
+
+def last_step(loop: RunConfig, photographs: int) -> int | None:
+    """The step that `steps` or `epochs` over so many training photographs ends a run at; None where neither does."""
+    epochs = loop.epochs and math.ceil(loop.epochs * photographs / loop.batch_size)
+    return min((n for n in (loop.steps, epochs) if n), default=None)
+
+
+def check_photographs(config: TrainConfig, state: dict, content: str) -> None:
+    """Raise UserError where a run's state was trained on other photographs than those of this content."""
+    if state["content"] != content:
+        raise UserError(
+            f"the photographs of {config.data.train} are not those that {config.loop.run} was trained on so far: use"
+            " another --run, or --fresh true to begin anew"
+        )
+
+
+def is_finished(config: TrainConfig, pack: Pack) -> bool:
+    """Whether the run folder holds this very run, trained to its end on this pack: then there is nothing to train.
+
+    Raises UserError where it holds another run.
+    """
+    run_dir = Path(config.loop.run)
+    check_run_dir(config, run_dir)
+    state = None if config.loop.fresh else read_state(run_dir)
+    if not state:
+        return False
+    content = pack.manifest["content"]  # what an unpaired method sees beside it is looked at when it goes on
+    check_photographs(config, state | {"content": state["content"].partition(",")[0]}, content)
+    loop, end, budget = config.loop, last_step(config.loop, len(pack.color_rows)), seconds(config.loop.budget)
+    stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
+    return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
+
+
+def _same_run(before: dict, now: dict, run_dir: Path) -> None:
+    before = _YOUNGER | before
+    for key in now:
+        if key not in _FREE and before.get(key) != now[key]:
+            raise UserError(
+                f"{run_dir} was begun with {key} {before.get(key)}, and now it is {now[key]}: use another --run, or"
+                " --fresh true to begin anew"
+            )
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    out: dict = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and key != "lr_ratio":
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def make_card(
+    config: TrainConfig,
+    pack: Pack,
+    colorizer: Colorizer,
+    step: int,
+    seconds: float,
+    precision: str,
+    scores: dict,
+) -> dict:
+    """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
+    m = pack.manifest
+    card = {
+        "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
+        "family": config.family, "model": config.model, "size": config.data.size,
+        "parameters": published_parameter_count(colorizer),
+        "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
+        "steps": step, "images": step * config.loop.batch_size, "seconds": round(seconds, 1),
+        "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
+        "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
+    }  # fmt: skip
+    return colorizer.complete(card)

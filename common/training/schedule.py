@@ -1,0 +1,47 @@
+"""Learning rate over a run, as a function of how much of the run is done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from common.training.config import OptimConfig
+
+
+def lr_factor(config: OptimConfig, progress: float) -> float:
+    """Factor on the peak learning rate at `progress` in 0..1 (plateau's own factor comes on top)."""
+    if progress < config.warmup:
+        return (progress + 1e-3) / (config.warmup + 1e-3)
+    if config.schedule == "linear":
+        return min(1.0, 2 * (1 - progress))
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+    return 1.0
+
+
+@dataclass
+class Plateau:
+    """Watches the monitored metric: the best so far, and how many validations ago that was."""
+
+    higher_is_better: bool
+    best: float | None = None
+    since_best: int = 0
+    since_cut: int = 0
+    factor: float = 1.0
+
+    def state(self) -> dict:
+        """As keyword arguments for the next one."""
+        return {"best": self.best, "since_best": self.since_best, "since_cut": self.since_cut, "factor": self.factor}
+
+    def update(self, value: float, config: OptimConfig) -> bool:
+        """Take in a validation; True where it is the best so far."""
+        better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
+        if better:
+            self.best, self.since_best, self.since_cut = value, 0, 0
+            return True
+        self.since_best += 1
+        self.since_cut += 1
+        if config.schedule == "plateau" and self.since_cut >= config.plateau_patience:
+            self.factor *= config.plateau_factor
+            self.since_cut = 0
+        return False

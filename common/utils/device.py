@@ -1,0 +1,51 @@
+"""Which processor, and which precision on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from common.utils.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu, cuda or mps -> a device that is there. Raises UserError for one that is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name):
+        have = ", ".join(k for k, v in there.items() if v)
+        raise UserError(f"device is {name}, which this machine does not have: it takes auto, {have}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """auto -> bf16 where the processor multiplies it in hardware, else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not do, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error)  # how the CPU's allocator says it
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def machine() -> str:
+    """The machine in words, for cards."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"

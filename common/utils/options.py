@@ -1,0 +1,43 @@
+"""Options of a family's model: the typed arguments of its `build`, some of them dataclasses, as plain values."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+
+from common.utils.errors import UserError, near
+
+
+def option_names(build: Callable) -> list[str]:
+    """Every option by its dotted name, as in `generator.width`."""
+    names: list[str] = []
+    for name, kind in _kinds(build).items():
+        names += [f"{name}.{f.name}" for f in fields(kind)] if is_dataclass(kind) else [name]
+    return names
+
+
+def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict:
+    """Plain values -> arguments of `build`: mappings become the dataclasses that it takes.
+
+    Raises UserError for an option that it has not, with the nearest it has.
+    """
+    kinds = _kinds(build)
+    return {key: _typed(kinds, key, value, prefix) for key, value in values.items()}
+
+
+def _typed(kinds: dict, key: str, value: object, prefix: str) -> object:
+    if key not in kinds:
+        raise UserError(f"{prefix}{key} is no option: it takes {', '.join(kinds)}{near(key, kinds)}")
+    for kind in (kinds[key], *typing.get_args(kinds[key])):  # of `list[X] | None` the list
+        items = typing.get_args(kind)
+        if is_dataclass(kind) and isinstance(value, dict):
+            return kind(**typed_options(kind, value, f"{prefix}{key}."))
+        if isinstance(value, list) and items and is_dataclass(items[0]):
+            return [items[0](**typed_options(items[0], item, f"{prefix}{key}.")) for item in value]
+    return value
+
+
+def _kinds(build: Callable) -> dict[str, object]:
+    hints = typing.get_type_hints(build.__init__ if is_dataclass(build) else build)
+    return {name: kind for name, kind in hints.items() if name != "return"}

@@ -1,0 +1,138 @@
+"""What the pages of this project share: strict headers, limits, the same-origin rule, a token, a start that fails well.
+
+A page loads nothing from elsewhere and runs no script that stands in its text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hmac
+import json
+import socket
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common.utils.errors import UserError
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_POLICY + "; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+MAX_BODY = 16_384  # bytes of a request: answers and forms, no uploads
+
+
+class Guard:
+    """Middleware: security headers on every response, nothing kept by caches, no writing from another site's pages."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not same_origin(Headers(scope=scope)):
+            response = PlainTextResponse("this request came from another site", 403)
+            return await response(scope, receive, guarded)
+        return await self.app(scope, receive, guarded)
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request comes from a page of this server, as far as its browser says."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:
+        return False
+
+
+async def json_object(request: Request) -> dict:
+    """The JSON object of a request. Raises HTTPException 400 where the body is none."""
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "the body is no JSON object")
+    return found
+
+
+async def form_fields(request: Request) -> dict[str, str]:
+    """The fields of a form as browsers send it by default. Raises HTTPException 400 where the body is none."""
+    try:
+        return dict(parse_qsl((await request.body()).decode(), max_num_fields=20))
+    except ValueError:
+        raise HTTPException(400, "the body is no form") from None
+
+
+def same_secret(given: str, wanted: str) -> bool:
+    """Compare two secrets in a time that does not depend on where they differ."""
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises UserError, with one sentence, where the address cannot be had."""
+    if port > 65535:  # the resolver would wrap it round
+        raise UserError(f"port is {port}: it takes 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UserError(f"host {host} cannot be found ({error.strerror}): use 127.0.0.1 or an own address") from None
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} of {host} is in use: choose another with --port") from None
+        raise UserError(
+            f"port {port} of {host} cannot be opened ({error.strerror}): choose another --port or --host"
+        ) from None
+    return bound
+
+
+def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM. ready: called when requests are being answered."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off", backlog=128,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server is ended
+        Server(config).run(sockets=[bound])

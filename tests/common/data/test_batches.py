@@ -1,0 +1,177 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from common.color.lab import rgb8_to_lab
+from common.data.augment import AugmentConfig, augment
+from common.data.batches import DataConfig, TrainingData, derived_seed, grey_pictures, row_stream, training_packs
+from common.data.packing import open_pack
+from common.utils.errors import UserError
+from common.utils.progress import Progress
+from tests.conftest import photo_array
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
+def test_the_stream_is_one_permutation_after_another(count, batch_size, seed):
+    rows = np.arange(count) * 3
+    steps = -(-3 * count // batch_size)
+    stream = np.concatenate([row_stream(rows, step, batch_size, seed) for step in range(steps)])
+    for epoch in range(3):
+        assert sorted(stream[epoch * count : (epoch + 1) * count]) == sorted(rows)
+
+
+def test_epochs_and_seeds_differ():
+    rows = np.arange(1000)
+    assert not np.array_equal(row_stream(rows, 0, 1000, 0), row_stream(rows, 1, 1000, 0))
+    assert not np.array_equal(row_stream(rows, 0, 1000, 0), row_stream(rows, 0, 1000, 1))
+    assert derived_seed(0, 1, 2) != derived_seed(0, 2, 1)
+
+
+def test_shards_make_up_the_batch(photos, tmp_path):
+    pack = open_pack(str(photos), 20, cache=str(tmp_path))
+    data = TrainingData(pack, 16, 12, 3, AugmentConfig(hue=20, brightness=0.2), torch.device("cpu"))
+    whole = data.batch(5)
+    parts = [data.batch(5, shard, 4) for shard in range(4)]
+    for i in range(2):
+        torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i], atol=0, rtol=0)
+    assert not torch.equal(whole.L, data.batch(6).L)
+
+
+def test_grey_photographs_are_not_trained_on(photos, tmp_path):
+    pack = open_pack(str(photos), 16, cache=str(tmp_path))
+    pack.grey[:6] = True
+    data = TrainingData(pack, 16, 6, 0, AugmentConfig(), torch.device("cpu"))
+    assert sorted(data.rows) == list(range(6, 12))
+
+
+def unpaired(photos, tmp_path, **options):
+    config = DataConfig(str(photos), size=16, val_fraction=0.3, cache=str(tmp_path), **options)
+    train, val = training_packs(config, Progress(quiet=True))
+    grey = grey_pictures(config, train, val, Progress(quiet=True))
+    plain = AugmentConfig(crop="centre", flip=False)
+    return TrainingData(train, 16, 4, 0, plain, torch.device("cpu"), grey), train, val
+
+
+def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
+    """No photograph is seen both in grey and in color."""
+    data, train, _ = unpaired(photos, tmp_path)
+    centre = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
+    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, centre, centre] for p in train.images]
+    seen = {"color": set(), "grey": set()}
+    for step in range(8):
+        batch = data.batch(step)
+        for name, L in (("color", batch.L), ("grey", batch.grey)):
+            seen[name] |= {next(i for i, own in enumerate(lightness) if torch.allclose(own, one)) for one in L}
+    assert not seen["color"] & seen["grey"]
+    assert seen["color"] | seen["grey"] == set(train.color_rows)
+
+
+def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
+    """Grey photographs belong to it, those of the validation part do not."""
+    other = tmp_path / "old"
+    other.mkdir()
+    for i in range(3):
+        grey = np.repeat(photo_array(40 + i)[..., :1], 3, axis=2)
+        Image.fromarray(grey).save(other / f"old{i}.png")
+    _, train, val = unpaired(photos, tmp_path)
+    held_out = next(p for p in photos.rglob("*.png") if p.name == val.names[0].rsplit("/", 1)[-1])
+    shutil.copy(held_out, other / "held_out.png")
+    data, train, _ = unpaired(photos, tmp_path, grey=str(other))
+    assert len(data._grey_rows) == 3
+    assert list(data.rows) == list(train.color_rows)
+    assert data.content != unpaired(photos, tmp_path)[0].content
+
+
+def test_unpaired_shards_make_up_the_batch(photos, tmp_path):
+    data, *_ = unpaired(photos, tmp_path)
+    parts = [data.batch(3, shard, 2).grey for shard in range(2)]
+    torch.testing.assert_close(torch.cat(parts), data.batch(3).grey, atol=0, rtol=0)
+
+
+IMAGES = torch.from_numpy(np.stack([photo_array(i, 20, 20) for i in range(6)]))
+
+
+def noise(seed=0):
+    return torch.rand(len(IMAGES), 8, generator=torch.Generator().manual_seed(seed))
+
+
+def windows(image, size):
+    """Every window of a picture and its mirror image."""
+    for y in range(image.shape[0] - size + 1):
+        for x in range(image.shape[1] - size + 1):
+            window = image[y : y + size, x : x + size].permute(2, 0, 1)
+            yield rgb8_to_lab(window)
+            yield rgb8_to_lab(window.flip(2))
+
+
+def test_a_random_crop_is_a_window_of_the_photograph():
+    L, ab = augment(IMAGES, noise(), 16, AugmentConfig())
+    for i, image in enumerate(IMAGES):
+        assert any(torch.equal(torch.cat([L[i], ab[i]]), window) for window in windows(image, 16))
+
+
+def test_the_centre_is_the_centre():
+    L, ab = augment(IMAGES, noise(), 16, AugmentConfig(crop="centre", flip=False))
+    torch.testing.assert_close(torch.cat([L, ab], 1), rgb8_to_lab(IMAGES[:, 2:18, 2:18].permute(0, 3, 1, 2)))
+
+
+def test_flips_happen_to_half():
+    images = IMAGES[:1].expand(400, -1, -1, -1)
+    L, _ = augment(images, torch.rand(400, 8), 20, AugmentConfig())
+    assert 0.4 < (L[0] == L).flatten(1).all(1).float().mean() < 0.6
+
+
+def test_a_resized_crop_of_the_whole_is_the_whole():
+    L, ab = augment(IMAGES, noise(), 20, AugmentConfig(crop="resized", min_scale=1.0, flip=False))
+    expected = rgb8_to_lab(IMAGES.permute(0, 3, 1, 2))
+    torch.testing.assert_close(torch.cat([L, ab], 1), expected, atol=0.05, rtol=0)
+
+
+def test_a_resized_crop_stays_within_the_photograph():
+    """On a picture that is a ramp from left to right, a window shows a part of that ramp, enlarged."""
+    ramp = torch.arange(0, 200, 10, dtype=torch.uint8).view(1, 1, 20, 1).expand(50, 20, 20, 3)
+    L, _ = augment(ramp, torch.rand(50, 8), 20, AugmentConfig(crop="resized", min_scale=0.5, flip=False))
+    spans = L[:, 0, 0, -1] - L[:, 0, 0, 0]
+    full = rgb8_to_lab(ramp[:1].permute(0, 3, 1, 2))[0, 0, 0]
+    assert float(spans.max()) <= float(full[-1] - full[0]) + 1e-3
+    assert float(spans.min()) > 0.3 * float(full[-1] - full[0])
+
+
+def test_hue_and_saturation_leave_lightness_alone():
+    plain = augment(IMAGES, noise(), 16, AugmentConfig())
+    L, ab = augment(IMAGES, noise(), 16, AugmentConfig(hue=90, saturation=0.5))
+    assert torch.equal(L, plain[0])
+    ratio = ab.norm(dim=1) / plain[1].norm(dim=1).clamp(min=1)
+    assert float((ratio.flatten(1).quantile(0.99, 1) - ratio.flatten(1).quantile(0.5, 1)).abs().max()) < 0.01
+    assert not torch.allclose(ab, plain[1], atol=1)
+
+
+def test_brightness_changes_the_truth_with_the_picture():
+    L, ab = augment(IMAGES, noise(), 16, AugmentConfig(brightness=0.5, contrast=0.3))
+    plain = augment(IMAGES, noise(), 16, AugmentConfig())
+    assert not torch.allclose(L, plain[0], atol=1)
+    assert L.min() >= 0
+    assert L.max() <= 100.01
+    assert ab.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: DataConfig(size=4), "data.size is 4"),
+        (lambda: DataConfig(margin=-1), "data.margin"),
+        (lambda: DataConfig(val_fraction=1.0), "data.val_fraction"),
+        (lambda: DataConfig(workers=0), "data.workers"),
+        (lambda: AugmentConfig(min_scale=0), "augment.min_scale"),
+        (lambda: AugmentConfig(hue=200), "augment.hue"),
+        (lambda: AugmentConfig(saturation=1.0), "augment.saturation"),
+    ],
+)
+def test_impossible_values(make, says):
+    with pytest.raises(UserError, match=says):
+        make()

@@ -1,0 +1,179 @@
+"""The judge finds what there is to find, and nothing where there is nothing."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.evaluation.evaluate import trivial_predictor
+from common.evaluation.learned import real_fake_classifier as judge
+from common.evaluation.learned.real_fake_classifier import Teaching, judge_values, parts
+from common.evaluation.learned.small_classifier import (
+    Recipe,
+    build_network,
+    coarse_color,
+    logits_of,
+    network_input,
+    shown,
+)
+from common.utils.errors import UserError
+from tests.common.packs import flat, pack_of, painted
+
+TINY = Recipe(width=8, blocks=(1, 1), steps=40, batch_size=32, checks=4, cell=4)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pack():
+    """Forty colored photographs and two grey ones, in places 3 and 30."""
+    images = [painted(i) for i in range(42)]
+    for i in (3, 30):
+        images[i] = images[i].mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    return pack_of(images)
+
+
+def turned(batch, rows):
+    """Every hue turned by half a circle."""
+    return -batch.ab
+
+
+def hardly(batch, rows):
+    """The truth, off by less than the rounding to 8 bits shows."""
+    noise = [torch.randn(2, *batch.ab.shape[2:], generator=torch.Generator().manual_seed(int(row))) for row in rows]
+    return batch.ab + 0.1 * torch.stack(noise)
+
+
+@pytest.mark.slow
+def test_what_is_evident_is_found_and_what_is_not_is_guessed(pack):
+    predictors = {
+        "grey": trivial_predictor("grey", pack),
+        "turned": turned,
+        "original": trivial_predictor("original", pack),
+        "hardly": hardly,
+    }
+    values = judge_values(predictors, pack, recipe=TINY)
+    assert list(values) == list(predictors)
+    for row, found in values.items():
+        assert found.shape == (42,), row
+        assert np.flatnonzero(np.isnan(found)).tolist() == [3, 30]
+        assert set(found[~np.isnan(found)]) <= {0, 0.5, 1}
+    means = {row: np.nanmean(found) for row, found in values.items()}
+    assert means["grey"] > 0.95
+    assert means["turned"] > 0.95
+    assert np.nanmin(values["original"]) == np.nanmax(values["original"]) == 0.5  # equal pictures, equal verdicts
+    assert abs(means["hardly"] - 0.5) < 1.96 * np.sqrt(0.25 / 80)  # 80 pictures: neither float nor rounding is a cue
+
+
+@pytest.mark.slow
+def test_a_row_is_judged_alike_whatever_stands_beside_it(pack):
+    both = judge_values({"a": hardly, "b": turned}, pack, recipe=TINY, seed=3)
+    alone = judge_values({"c": turned}, pack, recipe=TINY, seed=3, batch_size=5)
+    np.testing.assert_array_equal(both["b"], alone["c"])
+
+
+def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
+    """A judge that takes bright pictures for originals, so the order of values can be read off the photographs."""
+    trained = []
+
+    def remember(pairs, digests, recipe, device, seed, report):
+        trained.append(digests)
+        report(recipe.steps, recipe.steps)
+
+    def bright(network, pairs, device):
+        return pairs[0].mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr(judge, "train_judge", remember)
+    monkeypatch.setattr(judge, "judged_rightly", bright)
+    rows = np.array([41, 3, *range(10, 25)])
+    told = []
+    values = judge_values({"x": turned}, pack, rows=rows, recipe=TINY, progress=lambda *a: told.append(a))["x"]
+    assert np.isnan(values[1])
+    expected = [pack.images[row].mean() for row in rows if row != 3]
+    np.testing.assert_allclose(values[~np.isnan(values)], expected)
+    assert told == [(40, 80), (80, 80)]
+    first, second = map(set, trained)
+    assert not first & second
+    assert first | second == {pack.digests[row] for row in rows if row != 3}
+
+
+def test_nobody_is_judged_by_a_network_that_has_seen_him(pack, monkeypatch):
+    seen, judged = [], []
+    monkeypatch.setattr(judge, "train_judge", lambda pairs, *_: seen.append(pairs[0]))
+    monkeypatch.setattr(
+        judge, "judged_rightly", lambda _, pairs, __: judged.append(pairs[0]) or np.zeros(len(pairs[0]))
+    )
+    judge_values({"x": turned}, pack, recipe=TINY)
+    for learned, tested in zip(seen, judged, strict=True):
+        assert not {x.tobytes() for x in learned} & {x.tobytes() for x in tested}
+    other = pack_of([painted(i) for i in [*range(100, 110), *range(5)]])  # five of them are judged, too
+    seen.clear()
+    judge_values({"x": turned}, pack, teaching=Teaching({"x": turned}, other), recipe=TINY)
+    assert {x.tobytes() for x in seen[0]} == {other.images[i].tobytes() for i in range(10)} | {
+        other.images[13].tobytes()  # number 3 is grey in the judged pack: another file
+    }
+
+
+@pytest.mark.slow
+def test_taught_elsewhere(pack):
+    other = pack_of([painted(i) for i in range(100, 140)])
+    values = judge_values({"x": turned}, pack, teaching=Teaching({"x": turned}, other), recipe=TINY)["x"]
+    assert np.nanmean(values) > 0.95
+    assert np.isnan(values).sum() == 2
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), min_size=2), st.integers(0, 100))
+def test_squares_of_one_photograph_stay_together(digests, seed):
+    chosen = parts(digests, 0.5, seed)
+    sides = {}
+    for digest, side in zip(digests, chosen, strict=True):
+        assert sides.setdefault(digest, side) == side
+    count = len(sides)
+    assert abs(sum(sides.values()) - count / 2) <= 0.5 or count == 1
+
+
+def test_a_verdict_is_of_one_picture_alone():
+    """In eval mode: batch statistics would tell a picture from the others of its batch."""
+    network = build_network(2, TINY, 0, CPU)
+    network.train()
+    with torch.no_grad():
+        for seed in range(5):  # running statistics that are not the initial ones
+            network(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
+    pictures = np.stack([painted(i) for i in range(6)])
+    together = logits_of(network, pictures, CPU)
+    alone = torch.cat([logits_of(network, pictures[i : i + 1], CPU) for i in range(6)])
+    torch.testing.assert_close(together, alone, atol=0.02, rtol=0.02)  # bfloat16, in another order of sums
+    assert not network.training
+
+
+def test_originals_pass_unchanged_and_colors_lose_their_sharpness(pack):
+    rows = np.arange(4)
+    same = shown(lambda batch, rows: batch.ab, pack, rows, device=CPU)
+    np.testing.assert_array_equal(same, pack.images[:4])
+    L = torch.zeros(1, 1, 32, 32)
+    checks = torch.ones(1, 2, 32, 32)
+    checks[..., ::2, ::2], checks[..., 1::2, 1::2] = -1, -1
+    x = network_input(L, 60 * checks)
+    assert float(coarse_color(x, 4)[:, 1:].abs().max()) < 1e-6
+    x = network_input(L + 30, torch.full((1, 2, 32, 32), 25.0))
+    torch.testing.assert_close(coarse_color(x, 4), x)
+    large = pack_of([painted(i, 128) for i in range(2)])
+    assert shown(lambda batch, rows: batch.ab, large, np.arange(2), device=CPU).shape == (2, 64, 64, 3)
+
+
+def test_too_few_photographs():
+    few = pack_of([painted(i) for i in range(7)], source="few")
+    with pytest.raises(UserError, match="judge needs 8 color photographs or more, and few has 7"):
+        judge_values({"x": turned}, few)
+    tiles = pack_of([painted(i) for i in range(20)])
+    tiles.digests[:] = ["one", "two"] * 10
+    with pytest.raises(UserError, match="has 2"):
+        judge_values({"x": turned}, tiles)
+    enough = pack_of([painted(i) for i in range(9)])
+    with pytest.raises(UserError, match="and few has 0: give more"):
+        judge_values({"x": turned}, enough, teaching=Teaching({"x": turned}, few))
+    grey = pack_of([flat((90, 90, 90), i) for i in range(20)], source="old")
+    with pytest.raises(UserError, match="old has 0"):
+        judge_values({"x": turned}, grey)
+    with pytest.raises(UserError, match="not finite"):
+        judge_values({"x": lambda batch, rows: batch.ab * float("nan")}, enough)

@@ -1,0 +1,152 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from common.color.ciede2000 import ciede2000
+from common.color.lab import rgb8_to_lab
+from common.evaluation import metrics as m
+from common.evaluation.metrics import METRICS, Pictures, pick_metrics, predicted_pictures
+from common.utils.errors import UserError
+from tests.conftest import photo_array
+
+TRUE = np.stack([photo_array(i, 32, 40) for i in range(4)])
+PREDICTED = np.stack([photo_array(i + 20, 32, 40) for i in range(4)])
+
+
+def pictures(rgb):
+    tensor = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+    return Pictures(rgb8_to_lab(tensor)[:, 1:], tensor)
+
+
+P, T = pictures(PREDICTED), pictures(TRUE)
+LAB_P, LAB_T = rgb2lab(PREDICTED), rgb2lab(TRUE)
+D = LAB_P[..., 1:] - LAB_T[..., 1:]
+PAIRS = list(zip(PREDICTED, TRUE, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mse_ab", [mean_squared_error(p[..., 1:], t[..., 1:]) for p, t in zip(LAB_P, LAB_T, strict=True)]),
+        ("rmse_ab", np.sqrt((D**2).mean(axis=(1, 2, 3)))),
+        ("l2_ab", np.linalg.norm(D, axis=-1).mean(axis=(1, 2))),
+        ("mae_ab", np.abs(D).mean(axis=(1, 2, 3))),
+        ("psnr", [peak_signal_noise_ratio(t, p, data_range=255) for p, t in PAIRS]),
+        (
+            "ssim",
+            [
+                structural_similarity(
+                    p, t, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+                )
+                for p, t in PAIRS
+            ],
+        ),
+        ("delta_e", [deltaE_ciede2000(a, b).mean() for a, b in zip(LAB_P, LAB_T, strict=True)]),
+    ],
+)
+def test_against_scikit_image(name, expected):
+    np.testing.assert_allclose(METRICS[name].per_image(P, T).numpy(), expected, rtol=1e-4)
+
+
+def test_auc_is_the_limit_of_many_thresholds():
+    distance = np.linalg.norm(D, axis=-1)
+    thresholds = np.linspace(0, 150, 30001)
+    curve = np.stack([(distance <= t).mean(axis=(1, 2)) for t in thresholds[::10]])
+    area = ((curve[1:] + curve[:-1]) / 2).mean(axis=0)
+    np.testing.assert_allclose(m.auc(P, T).numpy(), area, atol=2e-4)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_colorfulness_by_its_formula(absolute):
+    for i, rgb in enumerate(TRUE.astype(float)):
+        rg, yb = rgb[..., 0] - rgb[..., 1], (rgb[..., 0] + rgb[..., 1]) / 2 - rgb[..., 2]
+        if absolute:
+            rg, yb = np.abs(rg), np.abs(yb)
+        expected = np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+        assert float(m.colorfulness_of(T.rgb, absolute)[i]) == pytest.approx(expected)
+
+
+def test_colorfulness_of_constructed_pictures():
+    grey = torch.full((1, 3, 8, 8), 77, dtype=torch.uint8)
+    assert float(m.colorfulness_of(grey)) == 0
+    red = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    red[:, 0] = 200  # rg = 200, yb = 100 everywhere: no variance
+    assert float(m.colorfulness_of(red)) == pytest.approx(0.3 * np.hypot(200, 100))
+    half = red.clone()
+    half[..., 4:] = torch.tensor([0, 200, 0], dtype=torch.uint8).view(3, 1, 1)  # rg = +-200, yb = 100
+    assert float(m.colorfulness_of(half)) == pytest.approx(200 + 0.3 * 100)
+    assert float(m.colorfulness_of(half, absolute=True)) == pytest.approx(0.3 * np.hypot(200, 100))
+
+
+def test_every_metric_is_perfect_for_the_truth():
+    true = T._replace(rarity=torch.rand(T.ab[:, 0].shape) + 1)
+    for name, metric in METRICS.items():
+        if metric.missing:
+            continue
+        values = metric.per_image(true, true)
+        if metric.statistic:
+            assert metric.statistic(values.numpy(), metric.reference(true).numpy()) < 1e-9
+            continue
+        assert values.shape == (4,)
+        if metric.better == "lower" and not metric.against:
+            assert float(values.nan_to_num().abs().max()) < 1e-9, name  # NaN: it has no borders to bleed over
+        if metric.better == "higher" and metric.against == "ratio":
+            torch.testing.assert_close(values, metric.reference(true))
+    assert torch.isinf(m.psnr(T, T)).all()
+
+
+def test_predictions_are_clipped_as_scikit_image_does_and_rounded():
+    rng = np.random.default_rng(0)
+    lab = np.stack([rng.uniform(0, 100, (9, 9)), *rng.uniform(-120, 120, (2, 9, 9))], axis=-1)
+    tensor = torch.from_numpy(lab).permute(2, 0, 1)[None].float()
+    predicted = predicted_pictures(tensor[:, :1], tensor[:, 1:])
+    assert torch.equal(predicted.ab, tensor[:, 1:])  # the ab metrics see the prediction itself
+    with warnings.catch_warnings():  # scikit-image warns of each color it clips
+        warnings.simplefilter("ignore")
+        expected = np.round(lab2rgb(lab) * 255).astype(int)
+    assert np.abs(predicted.rgb[0].permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert (predicted.rgb[0].permute(1, 2, 0).numpy() == expected).mean() > 0.98
+
+
+def test_ciede2000_of_any_colors():
+    """Greys, nearly opposite hues and nearly equal colors among them: where its cases change."""
+    rng = np.random.default_rng(0)
+    lab = np.concatenate([rng.uniform([0, -90, -90], [100, 90, 90], (400, 3)), [[50, 0, 0], [0, 0, 0], [70, 9, 0]]])
+    other = np.concatenate([lab[1:], lab[:1]])
+    other[:90] = lab[:90] * [1, -1, -1] + rng.normal(0, 0.5, (90, 3))
+    other[90:180] = lab[90:180] + rng.normal(0, 0.5, (90, 3))
+    lab[200:220, 1:] = 0
+    other[210:230, 1:] = 0
+    each = [torch.from_numpy(x).float()[:, :, None, None] for x in (lab, other)]  # pictures of one pixel
+    whole = [x[:, :, 0].permute(2, 1, 0)[..., None] for x in each]  # [1, 3, n, 1]: all in one picture
+    expected = deltaE_ciede2000(*(x[:, :, 0, 0].double().numpy() for x in each))
+    got = ciede2000(*each).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)  # of single pixels
+    assert float(ciede2000(*whole)) == pytest.approx(expected.mean(), abs=1e-6)
+    np.testing.assert_allclose(ciede2000(*each[::-1]).numpy(), got, rtol=1e-5, atol=2e-5)
+
+
+def test_ssim_is_scikit_images_to_the_last_digits():
+    expected = [
+        structural_similarity(
+            p, t, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for p, t in PAIRS
+    ]
+    np.testing.assert_allclose(m.ssim(P, T).numpy(), expected, rtol=1e-12)
+    assert m.ssim(*(Pictures(x.ab[..., :9, :9], x.rgb[..., :9, :9]) for x in (P, T))).isnan().all()
+
+
+def test_which_metrics_are_measured_without_being_asked_for():
+    cheap = pick_metrics(None)
+    assert "frechet_color" in cheap
+    assert not {"lpips", "fid_paired", "fid_disjoint"} & set(cheap)
+    assert not any(metric.missing for metric in cheap.values())
+    assert list(pick_metrics(["fid_paired", "default", "rmse_ab"])) == ["fid_paired", *cheap]
+    assert "resnet18 of timm" in pick_metrics(["fid_disjoint"], "resnet18")["fid_disjoint"].variant
+    with pytest.raises(UserError, match=r"'bleding' is no metric.*did you mean 'bleeding'"):
+        pick_metrics(["bleding"])

@@ -1,0 +1,278 @@
+"""The page within its limits: memory, time, the queue, and whatever is thrown at it."""
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("starlette", reason="the page needs the web extra")
+pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
+from starlette.testclient import TestClient
+
+from common.photo.web import session as desk
+from common.photo.web.page import Limits, create_app
+from common.photo.web.uploads import overhead_of
+from tests.common.photo.web.visits import BASE, LIMITS, encoded, person, send, until
+from tests.conftest import photo_array
+
+
+def asgi(app, headers, receive):
+    """A request from outside of any client: (status, body)."""
+    sent = []
+
+    async def call():
+        scope = {"type": "http", "method": "POST", "path": "/pictures", "raw_path": b"/pictures", "root_path": "",
+                 "query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+                 "http_version": "1.1", "headers": [(b"host", b"127.0.0.1"), *headers]}  # fmt: skip
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    asyncio.run(call())
+    body = b"".join(m.get("body", b"") for m in sent)
+    return (sent[0]["status"], body.decode()) if sent else (None, "")
+
+
+def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
+    app = create_app(models, LIMITS)
+    cookie = (b"cookie", b"colorize=" + b"a" * 32)
+    count = 0
+
+    async def endless():
+        nonlocal count
+        count += 1
+        return {"type": "http.request", "body": b"x" * 10_000, "more_body": True}
+
+    assert asgi(app, [cookie], endless) == (413, "picture is larger than 0.2 megabytes: make it smaller first")
+    assert count == 21
+    count = 0
+    assert asgi(app, [cookie, (b"content-length", b"200001")], endless)[0] == 413
+    assert count == 0
+    assert asgi(app, [], endless)[0] == 403  # without the cookie nothing is read at all
+    assert count == 0
+
+    async def leaving():
+        nonlocal count
+        count += 1
+        more = {"type": "http.request", "body": b"x" * 10_000, "more_body": True}
+        return more if count < 3 else {"type": "http.disconnect"}
+
+    assert asgi(app, [cookie], leaving)[0] == 499
+    assert app.state.pages.uploads.taken == 0
+
+
+def test_an_upload_that_stops_coming_is_given_up(models, monkeypatch):
+    monkeypatch.setattr("common.photo.web.page._RECEIVE_SECONDS", 0.05)
+    app = create_app(models, LIMITS)
+
+    async def silent():
+        await asyncio.Event().wait()
+
+    status, text = asgi(app, [(b"cookie", b"colorize=" + b"a" * 32)], silent)
+    assert (status, text) == (408, "picture stopped coming: send it again")
+    assert app.state.pages.uploads.taken == 0
+
+
+def test_memory_is_bounded(models):
+    limits = Limits(max_upload=200_000, memory=5 * (overhead_of(2) + 20_000))
+    app = create_app(models, limits)
+    uploads = app.state.pages.uploads
+    first, second = person(app), person(app)
+    ids = [send(first).json()["id"] for _ in range(5)]  # of one person's the oldest goes
+    assert len(uploads) == 4
+    assert first.get(f"/pictures/{ids[0]}/before").status_code == 404
+    assert first.get(f"/pictures/{ids[4]}/before").status_code == 200
+    assert send(second).status_code == 201
+    refused = send(second)
+    assert (refused.status_code, refused.text) == (503, "the memory for pictures is full: try again in a few minutes")
+    first.delete(f"/pictures/{ids[4]}")
+    assert send(second).status_code == 201
+    for upload in list(uploads._found.values()):
+        uploads.drop(upload.owner, upload.id)
+    assert (len(uploads), uploads.taken) == (0, 0)
+
+
+def test_pictures_are_forgotten(models):
+    app = create_app(models, LIMITS)
+    uploads = app.state.pages.uploads
+    now = 0.0
+    uploads.clock = lambda: now
+    client = person(app)
+    about = send(client).json()
+    now = 899.0
+    assert client.get(f"/pictures/{about['id']}/before").status_code == 200  # which is a use
+    now = 899.0 + 899
+    assert uploads.sweep() == pytest.approx(1)
+    now += 1
+    assert client.get(f"/pictures/{about['id']}/before").status_code == 404
+    assert uploads.sweep() is None
+    assert uploads.taken == 0
+
+
+def test_pictures_are_forgotten_without_any_request(models):
+    app = create_app(models, Limits(keep_seconds=0.2))
+    with person(app) as client:
+        assert send(client).status_code == 201
+        until(lambda: len(app.state.pages.uploads) == 0)
+        assert app.state.pages.uploads.taken == 0
+
+
+def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
+    app = create_app(models, Limits(waiting=4))
+    jobs, order, go, most = app.state.pages.jobs, [], threading.Event(), []
+
+    def slow(opened, model, edit):
+        order.append(edit.hue)
+        most.append(len(order))
+        go.wait(20)
+        most.append(len(order))
+        return b"", ""
+
+    monkeypatch.setattr(desk, "paint_preview", slow)
+    with person(app) as client, ThreadPoolExecutor(8) as pool:
+        one, two = ({"cookie": f"colorize={letter * 32}"} for letter in "ab")
+        client.cookies.clear()
+        ids = [
+            client.post("/pictures", content=encoded(photo_array(1)), headers=who).json()["id"] for who in (one, two)
+        ]
+
+        def paint(who, hue):
+            headers = {**(one, two)[who], "x-ticket": f"ticket{hue}"}
+            return client.post(f"/pictures/{ids[who]}/paint", json={"model": "one", "hue": hue}, headers=headers)
+
+        answers = []
+        for count, (who, hue) in enumerate([(0, 1), (1, 2), (0, 3), (1, 4)], 1):
+            answers.append(pool.submit(paint, who, hue))
+            until(lambda count=count: len(jobs) == count)
+        assert client.get("/queue/ticket3", headers=one).json() == {"place": 2, "others": 1}
+        assert client.get("/queue/ticket1", headers=one).json() == {"place": 0, "others": 0}
+        assert client.get("/queue/ticket3", headers=two).json() == {"place": None, "others": None}  # it is another's
+        refused = paint(0, 5)
+        assert refused.status_code == 503
+        assert refused.text == "4 pieces of work are waiting already: try again in a minute"
+        go.set()
+        assert [a.result().status_code for a in answers] == [200] * 4
+    assert order == [1, 2, 3, 4]
+    assert most[0] == most[1] == 1  # nobody began while the first was at it
+    assert len(jobs) == 0
+
+
+def test_nobody_fills_the_queue_alone(models, monkeypatch):
+    app = create_app(models, Limits(waiting=4))
+    go = threading.Event()
+    monkeypatch.setattr(desk, "paint_preview", lambda *a: (b"", str(go.wait(20))))
+    with person(app) as client, ThreadPoolExecutor(4) as pool:
+        at = f"/pictures/{send(client).json()['id']}/paint"
+        answers = [pool.submit(client.post, at, json={"model": "one"}) for _ in range(2)]
+        until(lambda: len(app.state.pages.jobs) == 2)
+        refused = client.post(at, json={"model": "one"})
+        assert (refused.status_code, refused.text) == (
+            503,
+            "too much of yours is waiting already: wait for it to be done",
+        )
+        go.set()
+        assert [a.result().status_code for a in answers] == [200] * 2
+
+
+def test_what_nobody_waits_for_is_not_done():
+    from starlette.requests import Request
+
+    from common.photo.web.jobs import Jobs, LeftQueue
+
+    done = []
+
+    async def story():
+        jobs, leave, go = Jobs(), asyncio.Event(), threading.Event()
+
+        async def receive():
+            await leave.wait()
+            return {"type": "http.disconnect"}
+
+        request = Request({"type": "http", "headers": []}, receive)
+        first = asyncio.ensure_future(jobs.run(request, "a", "1", lambda: go.wait(20)))
+        second = asyncio.ensure_future(jobs.run(request, "b", "2", lambda: done.append(2)))
+        third = asyncio.ensure_future(jobs.run(Request({"type": "http"}, stay), "c", "3", lambda: done.append(3)))
+        await asyncio.sleep(0)
+        assert jobs.place("b", "2") == (1, 1)
+        leave.set()
+        with pytest.raises(LeftQueue):
+            await second
+        assert jobs.place("c", "3") == (1, 1)
+        go.set()
+        await first
+        await third
+        assert len(jobs) == 0
+
+    async def stay():
+        await asyncio.Event().wait()
+
+    asyncio.run(story())
+    assert done == [3]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+body = st.one_of(
+    st.binary(max_size=60),
+    anything.map(lambda value: json.dumps(value).encode()),
+    st.fixed_dictionaries(
+        {"model": st.just("one")},
+        optional=dict.fromkeys(("saturation", "hue", "kelvin", "format"), anything)
+        | {"hints": anything | st.lists(st.text("0123456789,#abcx-", max_size=14), max_size=3)},
+    ).map(lambda value: json.dumps(value).encode()),
+)
+few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def calm(answer):
+    assert answer.status_code < 500, answer.text
+    if answer.headers.get("content-type", "").startswith("text/plain"):
+        assert "Traceback" not in answer.text
+        assert ".py" not in answer.text
+
+
+@few
+@given(body, st.sampled_from(["paint", "result"]))
+def test_any_settings(client, given_body, what):
+    pytest.importorskip("common.photo.hints")
+    if not hasattr(client, "kept") or client.get(f"/pictures/{client.kept}/before").status_code != 200:
+        client.kept = send(client, encoded(photo_array(2, 12, 16))).json()["id"]
+    calm(client.post(f"/pictures/{client.kept}/{what}", content=given_body))
+
+
+@few
+@given(st.integers(0, 5), st.data())
+def test_any_file(client, form, data):
+    forms = ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"]
+    whole = bytearray(encoded(photo_array(form, 12, 16), forms[form]))
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    whole = whole[: data.draw(st.integers(1, len(whole)))]
+    answer = send(client, bytes(whole), data.draw(st.text("ab/\\.%0A<é", max_size=10)))
+    calm(answer)
+    if answer.status_code == 201:
+        calm(client.post(f"/pictures/{answer.json()['id']}/paint", json={"model": "one"}))
+        client.delete(f"/pictures/{answer.json()['id']}")
+
+
+@few
+@given(
+    st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"]),
+    st.lists(st.sampled_from(["pictures", "queue", "static", "paint", "result", "before", "..", "%2e%2e", "x", ""])
+             | st.text("abc%/.\0é", max_size=4), max_size=4),
+    st.dictionaries(st.sampled_from(["x-name", "x-ticket", "cookie", "content-length", "range", "accept"]),
+                    st.text("ab=;%0123456789-", max_size=12), max_size=3),
+)  # fmt: skip
+def test_any_request(app, method, parts, headers):
+    client = TestClient(app, base_url=BASE, raise_server_exceptions=False)
+    calm(client.request(method, f"{BASE}/" + quote("/".join(parts), safe="/%."), headers=headers))

@@ -1,0 +1,68 @@
+"""Visits to the page: what a browser does, without one."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+from common.colorizer import build_colorizer
+from common.photo.web import session as desk
+from common.photo.web.page import Limits
+from tests.conftest import photo_array
+
+BASE = "http://127.0.0.1"
+LIMITS = Limits(max_upload=200_000, max_pixels=1_000_000)
+
+
+def tiny(seed, name):
+    """An untrained classifier that holds some colors likelier than others."""
+    torch.manual_seed(seed)
+    colorizer = build_colorizer("classification", network="small", width=0.25)
+    with torch.no_grad():
+        colorizer.network[-1].weight.mul_(300)
+    colorizer.card = {"family": "classification", "model": {}, "size": 32, "name": name}
+    return desk.Model(name, colorizer.eval(), 32)
+
+
+def person(app):
+    """A browser that has loaded the page."""
+    client = TestClient(app, base_url=BASE, raise_server_exceptions=False)
+    assert client.get("/").status_code == 200
+    return client
+
+
+def encoded(array, form="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, form, **options)
+    return file.getvalue()
+
+
+def send(client, data=None, name="old.png"):
+    data = encoded(photo_array(3)) if data is None else data
+    return client.post("/pictures", content=data, headers={"x-name": name.encode()})
+
+
+def png_bomb(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.005)
