@@ -1,5 +1,8 @@
 """L -> ab regression."""
 
 from baselines.regression import RegressionColorizer, build
+from common.registry import register_family
 
 __all__ = ["RegressionColorizer", "build"]
+
+register_family("baselines", build)

@@ -10,12 +10,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from common.colorizer import Colorizer, only_trains, unwrap
+from common.colorizer import Colorizer, unwrap
 from common.utils.errors import UserError, near, one_sentence
 from common.utils.files import write_atomically
 
 STATE, WEIGHTS, BEST = "state.pt", "weights.safetensors", "best.safetensors"
 _STATE_VERSION = 2
+
+
+def only_trains(colorizer: Colorizer, key: str) -> bool:
+    """Whether an entry of the colorizer's state belongs to a network that only training needs."""
+    return any(key == name or key.startswith(f"{name}.") for name in colorizer.training_only)
 
 
 def bare_state_dict(colorizer: Colorizer) -> dict[str, Tensor]:

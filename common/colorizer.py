@@ -1,13 +1,11 @@
-"""The interface between the engine and every family, and the way to a trained colorizer."""
+"""The interface between the training loop and every family."""
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,12 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.utils.errors import UserError, near
-from common.utils.options import typed_options
+from common.utils.errors import UserError
 
 if TYPE_CHECKING:
     from common.data.packing import Pack
-    from common.photo.anything import Colorizable
 
 
 class Batch(NamedTuple):
@@ -115,12 +111,6 @@ class Colorizer(nn.Module, ABC):
         """
         return card
 
-    def colorize(self, image: Colorizable, **options: object) -> Colorizable:
-        """Colorize photographs of any size: see `common.photo.anything.colorize_anything`."""
-        from common.photo.anything import colorize_anything
-
-        return colorize_anything(self, image, **options)
-
     def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
         """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colors ab [Q, 2]), in families that predict them."""
         raise UserError(f"a {type(self).__name__} predicts one color a pixel, no distribution: use a classifier")
@@ -163,68 +153,3 @@ def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
     near = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
     ab = colorizer(F.interpolate(L, size=near, mode="bilinear", antialias=True, align_corners=False))
     return F.interpolate(ab.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-
-
-def family_builder(family: str) -> Callable[..., Colorizer]:
-    """The `build` function of a family, which is a folder beside `common`. Raises UserError for another name."""
-    if family not in families():
-        raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
-    return importlib.import_module(_COMMON.get(family, family)).build
-
-
-# What is trained like a family and made of the others belongs to none of them.
-_COMMON = {"ensemble": "common.ensemble"}
-
-
-def families() -> list[str]:
-    """The folders beside `common` whose package defines or imports `build`, and the ensemble."""
-    here = Path(__file__).resolve().parent.parent
-    found = (p.parent.name for p in here.glob("[a-z]*/__init__.py") if " build" in p.read_text())
-    return sorted({*found, *_COMMON} - {"common", "scripts", "tests"})
-
-
-def build_colorizer(family: str, **model: object) -> Colorizer:
-    """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
-    build = family_builder(family)
-    return build(**typed_options(build, model))
-
-
-def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
-    """Read published weights.
-
-    path: a .safetensors file, a run folder that holds one, the name of an installed model, or the mean of several as in
-    `mean(a,b)`. Returns the colorizer in eval mode on the device, with its `card` (see
-    `common.checkpoint.save_weights`). Raises UserError where the file is none of ours.
-    """
-    from common.checkpoint import read_weights
-    from common.ensemble.expressions import load_mean, parse_ensemble
-
-    if expression := parse_ensemble(str(path)):
-        return load_mean(expression).eval().to(device=device, memory_format=torch.channels_last)
-    state, card = read_weights(path)
-    colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
-    try:
-        missing, unexpected = colorizer.load_state_dict(state, strict=False)
-    except RuntimeError:
-        missing, unexpected = ["shapes"], []
-    missing = [key for key in missing if not only_trains(colorizer, key)]
-    if missing or unexpected:
-        raise UserError(
-            f"the weights {path} do not fit the {card['family']} network that their card names"
-            f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
-        )
-    colorizer.card = card
-    return colorizer.eval().to(device=device, memory_format=torch.channels_last)
-
-
-def only_trains(colorizer: Colorizer, key: str) -> bool:
-    """Whether an entry of the colorizer's state is part of what only training needs."""
-    return any(key == name or key.startswith(f"{name}.") for name in colorizer.training_only)
-
-
-def without_downloads(model: dict) -> dict:
-    """Model options for weights that are about to be loaded: nothing pretrained need be fetched first."""
-    return {
-        key: False if key == "pretrained" else without_downloads(value) if isinstance(value, dict) else value
-        for key, value in model.items()
-    }

@@ -1,5 +1,8 @@
 """Conditional adversarial networks."""
 
+from common.registry import register_family
 from gan.build import build
 
 __all__ = ["build"]
+
+register_family("gan", build)

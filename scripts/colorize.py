@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     tasks = make_tasks(found, args)
     outcomes: list[Outcome] = []
     if tasks:
-        from common.colorizer import load_colorizer
+        from common.registry import load_colorizer
         from common.utils.device import pick_device
 
         colorizer = load_colorizer(args.model, pick_device(args.device))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.utils.distributed import leave
-from common.utils.errors import UserError, entry_point, tell_failures
+from common.utils.errors import UserError, entry_point, report_failures
 from scripts.arguments import Parser, natural, positive
 
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     pack = open_measured(args, rows, progress)
-    progress.say(pack.said())
+    progress.say(pack.describe())
     wrong += rows.failures + drop_unfit(rows, pack, pick_device(args.device))
     if not rows.cards:
         raise UserError("; ".join(wrong))
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
     print(written.summary)
     print(f"written: {written.files[0]}, " + ", ".join(path.name for path in written.files[1:]))
-    return tell_failures(wrong)
+    return report_failures(wrong)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = list_photos(args.data, args.cache)
     with progress.task(f"packing {args.data}") as report:
         pack = open_pack(listing, args.size, args.split, cache=args.cache, progress=report)
-    progress.say(pack.said())
+    progress.say(pack.describe())
     prior = compute_prior(pack, args.grid, args.sigma)
     weights = class_weights(prior.p, args.uniform_share).where(prior.p > 0, 0)  # unseen bins are not drawn
     try:
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     seen = int((prior.p > 0).sum())
     order = prior.p.argsort(descending=True)[:5].tolist()
     common = ", ".join(f"a {bins.ab_bins[i, 0]:.0f} b {bins.ab_bins[i, 1]:.0f} ({prior.p[i]:.1%})" for i in order)
-    print(f"{prior.said()}: {seen} of {bins.num_bins} bins seen; most frequent: {common}")
+    print(f"{prior.describe()}: {seen} of {bins.num_bins} bins seen; most frequent: {common}")
     print(f"class weights from {weights[prior.p > 0].min():.3g} to {weights.max():.3g}")
     print(f"written: {args.out}, {picture}")
     return 0

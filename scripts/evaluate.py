@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.utils.distributed import leave
-from common.utils.errors import UserError, entry_point, tell_failures
+from common.utils.errors import UserError, entry_point, report_failures
 from common.utils.files import write_text
 from scripts.arguments import Parser
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     if not rows.predictors:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)
-    progress.say(pack.said())
+    progress.say(pack.describe())
     result = measure(rows, pack, args, progress, processes)
     if kinds:
         result.damage = measure_damage(rows, pack, kinds, args, progress, processes)
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         print(damage_table(result.damage))
     if args.json:
         write_text(args.json, result.to_json())
-    return tell_failures(rows.failures)
+    return report_failures(rows.failures)
 
 
 if __name__ == "__main__":

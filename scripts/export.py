@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         raise UserError(f"export needs {error.name}: pip install 'colorization-lab[onnx]'") from None
 
-    from common.colorizer import load_colorizer
+    from common.registry import load_colorizer
 
     colorizer = load_colorizer(args.weights)
     try:

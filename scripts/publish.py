@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
 
     from common.checkpoint import save_weights
-    from common.colorizer import load_colorizer
+    from common.registry import load_colorizer
 
     colorizer = load_colorizer(args.weights)
     change(colorizer, args)

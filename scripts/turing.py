@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.utils.errors import UserError, entry_point, tell_failures
+from common.utils.errors import UserError, entry_point, report_failures
 from scripts.arguments import Parser, natural, positive, share
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     pack = open_measured(args, rows, progress)
-    progress.say(pack.said())
+    progress.say(pack.describe())
     return rows, pack, progress
 
 
@@ -231,7 +231,7 @@ def _merge(args: argparse.Namespace) -> int:
 
     added, known, failures = merge_answers(args.key, args.answers, args.db)
     print(f"{added} sessions added to {args.db}, {known} were there already")
-    return tell_failures(failures)
+    return report_failures(failures)
 
 
 if __name__ == "__main__":

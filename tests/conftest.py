@@ -14,8 +14,8 @@ from hypothesis import settings
 from PIL import Image
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
 from common.data.packing import Pack, open_pack
+from common.registry import build_colorizer
 
 settings.register_profile("fixed", derandomize=True, database=None)  # the same examples in every run
 settings.load_profile("fixed")

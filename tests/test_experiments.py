@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from common.checkpoint import published_state, save_weights
+from common.checkpoint import only_trains, published_state, save_weights
 from common.color.lab import rgb8_to_lab
-from common.colorizer import Batch, build_colorizer, load_colorizer, only_trains
+from common.colorizer import Batch
+from common.registry import build_colorizer, load_colorizer
 from common.training.config import parse_config
 from common.training.run import make_optimizer
 from tests.conftest import ROOT, photo_array

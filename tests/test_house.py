@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from common.colorizer import families
+from common.registry import families
 from tests.conftest import ROOT
 
 FAMILIES = ("baselines", "classification", "gan")

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer, load_colorizer
 from common.evaluation import metrics
 from common.evaluation.metrics import Metric, Pictures
 from common.imaging.read import open_image
 from common.imaging.write import save_image
+from common.photo.colorize import colorize
+from common.registry import build_colorizer, load_colorizer
 from scripts import export
 from tests.conftest import ROOT, photo_array
 
@@ -83,7 +84,7 @@ def test_the_use_of_an_exported_graph(tmp_path, monkeypatch):
     save_image(tmp_path / "old.jpg", photo_array(3))
     monkeypatch.chdir(tmp_path)
     exec(block("onnxruntime"), {})
-    ours = load_colorizer(tmp_path / "w.safetensors").colorize(open_image(tmp_path / "old.jpg").rgb)
+    ours = colorize(load_colorizer(tmp_path / "w.safetensors"), open_image(tmp_path / "old.jpg").rgb)
     assert np.abs(open_image(tmp_path / "onnx.color.png").rgb.astype(float) - ours).mean() < 4  # not guided by edges
 
 

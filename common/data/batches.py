@@ -70,10 +70,10 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     with progress.task(f"packing {val_listing.spec}") as report:
         val_part = val_listing.measured_split if config.val else "val"
         val = open_pack(val_listing, config.size, val_part, progress=report, **options)
-    if not len(train.color_rows):
+    if not len(train.color_indices):
         raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no color to learn")
     train = train.without(val)
-    if not len(train.color_rows):
+    if not len(train.color_indices):
         raise UserError(
             f"all photographs of {config.train} are in {val_listing.spec} too: leave data.val out to hold out a part"
         )
@@ -85,7 +85,7 @@ class GreyPictures(NamedTuple):
 
     images: np.ndarray  # uint8 [N, S, S, 3]
     rows: np.ndarray
-    color_rows: np.ndarray  # of the training pack: none of the photographs that are seen in grey
+    color_indices: np.ndarray  # of the training pack: none of the photographs that are seen in grey
     content: str
 
 
@@ -95,12 +95,12 @@ def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress
     Photographs of the validation pack, and those that are seen in color, are not among them.
     """
     if config.grey is None:
-        if len(train.color_rows) < 2:
+        if len(train.color_indices) < 2:
             raise UserError(
-                f"{config.train} has {len(train.color_rows)} color photograph to learn from: unpaired it takes two or"
-                " more, or data.grey"
+                f"{config.train} has {len(train.color_indices)} color photograph to learn from: unpaired it takes two"
+                " or more, or data.grey"
             )
-        return GreyPictures(train.images, train.color_rows[1::2], train.color_rows[::2], "every other")
+        return GreyPictures(train.images, train.color_indices[1::2], train.color_indices[::2], "every other")
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
@@ -110,8 +110,8 @@ def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress
         raise UserError(
             f"all photographs of {config.grey} are for validation or seen in color: give other ones as data.grey"
         )
-    progress.say(f"{pack.said()}, of which the lightness alone is seen")
-    return GreyPictures(pack.images, np.flatnonzero(~held_out), train.color_rows, pack.manifest["content"])
+    progress.say(f"{pack.describe()}, of which the lightness alone is seen")
+    return GreyPictures(pack.images, np.flatnonzero(~held_out), train.color_indices, pack.manifest["content"])
 
 
 @lru_cache(maxsize=2)
@@ -119,7 +119,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def row_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
+def index_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
     """The rows that step `step` (from 0) sees: one epoch after another, each its own permutation.
 
     A function of its arguments alone, so a run may start at any step. Returns int64 [batch_size].
@@ -162,7 +162,7 @@ class TrainingData:
             config,
             device,
         )
-        self.rows = grey.color_rows if grey else pack.color_rows
+        self.rows = grey.color_indices if grey else pack.color_indices
         self.content = pack.manifest["content"] + (f", grey {grey.content}" if grey else "")
         self._color = _Pictures(pack.images, device)
         self._grey = grey and (self._color if grey.images is pack.images else _Pictures(grey.images, device))
@@ -171,14 +171,14 @@ class TrainingData:
     def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
         part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
-        rows = row_stream(self.rows, step, self.batch_size, self.seed)[part]
+        rows = index_stream(self.rows, step, self.batch_size, self.seed)[part]
         noise = self._noise(step, 1, 8, part)
         # a stream of its own: with and without damage, a run sees the same windows of the same photographs
         damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
         L, ab = augment(self._color[rows], noise, self.size, self.config, damage_noise)
         if self._grey is None:
             return Batch(L, ab)
-        others = row_stream(self._grey_rows, step, self.batch_size, derived_seed(self.seed, 3))[part]
+        others = index_stream(self._grey_rows, step, self.batch_size, derived_seed(self.seed, 3))[part]
         grey_noise = self._noise(step, 3, 8, part)
         return Batch(L, ab, augment(self._grey[others], grey_noise, self.size, self.config, damage_noise)[0])
 

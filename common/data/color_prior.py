@@ -29,7 +29,7 @@ class Prior:
     source: str
     photographs: int
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Whose prior it is, for a protocol card."""
         return f"{self.photographs} photographs of {self.source}, grid {self.grid}, smoothed by {self.sigma:g}"
 
@@ -47,7 +47,7 @@ def compute_prior(
 
     rows: of the pack (default: its color photographs that may be learned from). Raises UserError where there are none.
     """
-    rows = pack.color_rows if rows is None else rows
+    rows = pack.color_indices if rows is None else rows
     source = pack.manifest["source"]
     if not len(rows):
         raise UserError(f"all photographs of {source} are grey: a prior needs color")

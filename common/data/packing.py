@@ -50,7 +50,7 @@ class Pack:
         return self.images.shape[1]
 
     @property
-    def color_rows(self) -> np.ndarray:
+    def color_indices(self) -> np.ndarray:
         """Rows of the photographs that a colorizer may learn from: not grey, and not held out."""
         return np.flatnonzero(~self.grey if self.elsewhere is None else ~self.grey & ~self.elsewhere)
 
@@ -64,7 +64,7 @@ class Pack:
         lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[rows])).permute(0, 3, 1, 2))
         return lab[:, :1], lab[:, 1:]
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """What is in it and what was left out, in one line."""
         m = self.manifest
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"

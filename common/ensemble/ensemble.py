@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.colorizer import Batch, Colorizer, Objective, build_colorizer, load_colorizer, without_downloads
+from common.colorizer import Batch, Colorizer, Objective
+from common.registry import build_colorizer, load_colorizer, without_downloads
 from common.utils.errors import UserError
 
 # Each takes (predicted, true) ab in network range.
@@ -60,7 +61,7 @@ class Ensemble(Colorizer):
     ) -> None:
         super().__init__()
         self.loss, self.cards, self.precision = loss, list(cards), "fp32"
-        self.member_parameters = sum(as_it_is(member) for member in members)
+        self.member_parameters = sum(freeze_member(member) for member in members)
         self.members = nn.ModuleList(members)
         self.network = network
         self.multiple = math.lcm(*(member.multiple for member in members))
@@ -118,7 +119,7 @@ class Ensemble(Colorizer):
         return card | {"model": model, "parameters": card["parameters"] + self.member_parameters}
 
 
-def as_it_is(member: Colorizer) -> int:
+def freeze_member(member: Colorizer) -> int:
     """Make a colorizer one that nothing can train, without what only its training needed.
 
     Its parameters become buffers of the same names. Returns how many learned values it has.

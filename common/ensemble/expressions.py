@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from common.colorizer import Colorizer, build_colorizer
+from common.colorizer import Colorizer
+from common.registry import build_colorizer
 from common.utils.errors import UserError, near
 
 KINDS = ("mean", "stack")
@@ -79,6 +80,12 @@ def checked(expression: Expression) -> Expression:
         if isinstance(member, Expression):
             checked(member)
     return expression
+
+
+def load_expression(text: str) -> Colorizer | None:
+    """The colorizer that `mean(a,b)` names; None for text of another form. Raises UserError as `load_mean` does."""
+    expression = parse_ensemble(text)
+    return load_mean(expression) if expression else None
 
 
 def load_mean(expression: Expression) -> Colorizer:

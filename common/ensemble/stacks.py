@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.checkpoint import installed_models, weights_file
-from common.colorizer import load_colorizer
 from common.data.batches import training_packs
 from common.data.packing import Pack
 from common.data.sources import list_photos
 from common.ensemble.expressions import Expression, checked, parse_ensemble
+from common.registry import load_colorizer
 from common.training.config import TrainConfig, parse_config
 from common.training.run_dir import is_finished
 from common.utils.errors import UserError
@@ -98,7 +98,7 @@ def _keep_apart(title: str, train: Pack, cards: list[dict], args: argparse.Names
     from common.evaluation.rows import Rows, open_measured
 
     measured = open_measured(args, Rows(cards={str(i): card for i, card in enumerate(cards)}), Progress(quiet=True))
-    learned = {train.digests[row] for row in train.color_rows}
+    learned = {train.digests[row] for row in train.color_indices}
     if both := len(learned & set(measured.digests)):
         raise UserError(
             f"{title} would learn from {both} of the {len(measured)} photographs of {args.data} that are measured:"

@@ -167,7 +167,7 @@ def evaluate(
     chosen = pick_metrics(metrics, features)
     notes = {name: note for name, metric in chosen.items() if metric.missing and (note := metric.missing())}
     there = {name: metric for name, metric in chosen.items() if name not in notes}
-    measured = measured_rows(pack, limit)
+    measured = measured_indices(pack, limit)
     weigh = None
     if any(metric.reference is rarity for metric in there.values()):
         prior = prior or _prior_of(pack, keep)
@@ -229,7 +229,7 @@ def evaluate(
         row: {m: _finite(summarise(chosen[m], v, against[m], intervals)) for m, v in of_row.items()}
         for row, of_row in values.items()
     }
-    protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.said()} if weigh else {})
+    protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.describe()} if weigh else {})
     return Evaluation(table, values, protocol | ({"notes": notes} if notes else {}), against)
 
 
@@ -267,7 +267,7 @@ def _gather(
 
 def _prior_of(pack: Pack, keep: Path | None) -> Prior:
     """The prior of the pack's color photographs (of all, where all are grey), kept like values."""
-    rows = pack.color_rows if len(pack.color_rows) else np.arange(len(pack))
+    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     if not keep:
         return compute_prior(pack, rows=rows)
     path = keep / f"{digest(pack.manifest['content'], rows.tolist(), code_of(compute_prior))}.prior.json"
@@ -287,7 +287,7 @@ def _prior_of(pack: Pack, keep: Path | None) -> Prior:
             return prior
 
 
-def measured_rows(pack: Pack, limit: int | None) -> np.ndarray:
+def measured_indices(pack: Pack, limit: int | None) -> np.ndarray:
     """The rows that are measured: so many, spread evenly over the pack."""
     return np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
 

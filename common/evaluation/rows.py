@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.checkpoint import installed_models, weights_file
-from common.colorizer import Colorizer, load_colorizer
+from common.colorizer import Colorizer
 from common.data.color_prior import read_prior
 from common.data.packing import Pack, open_pack
 from common.data.sources import cache_dir, list_photos
@@ -22,6 +22,7 @@ from common.evaluation.evaluate import (
     trivial_predictor,
 )
 from common.evaluation.learned.studies import Scene, add_studies, rows_beside
+from common.registry import load_colorizer
 from common.utils.device import machine, pick_device
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near

@@ -28,9 +28,9 @@ def color_columns(
     return columns | {"original": np.asarray(pack.images[rows])}
 
 
-def spread_rows(pack: Pack, count: int) -> list[int]:
+def spread_indices(pack: Pack, count: int) -> list[int]:
     """A fixed choice of color photographs, spread evenly over the pack (shards and folders are often sorted)."""
-    rows = pack.color_rows if len(pack.color_rows) else np.arange(len(pack))
+    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     return [int(rows[i]) for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, write_picture
-from common.photo.colorize import colorize
 from common.photo.edit import Edit
+from common.predictor import colorize_photo
 from common.utils.errors import PictureError, UserError
 
 _AHEAD = 2  # pictures decoded before, and encoded behind, the one in hand
@@ -160,7 +160,7 @@ def _colored(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.n
         from common.photo.restore import restore
 
         values = restore(values)
-    return colorize(colorizer, values, settings.size, edit, settings.say)
+    return colorize_photo(colorizer, values, settings.size, edit, settings.say)
 
 
 def _write(

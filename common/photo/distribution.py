@@ -14,7 +14,7 @@ from PIL import Image
 
 from common.color.lab import ab_to_rgb8, rgb8_to_L
 from common.colorizer import Colorizer
-from common.photo.colorize import squeezed, working_lightness
+from common.predictor import squeezed, working_lightness
 from common.utils.errors import PictureError
 
 _SHOWN = 960  # longer side of the picture in the sheet and on the page

@@ -43,7 +43,7 @@ class Edit:
         if self.kelvin is not None and not KELVIN[0] <= self.kelvin <= KELVIN[1]:
             raise UserError(f"the color temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
 
-    def apply(self, L: Tensor, ab: Tensor) -> Tensor:
+    def __call__(self, L: Tensor, ab: Tensor) -> Tensor:
         """L [1, 1, h, w] and predicted ab [1, 2, h, w] -> ab of the same shape."""
         if self.palette is not None:
             from common.photo.palette import transfer_palette

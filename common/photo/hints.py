@@ -99,7 +99,7 @@ def _mean_ab(colors: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
 def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
     """Lay hints over a prediction: each recolors the region around it, up to the edges of L.
 
-    L: [1, 1, h, w] in 0..100 at working size (`common.photo.upsample.working_size`); ab: [1, 2, h, w] as predicted.
+    L: [1, 1, h, w] in 0..100 at `common.color.guided_upsampling.working_size`; ab: [1, 2, h, w] as predicted.
     Returns ab of the same shape: the hint's own color at its pixel, the prediction far away and beyond edges; of two
     hints on one pixel the later counts.
 

@@ -15,11 +15,11 @@ from typing import Literal
 import jsonargparse
 import yaml
 
-from common.colorizer import families, family_builder
 from common.data.augment import AugmentConfig
 from common.data.batches import DataConfig
 from common.evaluation.evaluate import TRAINING_METRICS
 from common.evaluation.metrics import METRICS
+from common.registry import families, family_builder
 from common.utils.errors import UserError
 from common.utils.files import write_atomically
 from common.utils.options import option_names

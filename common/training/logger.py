@@ -13,7 +13,7 @@ from common.utils.files import write_atomically
 from common.utils.progress import Progress
 
 
-class Tracker:
+class Logger:
     """Writes the log of one run; on another process than the first it is made with `run_dir=None` and is silent."""
 
     def __init__(self, run_dir: Path | None, step: int, config: dict, progress: Progress) -> None:

@@ -79,7 +79,7 @@ def _loop(run: Run, config: TrainConfig) -> Path:
 
             if run.step % loop.log_every == 0 or share >= 1 or asked:
                 scalars = meter.means(optimizers)
-                run.tracker.scalars("train", run.step, scalars)
+                run.logger.scalars("train", run.step, scalars)
                 report(share, 1.0, f"step {run.step}  {Meter.short(scalars)}")
             if run.step % loop.eval_every == 0 or share >= 1:
                 meter.check(run.step, optimizers, now=True)

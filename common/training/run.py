@@ -26,12 +26,13 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import Batch, Colorizer, build_colorizer, without_downloads
+from common.colorizer import Batch, Colorizer
 from common.data.batches import TrainingData, grey_pictures, training_packs
 from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
-from common.evaluation.sheets import color_columns, sheet, spread_rows
+from common.evaluation.sheets import color_columns, sheet, spread_indices
+from common.registry import build_colorizer, without_downloads
 from common.training.config import OptimConfig, TrainConfig, seconds
-from common.training.logger import Tracker
+from common.training.logger import Logger
 from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, last_step, make_card
 from common.training.schedule import Plateau, lr_factor
 from common.utils.device import pick_device, pick_precision
@@ -142,14 +143,14 @@ class Run:
         found = read_state(self.folder)
         if found:
             self._restore(found)
-        self.tracker = Tracker(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
-        self._held.callback(self.tracker.close)
-        self.tracker.say(self.train_pack.said() + "\n" + self.val_pack.said())
+        self.logger = Logger(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
+        self._held.callback(self.logger.close)
+        self.logger.say(self.train_pack.describe() + "\n" + self.val_pack.describe())
         sizes = ", ".join(f"{n} {parameter_count(net) / 1e6:.2f} M" for n, net in self.colorizer.networks().items())
         batch = config.loop.batch_size
-        self.tracker.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {batch}")
+        self.logger.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {batch}")
         if found:
-            self.tracker.say(f"{self.folder} goes on at step {self.step}, after {clock(self.seconds)}")
+            self.logger.say(f"{self.folder} goes on at step {self.step}, after {clock(self.seconds)}")
 
     def close(self) -> None:
         """Flush the log and let others into the run folder."""
@@ -251,18 +252,18 @@ class Run:
         if self.accelerator.num_processes > 1:  # each decides upon them, so they must not differ by a rounding
             values = broadcast(values)
         self.scores = dict(zip(scores, values.tolist(), strict=True))
-        self.tracker.scalars("val", self.step, self.scores)
+        self.logger.scalars("val", self.step, self.scores)
         told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
-        self.tracker.say(f"step {self.step}: validation {told}")
+        self.logger.say(f"step {self.step}: validation {told}")
         ratio = self.scores["colorfulness_ratio"]
         self.low_color = self.low_color + 1 if ratio < COLLAPSE_RATIO else 0
         if self.low_color == COLLAPSE_PATIENCE:
-            self.tracker.say(
+            self.logger.say(
                 f"warning: for {COLLAPSE_PATIENCE} validations the predictions have had under {COLLAPSE_RATIO:.0%} of"
                 f" the true colorfulness (now {ratio:.0%}): they are turning grey-brown; see Collapse in README.md"
             )
         for warning in self.colorizer.warnings():
-            self.tracker.say(f"step {self.step}: {warning}")
+            self.logger.say(f"step {self.step}: {warning}")
         if self.plateau.update(self.scores[self.config.loop.monitor], self.config.optim):
             self.publish(BEST)
 
@@ -273,15 +274,15 @@ class Run:
             return
         with averaged_weights(self.colorizer, self.ema) as colorizer:
             predictors = {self.folder.name: model_predictor(colorizer)}
-            rows = spread_rows(self.val_pack, self.config.loop.samples)
+            rows = spread_indices(self.val_pack, self.config.loop.samples)
             picture: np.ndarray = sheet({"": color_columns(predictors, self.val_pack, rows, self.device)})
-            more = self.val_pack.lab(np.array(spread_rows(self.val_pack, DIAGNOSED)))
+            more = self.val_pack.lab(np.array(spread_indices(self.val_pack, DIAGNOSED)))
             diagnosis = colorizer.diagnose(Batch(*(x.to(self.device) for x in more)))
-        self.tracker.picture("samples", self.step, picture)
+        self.logger.picture("samples", self.step, picture)
         if diagnosis.scalars:
-            self.tracker.scalars("diagnosis", self.step, diagnosis.scalars)
+            self.logger.scalars("diagnosis", self.step, diagnosis.scalars)
         for name, draw in diagnosis.pictures.items():
-            self.tracker.picture(name, self.step, draw())
+            self.logger.picture(name, self.step, draw())
 
 
 def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -87,7 +87,7 @@ def is_finished(config: TrainConfig, pack: Pack) -> bool:
         return False
     content = pack.manifest["content"]  # what an unpaired method sees beside it is looked at when it goes on
     check_photographs(config, state | {"content": state["content"].partition(",")[0]}, content)
-    loop, end, budget = config.loop, last_step(config.loop, len(pack.color_rows)), seconds(config.loop.budget)
+    loop, end, budget = config.loop, last_step(config.loop, len(pack.color_indices)), seconds(config.loop.budget)
     stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
     return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
 

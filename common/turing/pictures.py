@@ -63,7 +63,7 @@ def plan_study(
         raise UserError(
             "one model only: shares compare within one study alone, so name a second one (grey or shuffled will do)"
         )
-    color = pack.color_rows
+    color = pack.color_indices
     wanted = min(photographs or len(color), len(color))
     check_counts(wanted, practice, test, vigilance)
     chosen = color[choose_photos(len(color), wanted, seed)]

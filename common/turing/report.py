@@ -75,7 +75,7 @@ def report_values(results: Results) -> dict:
         "differences": [[f"{a} − {b}", percent(d, True), _verdict(d)] for (a, b), d in results.differences.items()],
         "verdicts": sorted(results.verdicts.items(), key=lambda item: -item[1]),
         "failed_people": people_said(results.failed_people),
-        "rules": results.rules.said(),
+        "rules": results.rules.describe(),
         "most": [_photo(p) for p in results.photos[:LISTED]],
         "least": [_photo(p) for p in reversed(results.photos[-LISTED:])],
         "notes": notes,

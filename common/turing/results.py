@@ -23,7 +23,7 @@ class Rules:
     exposure_tolerance_ms: float = 50.0  # a pair shown longer or shorter than 1 s by more
     min_response_ms: float = 150.0  # an answer sooner than this after the pictures have gone
 
-    def said(self) -> list[str]:
+    def describe(self) -> list[str]:
         """The rules in words, in the order in which they are applied."""
         return [
             "a pair without an answer (never reached, or the page was left while it was on show)",

@@ -50,7 +50,7 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
     arguments write the same bytes. Raises UserError where there are fewer color photographs than pairs, where a
     model's colors are not finite, or where the folder cannot be written.
     """
-    color = pack.color_rows
+    color = pack.color_indices
     if len(color) < pairs:
         raise UserError(
             f"{len(color)} color photographs are fewer than the {pairs} pairs of the sheet: give more photographs,"

@@ -315,10 +315,10 @@ def _prepare(db: sqlite3.Connection, path: Path, study: Study | None) -> Study:
 
 
 def _differs(found: Study, study: Study) -> str:
-    def said(value: object) -> str:
+    def describe(value: object) -> str:
         return ", ".join(value) if isinstance(value, tuple) else f"{value}"
 
     for name in ("models", "size", "practice", "test", "vigilance", "seed"):
         if getattr(found, name) != getattr(study, name):
-            return f"{name} {said(getattr(found, name))}, not {said(getattr(study, name))}"
+            return f"{name} {describe(getattr(found, name))}, not {describe(getattr(study, name))}"
     return "other photographs" if found.photos != study.photos else "other pictures: weights or photographs changed"

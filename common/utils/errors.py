@@ -38,7 +38,7 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def tell_failures(failures: list[str]) -> int:
+def report_failures(failures: list[str]) -> int:
     """Print a line for each thing that could not be done while others could; returns the exit code, 0 or 1."""
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

@@ -5,7 +5,8 @@ import torchvision
 from baselines.cnn import CNN, DeepCNN
 from baselines.resnet18 import ResNet18Regressor, resnet18_trunk
 from common.checkpoint import parameter_count, save_weights
-from common.colorizer import Batch, build_colorizer, load_colorizer
+from common.colorizer import Batch
+from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 
 

@@ -10,9 +10,10 @@ from classification.classification import ClassificationColorizer, enlarge, quar
 from classification.network import Trunk
 from classification.rebalancing import class_weights
 from common.checkpoint import parameter_count
-from common.colorizer import Batch, build_colorizer, load_colorizer
+from common.colorizer import Batch
 from common.data.color_prior import compute_prior
 from common.data.packing import open_pack
+from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 from scripts import compute_prior as compute_prior_script
 from scripts import train

@@ -13,7 +13,8 @@ from common.checkpoint import (
     save_state,
     save_weights,
 )
-from common.colorizer import build_colorizer, frozen, load_colorizer
+from common.colorizer import frozen
+from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 
 SMALL = {"size": 16, "generator": {"width": 4}, "discriminator": {"width": 4, "receptive_field": 16}}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from common.colorizer import Batch, build_colorizer
+from common.colorizer import Batch
+from common.registry import build_colorizer
 
 SIZE = 16
 

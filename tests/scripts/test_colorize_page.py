@@ -20,8 +20,8 @@ from skimage.color import rgb2lab
 pytest.importorskip("starlette", reason="the page needs the web extra")
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
 from common.imaging.read import open_image
+from common.registry import build_colorizer
 from scripts import colorize
 from tests.common.photo.web.visits import encoded, png_bomb
 from tests.conftest import ROOT, photo_array

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.checkpoint import published_state, save_weights
-from common.colorizer import build_colorizer, load_colorizer
+from common.registry import build_colorizer, load_colorizer
 from scripts import export
 
 MODELS = {

@@ -5,7 +5,7 @@ import torch
 
 from classification.rebalancing import class_weights
 from common.checkpoint import read_card, save_weights
-from common.colorizer import build_colorizer, load_colorizer
+from common.registry import build_colorizer, load_colorizer
 from scripts import publish
 from tests.conftest import ROOT
 

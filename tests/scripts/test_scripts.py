@@ -156,14 +156,15 @@ def test_colorize_keeps_what_exists(run, tmp_path, capsys):
 
 
 def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
-    from common.colorizer import load_colorizer
-    from common.photo import colorize as photo
+    from common import predictor
+    from common.predictor import colorize_photo
+    from common.registry import load_colorizer
 
     colorizer = load_colorizer(run)
     rgb = photo_array(7, 700, 600)
-    whole = photo.colorize(colorizer, rgb, colorizer.card["size"])
-    monkeypatch.setattr(photo, "_STRIP_PIXELS", 20_000)
-    strips = photo.colorize(colorizer, rgb, colorizer.card["size"])
+    whole = colorize_photo(colorizer, rgb, colorizer.card["size"])
+    monkeypatch.setattr(predictor, "_STRIP_PIXELS", 20_000)
+    strips = colorize_photo(colorizer, rgb, colorizer.card["size"])
     assert np.abs(whole.astype(int) - strips).max() <= 1  # sums in another order
     assert (whole != strips).mean() < 1e-3
 

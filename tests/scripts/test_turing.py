@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
+from common.registry import build_colorizer
 from common.turing.static_site import read_key
 from scripts import turing
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.color.ab_bins import in_gamut_bins
 from common.colorizer import Batch
 from common.data.packing import Pack
-from common.evaluation.evaluate import Predict, measured_rows
+from common.evaluation.evaluate import Predict, measured_indices
 
 CELL = 2  # side of a cell, ab units
 AB_REACH, CHROMA_REACH = 110, 120
@@ -47,7 +47,7 @@ def count_colors(
 
     Of a large pack, PHOTOGRAPHS of its photographs, spread evenly; memory does not grow with their number.
     """
-    chosen = measured_rows(pack, PHOTOGRAPHS)
+    chosen = measured_indices(pack, PHOTOGRAPHS)
     out = Colors(len(chosen))
     for start in range(0, len(chosen), batch_size):
         rows = chosen[start : start + batch_size]

@@ -41,7 +41,7 @@ class _Svg:
         element.text = None if text is None else clean(text)
         return element
 
-    def said(self) -> str:
+    def describe(self) -> str:
         return ElementTree.tostring(self.root, encoding="unicode")
 
 
@@ -99,7 +99,7 @@ def dot_chart(title: str, rows: list[dict], truth: float | None = None) -> str:
         kind = {"★": "best", "☆": "level"}.get(row["mark"], "plain")
         radius = 5.5 if kind != "plain" else 3.5
         svg.add("circle", cx=x(row["mean"]), cy=y, r=radius, class_=f"dot {kind}{quiet}")
-    return svg.said()
+    return svg.describe()
 
 
 def line_chart(
@@ -115,7 +115,7 @@ def line_chart(
     series = [s | {"points": _points(s["x"], s["y"])} for s in series]
     points = [point for s in series for point in s["points"]]
     if not points:
-        return svg.said()
+        return svg.describe()
     logarithmic = logarithmic and min(y for _, y in points) > 0
     scale = math.log10 if logarithmic else float
     low, high = _range([*(scale(y) for _, y in points), *([scale(truth)] if truth is not None else [])])
@@ -144,7 +144,7 @@ def line_chart(
         if len(s["points"]) == 1:
             x, y = at(*s["points"][0])
             svg.add("circle", cx=x, cy=y, r=3.0, class_=f"point s{s['index'] % SERIES}")
-    return svg.said()
+    return svg.describe()
 
 
 def swatch(index: int) -> str:
@@ -154,7 +154,7 @@ def swatch(index: int) -> str:
     svg.add("polyline", points="0,4 28,4", class_=f"curve s{index % SERIES}", stroke_dasharray=dashes)
     svg.root.attrib.pop("role")
     svg.root.attrib["aria-hidden"] = "true"
-    return svg.said()
+    return svg.describe()
 
 
 def _points(xs: Sequence[float], ys: Sequence[float], most: int = 240) -> list[tuple[float, float]]:
@@ -199,7 +199,7 @@ def plane_chart(title: str, counts: np.ndarray) -> str:
         svg.add("polyline", points=points, class_="outline")
     svg.add("text", "a", x=size + edge + 4, y=edge + size / 2 + 4, class_="tick")
     svg.add("text", "b", x=edge + size / 2, y=edge - 4, text_anchor="middle", class_="tick")
-    return svg.said()
+    return svg.describe()
 
 
 def chroma_chart(title: str, counts: np.ndarray) -> str:
@@ -222,7 +222,7 @@ def chroma_chart(title: str, counts: np.ndarray) -> str:
     svg.add("text", "true chroma", x=left + size / 2, y=edge + size + 28, text_anchor="middle", class_="tick")
     turn = f"rotate(-90 10 {edge + size / 2:g})"
     svg.add("text", "predicted", x=10, y=edge + size / 2, text_anchor="middle", transform=turn, class_="tick")
-    return svg.said()
+    return svg.describe()
 
 
 def _opacity(counts: np.ndarray) -> np.ndarray:

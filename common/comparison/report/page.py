@@ -30,7 +30,7 @@ from common.comparison.report.tables import (
 )
 from common.data.packing import Pack, counted
 from common.evaluation.cost import HOW, MEMORY_CPU, MEMORY_CUDA
-from common.evaluation.evaluate import Evaluation, Predict, measured_rows
+from common.evaluation.evaluate import Evaluation, Predict, measured_indices
 from common.evaluation.metrics import METRICS
 from common.evaluation.rows import Rows
 from common.utils.device import machine
@@ -131,7 +131,7 @@ def _extremes(
     metric = extremes_metric(result)
     if metric is None:
         return None
-    places = measured_rows(pack, result.protocol["count"])
+    places = measured_indices(pack, result.protocol["count"])
     first: dict[str, Contestant] = {c.title: c for c in standings.contestants}
     models = []
     for title, predict in shown.items():

@@ -37,7 +37,7 @@ def png_uri(rgba: np.ndarray) -> str:
 
 def random_rows(pack: Pack, count: int, seed: int) -> list[int]:
     """A random choice of color photographs, a function of the pack and the seed, in order of the pack."""
-    rows = pack.color_rows if len(pack.color_rows) else np.arange(len(pack))
+    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     chosen = np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False)
     return sorted(int(row) for row in chosen)
 
@@ -73,7 +73,7 @@ def extremes(values: np.ndarray, rows: np.ndarray, pack: Pack, higher: bool) -> 
     values: per measured photograph. rows: their rows in the pack. Where the pack is all grey, of its grey ones.
     """
     places = np.flatnonzero(np.isfinite(values))
-    colored = places[np.isin(rows[places], pack.color_rows)]
+    colored = places[np.isin(rows[places], pack.color_indices)]
     places = colored if len(colored) else places
     order = places[np.argsort(-values[places] if higher else values[places], kind="stable")].tolist()
     count = min(EXTREMES, len(order) // 2)

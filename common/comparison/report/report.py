@@ -23,7 +23,7 @@ from common.evaluation.cost import measure_cost
 from common.evaluation.evaluate import Evaluation, Predict
 from common.evaluation.metrics import METRICS
 from common.evaluation.rows import Rows, run_folder
-from common.evaluation.sheets import color_columns, sheet, spread_rows
+from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.utils.device import pick_device
 from common.utils.errors import UserError
 from common.utils.files import write_atomically
@@ -127,9 +127,9 @@ def _sections(
     sections = {}
     if args.seen:
         seen = open_pack(args.seen, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
-        choice = spread_rows(seen, max(2, args.photos // 3))
+        choice = spread_indices(seen, max(2, args.photos // 3))
         sections["seen in training"] = color_columns(models, seen, choice, device)
-    held_out = color_columns(models, pack, spread_rows(pack, args.photos), device)
+    held_out = color_columns(models, pack, spread_indices(pack, args.photos), device)
     return {"never seen in training" if sections else "": held_out} | sections
 
 

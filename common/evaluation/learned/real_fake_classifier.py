@@ -113,7 +113,7 @@ def _true(batch: Batch, rows: np.ndarray) -> Tensor:
 
 def taught_rows(source: Pack, pack: Pack) -> np.ndarray:
     """Rows of another source that judges are trained on: in color, not in the judged pack, at most MOST."""
-    color = source.without(pack).color_rows
+    color = source.without(pack).color_indices
     return color[np.linspace(0, len(color) - 1, min(MOST, len(color))).round().astype(int)]
 
 
@@ -134,7 +134,7 @@ def check_photographs(pack: Pack, rows: np.ndarray, source: Pack | None) -> int:
     return len(taught) if source else len(taught) // 2
 
 
-def said(recipe: Recipe = RECIPE) -> str:
+def describe(recipe: Recipe = RECIPE) -> str:
     """The network, for the protocol card."""
     return (
         f"accuracy on original and colorization, 0.5 is indistinguishable; residual network of {sum(recipe.blocks)}"

@@ -96,7 +96,7 @@ def known_rows(pack: Pack, rows: np.ndarray, classes: list[str]) -> np.ndarray:
     return known
 
 
-def said(classes: int, recipe: Recipe = RECIPE) -> str:
+def describe(classes: int, recipe: Recipe = RECIPE) -> str:
     """The network, for the protocol card."""
     return (
         f"top-1 of {classes} classes, to be read between the rows grey and original; residual network of"
@@ -122,7 +122,7 @@ def trained_recognizer(
     crops, at most the pack's. Raises UserError where there are not two class folders or more.
     """
     device = torch.device(device)
-    rows = teaching.without(measured).color_rows
+    rows = teaching.without(measured).color_indices
     names = [class_of(teaching.names[i]) for i in rows]
     classes = sorted({name for name in names if name})
     if len(classes) < 2 or None in names:

@@ -20,7 +20,7 @@ from common.data.packing import Pack, open_pack
 from common.data.sources import list_photos
 from common.evaluation.bootstrap import summarise
 from common.evaluation.cache import Columns, code_digest, code_of, digest
-from common.evaluation.evaluate import Evaluation, Predict, measured_rows
+from common.evaluation.evaluate import Evaluation, Predict, measured_indices
 from common.evaluation.learned import real_fake_classifier as judge
 from common.evaluation.learned import semantics, small_classifier
 from common.evaluation.metrics import METRICS, pick_metrics
@@ -58,7 +58,7 @@ class Scene:
     @property
     def rows(self) -> np.ndarray:
         """Rows of the pack that are measured."""
-        return measured_rows(self.pack, self.args.limit)
+        return measured_indices(self.pack, self.args.limit)
 
     def open(self, source: str, size: int) -> Pack:
         """The photographs of another source that one may learn from."""
@@ -77,7 +77,7 @@ def _prepare_judge(scene: Scene) -> Prepared:
         values = lambda row, predict, report: judge.judge_values(  # noqa: E731
             {row: predict}, pack, progress=report, **shared
         )[row]
-        return Prepared(values, f"{judge.said()}, trained on {said}", [args.seed])
+        return Prepared(values, f"{judge.describe()}, trained on {said}", [args.seed])
     other = scene.open(args.judge_from, pack.size)
     predictors = scene.elsewhere(other)
     count = judge.check_photographs(pack, rows, other)
@@ -86,7 +86,7 @@ def _prepare_judge(scene: Scene) -> Prepared:
         teaching = judge.Teaching({row: predictors[row]}, other)
         return judge.judge_values({row: predict}, pack, teaching=teaching, progress=report, **shared)[row]
 
-    said = f"{judge.said()}, trained on {count} photographs of `{args.judge_from}`, tested on all in color"
+    said = f"{judge.describe()}, trained on {count} photographs of `{args.judge_from}`, tested on all in color"
     return Prepared(values, said, [args.seed, other.manifest["content"]])
 
 

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.color.guided_upsampling import GuidedUpsampling
 from common.color.lab import fit_gamut, lab_to_rgb, rgb8_to_L
-from common.colorizer import Colorizer, load_colorizer
+from common.colorizer import Colorizer
 from common.imaging.read import Picture, open_image
 from common.imaging.write import FORMAT_OF_SUFFIX, encode_pages
 from common.photo.batch import provenance_of
-from common.photo.colorize import fit, paint, predict_within_memory, working_lightness
 from common.photo.edit import Edit
-from common.photo.upsample import GuidedUpsampling
+from common.predictor import fit, paint, predict_within_memory, working_lightness
+from common.registry import load_colorizer
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
 
@@ -164,7 +165,7 @@ def _seen(opened: Opened, painting: Painting, edit: Edit, device: torch.device) 
         working, ab = opened.working.to(device), painting.ab.to(device)
         fitted = fit(working, ab, Edit(hints=hints), tuple(L.shape[-2:]))
         painting.fitted, painting.hints = fitted, hints
-    ab = replace(edit, hints=()).apply(L, fitted.strip(L, 0))
+    ab = replace(edit, hints=())(L, fitted.strip(L, 0))
     rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
     return (rgb * 255).round().to(torch.uint8)[0].permute(1, 2, 0).cpu().numpy()
 

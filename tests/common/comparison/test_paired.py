@@ -177,7 +177,7 @@ def test_trivial_rows_are_compared_and_never_best():
 @pytest.fixture(scope="module")
 def noisy(demo_pack):
     """calm64, its twin, and its copy with noise of 1 % of the scale of ab (110), on the demo's photographs."""
-    from common.colorizer import load_colorizer
+    from common.registry import load_colorizer
 
     calm = model_predictor(load_colorizer("calm64"))
 

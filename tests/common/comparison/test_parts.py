@@ -16,7 +16,7 @@ from common.comparison.report.ab_histograms import AB_REACH, count_colors, gamut
 from common.comparison.report.findings import findings, in_words, pairs_in_words
 from common.comparison.report.pictures import data_uri, extremes, random_rows
 from common.evaluation.cost import measure_cost
-from common.evaluation.evaluate import evaluate, measured_rows
+from common.evaluation.evaluate import evaluate, measured_indices
 from common.evaluation.metrics import METRICS
 
 
@@ -55,10 +55,10 @@ def test_the_outline_goes_around_what_srgb_shows():
 
 @pytest.mark.parametrize(("length", "count"), [(20, 5), (7, None), (3, 10)])
 def test_photographs_are_spread_as_evaluate_does(demo_pack, length, count):
-    assert len(measured_rows(range(length), count)) == min(length, count or length)
+    assert len(measured_indices(range(length), count)) == min(length, count or length)
     seen = []
     evaluate({"x": lambda batch, rows: seen.extend(rows) or batch.ab}, demo_pack, ["mae_ab"], limit=count)
-    assert measured_rows(demo_pack, count).tolist() == seen
+    assert measured_indices(demo_pack, count).tolist() == seen
 
 
 def test_multiply_adds_and_memory_of_a_convolution(demo_pack):

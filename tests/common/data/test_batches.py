@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.color.lab import rgb8_to_lab
 from common.data.augment import AugmentConfig, augment
-from common.data.batches import DataConfig, TrainingData, derived_seed, grey_pictures, row_stream, training_packs
+from common.data.batches import DataConfig, TrainingData, derived_seed, grey_pictures, index_stream, training_packs
 from common.data.packing import open_pack
 from common.utils.errors import UserError
 from common.utils.progress import Progress
@@ -20,15 +20,15 @@ from tests.conftest import photo_array
 def test_the_stream_is_one_permutation_after_another(count, batch_size, seed):
     rows = np.arange(count) * 3
     steps = -(-3 * count // batch_size)
-    stream = np.concatenate([row_stream(rows, step, batch_size, seed) for step in range(steps)])
+    stream = np.concatenate([index_stream(rows, step, batch_size, seed) for step in range(steps)])
     for epoch in range(3):
         assert sorted(stream[epoch * count : (epoch + 1) * count]) == sorted(rows)
 
 
 def test_epochs_and_seeds_differ():
     rows = np.arange(1000)
-    assert not np.array_equal(row_stream(rows, 0, 1000, 0), row_stream(rows, 1, 1000, 0))
-    assert not np.array_equal(row_stream(rows, 0, 1000, 0), row_stream(rows, 0, 1000, 1))
+    assert not np.array_equal(index_stream(rows, 0, 1000, 0), index_stream(rows, 1, 1000, 0))
+    assert not np.array_equal(index_stream(rows, 0, 1000, 0), index_stream(rows, 0, 1000, 1))
     assert derived_seed(0, 1, 2) != derived_seed(0, 2, 1)
 
 
@@ -68,7 +68,7 @@ def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
         for name, L in (("color", batch.L), ("grey", batch.grey)):
             seen[name] |= {next(i for i, own in enumerate(lightness) if torch.allclose(own, one)) for one in L}
     assert not seen["color"] & seen["grey"]
-    assert seen["color"] | seen["grey"] == set(train.color_rows)
+    assert seen["color"] | seen["grey"] == set(train.color_indices)
 
 
 def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
@@ -83,7 +83,7 @@ def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
     shutil.copy(held_out, other / "held_out.png")
     data, train, _ = unpaired(photos, tmp_path, grey=str(other))
     assert len(data._grey_rows) == 3
-    assert list(data.rows) == list(train.color_rows)
+    assert list(data.rows) == list(train.color_indices)
     assert data.content != unpaired(photos, tmp_path)[0].content
 
 

@@ -30,7 +30,7 @@ def test_counts_are_of_hard_bins_and_grey_photographs_are_left_out(photos, tmp_p
     prior = compute_prior(pack, sigma=0)
     assert prior.photographs == 12
     assert len(pack) == 13
-    lab = rgb8_to_lab(torch.from_numpy(np.array(pack.images[pack.color_rows])).permute(0, 3, 1, 2))
+    lab = rgb8_to_lab(torch.from_numpy(np.array(pack.images[pack.color_indices])).permute(0, 3, 1, 2))
     cells, counts = (lab[:, 1:].movedim(1, -1).reshape(-1, 2) / 10).round().unique(dim=0, return_counts=True)
     bins = ABBins(10).ab_bins
     for cell, count in zip(cells, counts, strict=True):
@@ -129,7 +129,7 @@ def test_rebalanced_auc_asks_more_of_grey_than_auc_does(demo_pack):
     result = evaluate({n: trivial_predictor(n, demo_pack) for n in ("grey", "original")}, demo_pack)
     assert result.table["grey"]["auc_rebalanced"]["mean"] < result.table["grey"]["auc"]["mean"] - 0.05
     assert result.table["original"]["auc_rebalanced"]["mean"] == 1
-    assert result.protocol["prior"].startswith(f"{len(demo_pack.color_rows)} photographs of demo, grid 10")
+    assert result.protocol["prior"].startswith(f"{len(demo_pack.color_indices)} photographs of demo, grid 10")
     assert METRICS["auc_rebalanced"].better == "higher"
     assert "prior" not in evaluate({}, demo_pack, ["auc"]).protocol
 

@@ -27,7 +27,7 @@ def test_a_pack_holds_the_photographs(photos, tmp_path):
     for name, packed in zip(pack.names, pack.images, strict=True):
         assert np.array_equal(packed, square(open_image(photos / name).rgb, 24))
     assert pack.manifest["left_out"] == [["notes.txt", "not a picture file"]]
-    assert "left out: 1 not a picture file" in pack.said()
+    assert "left out: 1 not a picture file" in pack.describe()
     L, ab = pack.lab(slice(0, 3))
     assert L.shape == (3, 1, 24, 24)
     assert ab.shape == (3, 2, 24, 24)
@@ -56,9 +56,9 @@ def test_grey_and_unreadable_photographs(tmp_path):
     pack = open_pack(str(folder), 16, cache=str(tmp_path / "c"))
     assert len(pack) == 5
     assert [pack.names[i] for i in np.flatnonzero(pack.grey)] == ["grey.png"]
-    assert len(pack.color_rows) == 4
+    assert len(pack.color_indices) == 4
     assert [name for name, _ in pack.manifest["left_out"]] == ["broken.jpg"]
-    color = np.stack([pack.lab(slice(i, i + 1))[1].mean(dim=(2, 3)).numpy()[0] for i in pack.color_rows])
+    color = np.stack([pack.lab(slice(i, i + 1))[1].mean(dim=(2, 3)).numpy()[0] for i in pack.color_indices])
     assert pack.manifest["mean_ab"] == pytest.approx(color.mean(axis=0), abs=1e-4)
 
 
@@ -80,9 +80,9 @@ def test_photographs_of_both_sources_are_learned_from_in_neither(tmp_path):
         save(tmp_path / "val", f"other{i}.png", photo_array(i))  # the same files under other names
     config = DataConfig(train=str(tmp_path / "train"), val=str(tmp_path / "val"), size=16, cache=str(tmp_path / "c"))
     train, val = training_packs(config, QUIET)
-    assert [train.names[i] for i in train.color_rows] == [f"{i}.png" for i in range(6)]
+    assert [train.names[i] for i in train.color_indices] == [f"{i}.png" for i in range(6)]
     assert len(val) == 4
-    assert "2 not learned from, being in the validation set too" in train.said()
+    assert "2 not learned from, being in the validation set too" in train.describe()
 
 
 @pytest.mark.parametrize("case", ["one", "grey", "unreadable", "same"])

@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from common.checkpoint import published_state, read_card, save_weights
-from common.colorizer import Batch, build_colorizer, load_colorizer
+from common.colorizer import Batch
 from common.data.packing import open_pack
 from common.ensemble.expressions import parse_ensemble, split_title
 from common.ensemble.stacks import train_stack
 from common.evaluation.rows import load_rows
+from common.photo.colorize import colorize
+from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 from common.utils.progress import Progress
 from scripts import evaluate, export, publish, train
@@ -172,7 +174,7 @@ def test_a_saved_stack_needs_none_of_its_members_files(trained, tmp_path, L):
     try:
         alone = load_colorizer(tmp_path / "alone.safetensors")
         assert torch.equal(predict(alone, L), expected)
-        assert alone.colorize(photo_array(1)).shape == photo_array(1).shape
+        assert colorize(alone, photo_array(1)).shape == photo_array(1).shape
         assert [card["name"] for card in alone.card["model"]["members"]] == ["cnn", "painter"]
         learned = sum(p.numel() for m in ("cnn", "painter") for p in _parameters(m))
         mixing = sum(p.numel() for p in alone.network.parameters())
@@ -288,4 +290,4 @@ def test_a_mean_of_the_same_model_twice_scores_as_the_model(tmp_path, demo_pack)
     twice, once = load_colorizer(f"mean({path},{path})"), load_colorizer(path)
     torch.testing.assert_close(predict(twice, L), predict(once, L))
     photo = photo_array(1)
-    assert abs(twice.colorize(photo).astype(int) - once.colorize(photo)).max() <= 1  # of any size, by the whole way
+    assert abs(colorize(twice, photo).astype(int) - colorize(once, photo)).max() <= 1  # of any size, by the whole way

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.colorizer import load_colorizer
 from common.evaluation.cache import Columns
 from common.evaluation.evaluate import damaged, evaluate, model_predictor, trivial_predictor
 from common.evaluation.metrics import METRICS
+from common.registry import load_colorizer
 from common.utils.errors import UserError
 from scripts.evaluate import main as evaluate_main
 from tests.conftest import ROOT, save_painter

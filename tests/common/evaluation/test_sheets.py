@@ -1,11 +1,11 @@
 import numpy as np
 
 from common.evaluation.evaluate import trivial_predictor
-from common.evaluation.sheets import color_columns, sheet, spread_rows
+from common.evaluation.sheets import color_columns, sheet, spread_indices
 
 
 def test_columns_are_grey_models_original(demo_pack):
-    rows = spread_rows(demo_pack, 3)
+    rows = spread_indices(demo_pack, 3)
     columns = color_columns({"mine": trivial_predictor("original", demo_pack)}, demo_pack, rows)
     assert list(columns) == ["grey", "mine", "original"]
     assert np.ptp(columns["grey"].astype(int), axis=-1).max() <= 1
@@ -14,11 +14,11 @@ def test_columns_are_grey_models_original(demo_pack):
 
 
 def test_rows_are_spread_and_in_color(demo_pack):
-    rows = spread_rows(demo_pack, 5)
+    rows = spread_indices(demo_pack, 5)
     assert rows == sorted(set(rows))
     assert rows[0] == 0
     assert rows[-1] == len(demo_pack) - 1
-    assert len(spread_rows(demo_pack, 1000)) == len(demo_pack)
+    assert len(spread_indices(demo_pack, 1000)) == len(demo_pack)
 
 
 def test_a_sheet_shows_every_picture(demo_pack):

@@ -7,10 +7,10 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer, load_colorizer
 from common.imaging.read import open_image
 from common.imaging.write import save_image
 from common.photo import distribution as d
+from common.registry import build_colorizer, load_colorizer
 from scripts import colorize
 from tests.conftest import photo_array, save_painter
 

@@ -14,8 +14,8 @@ def planes(values):
 
 def test_nothing_changes_nothing():
     L, ab = torch.rand(1, 1, 4, 5) * 100, torch.randn(1, 2, 4, 5) * 30
-    assert torch.equal(Edit().apply(L, ab), ab)
-    torch.testing.assert_close(Edit(kelvin=DAYLIGHT).apply(L, ab), ab, atol=1e-3, rtol=0)
+    assert torch.equal(Edit()(L, ab), ab)
+    torch.testing.assert_close(Edit(kelvin=DAYLIGHT)(L, ab), ab, atol=1e-3, rtol=0)
 
 
 @settings(max_examples=50, deadline=None)

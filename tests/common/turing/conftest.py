@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from common.checkpoint import save_weights
-from common.colorizer import build_colorizer
 from common.data.packing import open_pack
 from common.evaluation.rows import load_rows
+from common.registry import build_colorizer
 from common.turing.pictures import Gallery, Material, make_gallery, plan_study
 from tests.conftest import ROOT, photo_array
 

@@ -82,7 +82,7 @@ def test_unanswered_is_not_fooled():
 def test_other_rules():
     records = person(0, "good", 5, exposure_ms=1200.0)
     assert judge(records, STUDY, Rules(exposure_tolerance_ms=200)).count("counted") == 36
-    assert len(Rules().said()) == 4
+    assert len(Rules().describe()) == 4
 
 
 def test_photographs_in_order():

@@ -12,12 +12,12 @@ pytest.importorskip("starlette", reason="the page needs the web extra")
 pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 from starlette.testclient import TestClient
 
-from common.colorizer import build_colorizer
 from common.imaging.read import open_image
-from common.photo.colorize import colorize
 from common.photo.edit import Edit
 from common.photo.web import session as desk
 from common.photo.web.page import LOOPBACK, allowed_hosts
+from common.predictor import colorize_photo
+from common.registry import build_colorizer
 from common.utils.errors import UserError
 from tests.common.photo.web.visits import BASE, encoded, person, png_bomb, send
 from tests.conftest import photo_array
@@ -49,7 +49,9 @@ def test_a_picture_comes_in_is_painted_and_goes_out(client, models):
     assert result.headers["content-type"] == "image/png"
     assert result.headers["content-disposition"] == "attachment; filename*=UTF-8''gr%C3%BCn%20b.color.png"
     out = open_image(result.content, "result")
-    assert np.array_equal(out.rgb, colorize(models[1].colorizer, rgb, 32, Edit(1.3, 20, 4000)))  # as the command does
+    assert np.array_equal(
+        out.rgb, colorize_photo(models[1].colorizer, rgb, 32, Edit(1.3, 20, 4000))
+    )  # as the command does
     assert np.abs(rgb2lab(out.rgb)[..., 0] - rgb2lab(rgb)[..., 0]).max() < 1
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from common.colorizer import build_colorizer
 from common.photo.web import session as desk
 from common.photo.web.page import Limits
+from common.registry import build_colorizer
 from tests.conftest import photo_array
 
 BASE = "http://127.0.0.1"

@@ -3,9 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
+from common import predictor as module
 from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
-from common.photo import colorize as module
+from common.photo.colorize import colorize
 from common.photo.edit import Edit
 from common.utils.errors import UserError
 from tests.conftest import photo_array
@@ -42,34 +43,34 @@ def check(before, after):
 
 def test_every_kind_of_picture_gets_the_same_colors():
     colorizer, rgb = Orange(), photo_array(3)
-    check(rgb, colorizer.colorize(rgb))
-    expected = colorizer.colorize(rgb)
-    assert np.array_equal(np.asarray(colorizer.colorize(Image.fromarray(rgb))), expected)
+    check(rgb, colorize(colorizer, rgb))
+    expected = colorize(colorizer, rgb)
+    assert np.array_equal(np.asarray(colorize(colorizer, Image.fromarray(rgb))), expected)
     grey = np.asarray(Image.fromarray(rgb).convert("L"))
-    flat = colorizer.colorize(grey)
-    assert np.array_equal(flat, colorizer.colorize(grey[..., None]))
+    flat = colorize(colorizer, grey)
+    assert np.array_equal(flat, colorize(colorizer, grey[..., None]))
     check(np.repeat(grey[..., None], 3, axis=2), flat)
     batch = np.stack([rgb, photo_array(4)])
-    assert np.array_equal(colorizer.colorize(batch)[0], expected)
-    assert [x.shape for x in colorizer.colorize([rgb, Image.fromarray(rgb)])[:1]] == [rgb.shape]
+    assert np.array_equal(colorize(colorizer, batch)[0], expected)
+    assert [x.shape for x in colorize(colorizer, [rgb, Image.fromarray(rgb)])[:1]] == [rgb.shape]
 
 
 def test_tensors_keep_their_shape_and_type():
     colorizer, rgb = Orange(), photo_array(3)
     tensor = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
-    found = colorizer.colorize(tensor)
+    found = colorize(colorizer, tensor)
     assert found.shape == tensor.shape
     assert found.dtype == tensor.dtype
-    expected = torch.from_numpy(colorizer.colorize(rgb)).permute(2, 0, 1).float() / 255
+    expected = torch.from_numpy(colorize(colorizer, rgb)).permute(2, 0, 1).float() / 255
     assert float((found - expected).abs().max()) < 0.6 / 255
-    batch = colorizer.colorize(torch.rand(2, 1, 20, 30, dtype=torch.float64))
+    batch = colorize(colorizer, torch.rand(2, 1, 20, 30, dtype=torch.float64))
     assert batch.shape == (2, 3, 20, 30)
     assert batch.dtype == torch.float64
 
 
 def test_16_bits_stay_16_bits_with_their_lightness():
     deep = np.linspace(8000, 60000, 40 * 48).astype(np.uint16).reshape(40, 48)
-    found = Orange().colorize(deep)
+    found = colorize(Orange(), deep)
     assert found.dtype == np.uint16
     assert found.shape == (40, 48, 3)
     assert len(np.unique(found[..., 1])) > 1500  # more than 8 bits could hold
@@ -83,16 +84,16 @@ def test_transparency_is_kept():
     image = Image.fromarray(photo_array(1))
     alpha = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48), dtype=np.uint8))
     image.putalpha(alpha)
-    found = Orange().colorize(image)
+    found = colorize(Orange(), image)
     assert found.mode == "RGBA"
     assert np.array_equal(np.asarray(found.getchannel("A")), np.asarray(alpha))
 
 
 def test_an_edit_is_applied():
     rgb = photo_array(3)
-    grey = Orange().colorize(rgb, edit=Edit(saturation=0))
+    grey = colorize(Orange(), rgb, edit=Edit(saturation=0))
     assert float(lab_of(grey)[1:].abs().max()) < 1
-    blue = lab_of(Orange().colorize(rgb, edit=Edit(hue=180)))
+    blue = lab_of(colorize(Orange(), rgb, edit=Edit(hue=180)))
     assert float(blue[2].mean()) < 0
 
 
@@ -110,15 +111,15 @@ def test_an_edit_is_applied():
 )
 def test_what_is_no_picture_is_one_sentence(image, says):
     with pytest.raises(UserError, match=says):
-        Orange().colorize(image)
+        colorize(Orange(), image)
 
 
 def test_a_colorizer_without_card_asks_for_a_size():
     colorizer = Orange()
     colorizer.card = None
     with pytest.raises(UserError, match="size is not given"):
-        colorizer.colorize(photo_array(0))
-    assert colorizer.colorize(photo_array(0), size=16).shape == (40, 48, 3)
+        colorize(colorizer, photo_array(0))
+    assert colorize(colorizer, photo_array(0), size=16).shape == (40, 48, 3)
 
 
 def test_out_of_memory_goes_smaller_and_says_so(monkeypatch):

@@ -1,0 +1,112 @@
+"""Families by name: registration, and building or loading their colorizers.
+
+A family is a package whose `__init__` calls `register_family`. It is imported when its name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import torch
+
+from common.checkpoint import only_trains, read_weights
+from common.colorizer import Colorizer
+from common.utils.errors import UserError, near
+from common.utils.options import typed_options
+
+Build = Callable[..., Colorizer]
+Loader = Callable[[str], Colorizer | None]
+
+ENTRY_POINTS = "colorization_lab.families"  # group of packages' metadata that names families to import
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+_families: dict[str, Build] = {}
+_loaders: list[Loader] = []
+
+
+def register_family(name: str, build: Build) -> None:
+    """Make a family known under the name that configs and cards use.
+
+    build: typed keyword arguments (the `model` options) -> a colorizer with fresh weights.
+    """
+    _families[name] = build
+
+
+def register_loader(load: Loader) -> None:
+    """Let `load_colorizer` read names that are no paths, such as `mean(a,b)`.
+
+    load: returns the colorizer, or None for a name that is not of its form.
+    """
+    _loaders.append(load)
+
+
+def families() -> list[str]:
+    """Names of all families: registered ones, those of installed packages, and those in the folder of a checkout."""
+    return sorted({*_families, *_modules()})
+
+
+def family_builder(family: str) -> Build:
+    """The `build` function of a family. Raises UserError for an unknown name."""
+    if family not in _families:
+        modules = _modules()
+        if family not in modules:
+            raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
+        importlib.import_module(modules[family])
+    return _families[family]
+
+
+def build_colorizer(family: str, **model: object) -> Colorizer:
+    """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
+    build = family_builder(family)
+    return build(**typed_options(build, model))
+
+
+def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:
+    """Read published weights.
+
+    path: a .safetensors file, a run folder that holds one, the name of an installed model, or the mean of several as in
+    `mean(a,b)`. Returns the colorizer in eval mode on the device, with its `card` (see
+    `common.checkpoint.save_weights`). Raises UserError where the file cannot be read or was not written by this
+    project.
+    """
+    for module in _modules().values() if "(" in str(path) else ():
+        importlib.import_module(module)
+    for load in _loaders:
+        if (colorizer := load(str(path))) is not None:
+            return colorizer.eval().to(device=device, memory_format=torch.channels_last)
+    state, card = read_weights(path)
+    colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
+    try:
+        missing, unexpected = colorizer.load_state_dict(state, strict=False)
+    except RuntimeError:
+        missing, unexpected = ["shapes"], []
+    missing = [key for key in missing if not only_trains(colorizer, key)]
+    if missing or unexpected:
+        raise UserError(
+            f"the weights {path} do not fit the {card['family']} network that their card names"
+            f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
+        )
+    colorizer.card = card
+    return colorizer.eval().to(device=device, memory_format=torch.channels_last)
+
+
+def without_downloads(model: dict) -> dict:
+    """Model options with every `pretrained` set to false, for weights that are about to be replaced by saved ones."""
+    return {
+        key: False if key == "pretrained" else without_downloads(value) if isinstance(value, dict) else value
+        for key, value in model.items()
+    }
+
+
+def _modules() -> dict[str, str]:
+    """Family name -> module to import, without importing any."""
+    modules = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    if (_CHECKOUT / "experiments").is_dir():  # a checkout, not site-packages
+        for init in [*_CHECKOUT.glob("*/__init__.py"), *_CHECKOUT.glob("common/*/__init__.py")]:
+            if "register_family(" in init.read_text():
+                module = ".".join(init.parent.relative_to(_CHECKOUT).parts)
+                modules.setdefault(init.parent.name, module)
+    return modules
