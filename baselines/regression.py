@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from baselines.cnn import CNN, DeepCNN
 from baselines.resnet18 import ResNet18Regressor
-from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.colorizer import Batch, Colorizer, Objective
+from common.color.lab import L_to_unit, ab_from_unit
+from common.colorizer import Batch, Colorizer, Objective, TrainingHooks
+from common.training.losses import MixedLoss, loss_weights, weighted_sum
+from common.training.perceptual import PerceptualConfig
 from common.utils.errors import UserError
 
-# Each takes (predicted, true) ab in network range; a loss that is added is a function and an entry.
-TERMS = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "smooth_l1": lambda predicted, true: F.smooth_l1_loss(predicted, true, beta=0.1),
-}
+
+class LossHooks(TrainingHooks):
+    """Loads the network of the perceptual loss when training begins."""
+
+    def __init__(self, loss: MixedLoss) -> None:
+        self.loss = loss
+
+    def load_networks(self, device: torch.device) -> None:
+        """Load it, if the loss uses it."""
+        self.loss.load(device)
 
 
 class RegressionColorizer(Colorizer):
     """L -> ab by one network under a weighted sum of losses.
 
-    network: [N, 1, H, W] -> [N, 2, H, W], both in network range. weights: term of TERMS -> its weight.
+    network: [N, 1, H, W] -> [N, 2, H, W], both in network range.
     """
 
     multiple = 8
 
-    def __init__(self, network: nn.Module, weights: dict[str, float]) -> None:
+    def __init__(self, network: nn.Module, loss: MixedLoss) -> None:
         super().__init__()
-        self.network = network
-        self.weights = weights
+        self.network, self.loss = network, loss
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
@@ -41,41 +47,47 @@ class RegressionColorizer(Colorizer):
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """One objective."""
-        predicted, true = ab_to_unit(self(batch.L)), ab_to_unit(batch.ab)
-        terms = {name: TERMS[name](predicted, true) for name in self.weights}
-        yield Objective("network", sum(weight * terms[name] for name, weight in self.weights.items()), terms)
+        yield Objective("network", *weighted_sum(self.loss.terms(batch.L, self(batch.L), batch.ab)))
 
     def networks(self) -> dict[str, nn.Module]:
-        """One."""
+        """One network."""
         return {"network": self.network}
+
+    @cached_property
+    def hooks(self) -> TrainingHooks:
+        """Needed for the perceptual loss."""
+        return LossHooks(self.loss)
 
 
 def build(
     network: Literal["cnn", "cnn_deep", "resnet18"] = "cnn",
-    loss: Literal["mse", "l1", "smooth_l1", "l1+mse"] = "mse",
-    l1_weight: float = 1.0,
-    mse_weight: float = 1.0,
+    loss: dict[str, float] | str = "mse",
     encoder: Literal["timm", "torchvision"] = "torchvision",
     pretrained: bool = False,
+    perceptual: PerceptualConfig = PerceptualConfig(),
 ) -> RegressionColorizer:
     """Build a regressor.
 
     Args:
-        network: `cnn` is the plain twelve-convolution network, `cnn_deep` its improved form, `resnet18` the
+        network: `cnn` is the plain network of twelve convolutions, `cnn_deep` its improved form, `resnet18` the
             ResNet18 trunk with an upsampling head.
-        loss: on ab in network range (ab / 110).
-        l1_weight: weight of l1 in `l1+mse`.
-        mse_weight: weight of mse in `l1+mse`.
+        loss: on ab in network range (ab / 110): mse, l1, smooth_l1, perceptual, or weights of several, as in
+            {l1: 1, mse: 0.5}.
         encoder: the library that the ResNet18 comes from.
         pretrained: start the ResNet18 from ImageNet weights.
+        perceptual: options of the perceptual loss.
     """
-    if l1_weight < 0 or mse_weight < 0 or l1_weight + mse_weight == 0:
-        raise UserError(f"model.l1_weight and model.mse_weight are {l1_weight}, {mse_weight}: one must be above 0")
-    if network == "cnn":
-        net: nn.Module = CNN()
-    elif network == "cnn_deep":
-        net = DeepCNN()
-    else:
-        net = ResNet18Regressor(encoder, pretrained)
-    weights = {"l1": l1_weight, "mse": mse_weight} if loss == "l1+mse" else {loss: 1.0}
-    return RegressionColorizer(net, weights)
+    if network != "resnet18":
+        for name, unused in {"pretrained": pretrained, "encoder": encoder != "torchvision"}.items():
+            if unused:
+                raise UserError(f"model.{name} is given: the network {network} does not use it, leave it out")
+    mixed = MixedLoss(loss_weights(loss), perceptual)
+    nets = {"cnn": CNN, "cnn_deep": DeepCNN, "resnet18": lambda: ResNet18Regressor(encoder, pretrained)}
+    return RegressionColorizer(nets[network](), mixed)
+
+
+def upgrade(model: dict) -> dict:
+    """Options as they were before losses had weights -> options of `build`."""
+    model = dict(model)
+    weights = {name: model.pop(f"{name}_weight", 1.0) for name in ("l1", "mse")}
+    return model | {"loss": weights} if model.get("loss") == "l1+mse" else model

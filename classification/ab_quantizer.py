@@ -1,4 +1,4 @@
-"""Colors as distributions over ab bins, and back."""
+"""Encoding of colors as distributions over ab bins, and decoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.utils.errors import UserError
 
 
 def check_temperature(temperature: float) -> float:
-    """The temperature itself. Raises UserError where it is not above 0."""
+    """Return the temperature. Raises UserError where it is not above 0."""
     if not temperature > 0:  # NaN too
         raise UserError(f"temperature is {temperature}: it takes a number above 0 (1 is the mean, towards 0 the mode)")
     return temperature
@@ -19,8 +19,8 @@ def check_temperature(temperature: float) -> float:
 class ABQuantizer(ABBins):
     """ABBins with the encoding and decoding of Zhang et al. (2016), all in fp32, also under autocast.
 
-    An sRGB color that is encoded and decoded at temperature 1 comes back within half a grid step (at grid 10: 4.7 ab
-    units at most, at pure yellow on the gamut's edge; 0.3 in the mean).
+    Encoding and decoding an sRGB color at temperature 1 changes it by less than half a grid step (at grid 10: by at
+    most 4.7 ab units, for pure yellow at the edge of the gamut, and by 0.3 in the mean).
 
     sigma: of the soft encoding, in ab units (default: half the grid, which is the paper's 5 for its grid of 10).
     """
@@ -39,15 +39,10 @@ class ABQuantizer(ABBins):
         """
         indices, distances = self.k_nearest(ab)
         with torch.autocast(ab.device.type, enabled=False):
-            # relative to the nearest: far outside the gamut all five would underflow
+            # relative to the nearest bin, since far outside the gamut all five weights would underflow
             squares = distances.square()
             weights = torch.exp((squares[..., :1] - squares) / (2 * self.sigma**2))
             return indices, weights / weights.sum(dim=-1, keepdim=True)
-
-    def dense(self, indices: Tensor, weights: Tensor) -> Tensor:
-        """A sparse distribution [N, h, w, 5] as probabilities of all bins [N, Q, h, w]."""
-        full = weights.new_zeros(*indices.shape[:-1], self.num_bins)
-        return full.scatter_add_(-1, indices, weights).movedim(-1, 1)
 
     def distribution(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         """Probabilities [N, Q, h, w] of logits [N, Q, h, w], sharpened by a temperature below 1."""
@@ -57,11 +52,8 @@ class ABQuantizer(ABBins):
     def annealed_mean(self, logits: Tensor, temperature: float = 0.38) -> Tensor:
         """Expected color under the sharpened distribution (equation 5): [N, Q, h, w] -> ab [N, 2, h, w].
 
-        Temperature 1 is the mean, towards 0 it becomes the mode. Raises UserError for one that is not above 0.
+        Temperature 1 gives the mean; as it approaches 0, the result approaches the mode. Raises UserError for a
+        temperature that is not above 0.
         """
         with torch.autocast(logits.device.type, enabled=False):
             return (self.distribution(logits, temperature).movedim(1, -1) @ self.ab_bins).movedim(-1, 1)
-
-    def mode(self, logits: Tensor) -> Tensor:
-        """Color of the most likely bin: [N, Q, h, w] -> ab [N, 2, h, w]."""
-        return self.ab_bins[logits.argmax(dim=1)].movedim(-1, 1)

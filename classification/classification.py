@@ -1,8 +1,9 @@
-"""Colorization as classification, and the L2 regression with the same trunk that it is compared with."""
+"""Colorization as classification of quantized ab, and the regression with the same trunk that it is compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,17 +13,17 @@ from torch import Tensor, nn
 from classification.ab_quantizer import ABQuantizer, check_temperature
 from classification.network import Trunk
 from classification.rebalancing import class_weights
-from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.colorizer import Batch, Colorizer, Diagnosis, Objective
+from common.color.lab import L_to_unit, ab_from_unit
+from common.colorizer import Batch, Colorizer, Diagnosis, Objective, Photographs, TrainingHooks
 from common.data.color_prior import ab_planes, compute_prior, read_prior
-from common.data.packing import Pack
+from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
 
 
 def quarter(ab: Tensor) -> Tensor:
-    """The true colors at the trunk's output size: one pixel in four along each axis, as the paper subsamples.
+    """True ab [N, 2, H, W] -> [N, 2, H/4, W/4], by nearest neighbor, as the paper subsamples.
 
-    A mean over 4x4 pixels would be greyer than any of them, and no longer follow the prior, which counts pixels.
+    The mean of 4x4 pixels would be less saturated than the pixels, and would not follow the prior, which counts pixels.
     """
     return F.interpolate(ab, scale_factor=0.25, mode="nearest-exact")
 
@@ -35,8 +36,8 @@ def enlarge(x: Tensor) -> Tensor:
 class ClassificationColorizer(Colorizer):
     """L -> logits over ab bins at a quarter of the size -> annealed mean (Zhang, Isola and Efros 2016).
 
-    uniform_share: lambda of the class weights. prior_file: whose prior (default: that of the training photographs).
-    temperature: of the annealed mean; it may be set at any time. upsample: what is enlarged to full size.
+    uniform_share: lambda of the class weights. prior_file: file of the prior (default: it is computed from the training
+    photographs). temperature: of the annealed mean. upsample: whether ab or the logits are enlarged to full size.
     """
 
     multiple = 8
@@ -56,18 +57,7 @@ class ClassificationColorizer(Colorizer):
         self.temperature = check_temperature(temperature)
         bins = quantizer.num_bins
         self.register_buffer("prior", torch.full((bins,), 1 / bins))
-        class_weights(self.prior, uniform_share)  # lambda is checked before training begins
-
-    def prepare(self, pack: Pack) -> None:
-        """Take the prior from its file, else from the training photographs."""
-        grid = self.quantizer.grid
-        prior = read_prior(self.prior_file) if self.prior_file else compute_prior(pack, grid)
-        if prior.grid != grid:
-            raise UserError(
-                f"prior {self.prior_file} is of grid {prior.grid} and model.grid is {grid}: compute it again with"
-                f" --grid {grid}, or leave model.prior out"
-            )
-        self.prior.copy_(prior.p)
+        class_weights(self.prior, uniform_share)  # raises for a wrong lambda
 
     def logits(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> logits [N, Q, H/4, W/4]."""
@@ -84,39 +74,63 @@ class ClassificationColorizer(Colorizer):
         return enlarge(self.quantizer.annealed_mean(logits, self.temperature))
 
     def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
-        """(probabilities [N, Q, H/4, W/4] at temperature 1, the colors of the bins [Q, 2])."""
+        """L [N, 1, H, W] -> (probabilities [N, Q, H/4, W/4] at temperature 1, ab of the bins [Q, 2])."""
         return self.quantizer.distribution(self.logits(L)), self.quantizer.ab_bins
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """One objective: soft cross-entropy, each pixel weighted by the class of its true color (equation 2)."""
         ab = quarter(batch.ab)
-        indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5]
+        indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
         log_p = F.log_softmax(self.logits(batch.L).float(), dim=1).movedim(1, -1)
-        each = -(weights * log_p.gather(-1, indices)).sum(dim=-1)
-        # the nearest bin is the true class
-        rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * each).mean()
-        yield Objective("network", rebalanced, {"cross_entropy": each.mean(), "cross_entropy_rebalanced": rebalanced})
+        cross_entropy = -(weights * log_p.gather(-1, indices)).sum(dim=-1)
+        rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * cross_entropy).mean()
+        terms = {"cross_entropy": cross_entropy.mean(), "cross_entropy_rebalanced": rebalanced}
+        yield Objective("network", rebalanced, terms)
 
     def networks(self) -> dict[str, nn.Module]:
-        """One."""
+        """One network."""
         return {"network": self.network}
 
+    @cached_property
+    def hooks(self) -> TrainingHooks:
+        """The prior, and the diagnosis of the predicted bins."""
+        return ClassificationHooks(self)
+
+
+class ClassificationHooks(TrainingHooks):
+    """Computes the prior before the first step, and logs which bins are predicted."""
+
+    def __init__(self, colorizer: ClassificationColorizer) -> None:
+        self.colorizer = colorizer
+
+    def prepare(self, photographs: Photographs) -> None:
+        """Read the prior from its file, or compute it from the training photographs."""
+        grid, file = self.colorizer.quantizer.grid, self.colorizer.prior_file
+        prior = read_prior(file) if file else compute_prior(photographs, grid)
+        if prior.grid != grid:
+            raise UserError(
+                f"prior {file} is of grid {prior.grid} and model.grid is {grid}: compute it again with --grid {grid},"
+                " or leave model.prior out"
+            )
+        self.colorizer.prior.copy_(prior.p)
+
+    @torch.no_grad()
     def diagnose(self, batch: Batch) -> Diagnosis:
-        """Which bins are predicted, beside the true ones and the prior."""
-        bins = self.quantizer.num_bins
-        logits = self.logits(batch.L)
-        counts = {
-            "prior": self.prior.double(),
-            "true": torch.bincount(self.quantizer.nearest(quarter(batch.ab)).flatten(), minlength=bins).double(),
-            "most likely": torch.bincount(logits.argmax(dim=1).flatten(), minlength=bins).double(),
-            "annealed mean": torch.bincount(
-                self.quantizer.nearest(quarter(self.decode(logits))).flatten(), minlength=bins
-            ).double(),
+        """The distribution of predicted bins, beside the true one and the prior."""
+        quantizer, prior = self.colorizer.quantizer, self.colorizer.prior
+        logits = self.colorizer.logits(batch.L)
+        predicted = self.colorizer.decode(logits)
+        bins = {
+            "true": quantizer.nearest(quarter(batch.ab)),
+            "most likely": logits.argmax(dim=1),
+            "annealed mean": quantizer.nearest(quarter(predicted)),
         }
+        counts = {"prior": prior.double()}
+        counts |= {k: torch.bincount(v.flatten(), minlength=quantizer.num_bins).double() for k, v in bins.items()}
         shares = {name: (count / count.sum()).cpu() for name, count in counts.items()}
-        grey = three_greyest(self.quantizer.ab_bins.cpu(), shares["prior"])
+        grey = three_greyest(quantizer.ab_bins.cpu(), shares["prior"])
         scalars = {f"greyest_bins/{name.replace(' ', '_')}": float(share[grey].sum()) for name, share in shares.items()}
-        return Diagnosis(scalars, {"bins": lambda: ab_planes(shares, self.quantizer.grid, "share of pixels")})
+        return Diagnosis(scalars, {"bins": lambda: ab_planes(shares, quantizer.grid, "share of pixels")})
 
 
 def three_greyest(ab_bins: Tensor, prior: Tensor) -> Tensor:
@@ -126,55 +140,65 @@ def three_greyest(ab_bins: Tensor, prior: Tensor) -> Tensor:
 
 
 class TrunkRegressionColorizer(Colorizer):
-    """L -> ab by the same trunk with two outputs, under L2 at the trunk's output size: the paper's regression."""
+    """L -> ab by the same trunk with two outputs, under a loss at the trunk's output size: the paper's regression."""
 
     multiple = 8
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, loss: MixedLoss) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.loss = network, loss
+
+    def small_ab(self, L: Tensor) -> Tensor:
+        """L [N, 1, H, W] in 0..100 -> ab [N, 2, H/4, W/4] in CIELAB units."""
+        return ab_from_unit(self.network(L_to_unit(L)))
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
-        return enlarge(ab_from_unit(self.network(L_to_unit(L)).float()))
+        return enlarge(self.small_ab(L))
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective: mean squared error in network range."""
-        mse = F.mse_loss(self.network(L_to_unit(batch.L)).float(), ab_to_unit(quarter(batch.ab)))
-        yield Objective("network", mse, {"mse": mse})
+        """One objective."""
+        terms = self.loss.terms(quarter(batch.L), self.small_ab(batch.L), quarter(batch.ab))
+        yield Objective("network", *weighted_sum(terms))
 
     def networks(self) -> dict[str, nn.Module]:
-        """One."""
+        """One network."""
         return {"network": self.network}
 
 
 def build(
     network: Literal["zhang2016", "small"] = "small",
     width: float = 1.0,
-    loss: Literal["cross_entropy", "mse"] = "cross_entropy",
+    loss: str = "cross_entropy",
     grid: int = 10,
     rebalancing_lambda: float = 0.5,
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
-    """Build a classifier of color, or the regressor with its trunk.
+    """Build a classifier of colors, or the regressor with its trunk.
 
     Args:
-        network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its six-block form (3.9 M), for
-            sizes from 32.
+        network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its form with six blocks (3.9 M),
+            for sizes from 32.
         width: factor on all channels, as in 0.25.
-        loss: `cross_entropy` predicts a distribution over colors; `mse` is L2 regression by the same trunk, and the
-            options below mean nothing to it.
+        loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
+            trunk, which does not use the options below.
         grid: side of the ab bins.
-        rebalancing_lambda: share of the uniform distribution in the class weights; 1 is no rebalancing, 0 weighs by
+        rebalancing_lambda: share of the uniform distribution in the class weights; 1 is no rebalancing, 0 weights by
             the inverse of the prior.
-        prior: file of scripts.compute_prior (default: counted in the training photographs when a run begins).
-        temperature: of the annealed mean that makes one color of a distribution.
-        upsample: whether colors or logits are enlarged from a quarter to full size.
+        prior: file written by scripts.compute_prior (default: computed from the training photographs).
+        temperature: of the annealed mean, which reduces a distribution to one color.
+        upsample: whether ab or logits are enlarged from a quarter to full size.
     """
-    if loss == "mse":
-        return TrunkRegressionColorizer(Trunk(network, 2, width))
+    if loss != "cross_entropy":
+        if loss not in PIXEL_LOSSES:
+            raise UserError(f"model.loss is {loss}: it takes cross_entropy, {', '.join(PIXEL_LOSSES)}")
+        unused = {"grid": grid != 10, "rebalancing_lambda": rebalancing_lambda != 0.5, "prior": prior is not None,
+                  "temperature": temperature != 0.38, "upsample": upsample != "ab"}  # fmt: skip
+        for name in (name for name, given in unused.items() if given):
+            raise UserError(f"model.{name} is given: the loss {loss} does not use it, leave it out")
+        return TrunkRegressionColorizer(Trunk(network, 2, width), MixedLoss({loss: 1.0}))
     quantizer = ABQuantizer(grid)
     trunk = Trunk(network, quantizer.num_bins, width)
     return ClassificationColorizer(trunk, quantizer, rebalancing_lambda, prior, temperature, upsample)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from common.data.packing import Pack
-
 
 class Batch(NamedTuple):
-    """Photographs in CIELAB units."""
+    """Photographs in CIELAB units, float32."""
 
     L: Tensor  # [N, 1, H, W], 0..100
     ab: Tensor  # [N, 2, H, W], about -86..98 and -108..95
@@ -28,121 +24,135 @@ class Batch(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """One loss, for one optimizer to take one step on."""
+    """One loss, on which one optimizer takes one step."""
 
     optimizer: str  # a key of `Colorizer.networks()`
     loss: Tensor  # scalar
-    terms: dict[str, Tensor]  # its unweighted parts, for the log
+    terms: dict[str, Tensor]  # its unweighted terms, for the log
 
 
 class Diagnosis(NamedTuple):
-    """What a family wants its trainer to look at."""
+    """Additional scalars and images for the log."""
 
     scalars: dict[str, float]
-    pictures: dict[str, Callable[[], np.ndarray]]  # name -> draws uint8 [H, W, 3]
+    pictures: dict[str, Callable[[], np.ndarray]]  # name -> function that draws uint8 [H, W, 3]
+
+
+class Photographs(Protocol):
+    """What a family may ask of the training photographs (see `common.data.packing.Pack`)."""
+
+    color_indices: np.ndarray  # int [M], indices of the photographs that are not grey
+
+    def lab(self, indices: np.ndarray | slice) -> tuple[Tensor, Tensor]:
+        """(L [N, 1, S, S], ab [N, 2, S, S]) of the photographs at these indices."""
+
+
+class TrainingHooks:
+    """What only staged or adversarial training needs. Every method may be left as it is.
+
+    repeats: one step may update a network several times, so gradients cannot be accumulated over sub-batches.
+    partly_trained: names of networks of which some steps train only a part. unpaired: `Batch.grey` is needed.
+    """
+
+    repeats: bool = False
+    partly_trained: tuple[str, ...] = ()
+    unpaired: bool = False
+
+    def load_networks(self, device: torch.device) -> None:
+        """Load fixed networks that the losses need. Called before any photograph is read."""
+
+    def prepare(self, photographs: Photographs) -> None:
+        """Compute statistics of the training photographs. Called once, before the first step of a new run."""
+
+    def after_step(self, progress: float) -> None:
+        """Called after every step, with the fraction of the run that is done."""
+
+    def state_dict(self) -> dict:
+        """Plain values and tensors that resuming needs, beside weights and optimizers."""
+        return {}
+
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
+        """Restore what `state_dict` returned."""
+
+    def warnings(self) -> list[str]:
+        """Sentences for the log, asked for after each validation."""
+        return []
+
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """Additional logging, asked for with each sample sheet, in eval mode, on validation photographs."""
+        return Diagnosis({}, {})
+
+    def complete_card(self, card: dict) -> dict:
+        """Change the card of weights that are about to be saved. It must be enough to build the network."""
+        return card
 
 
 class Colorizer(nn.Module, ABC):
-    """A family's model together with its losses.
+    """A model together with its losses.
 
-    `forward` is all that evaluation and colorizing ever need. A sub-network that only training needs is named
-    in `training_only` (dotted, where it is part of another) and left out of published weights and their average.
+    `forward` is all that evaluation and colorizing call; `training_step` and `networks` are what the training loop
+    calls. `hooks` is only needed for staged or adversarial training.
+
+    multiple: heights and widths that `forward` takes are multiples of this. training_only: sub-networks (dotted names)
+    that are not part of published weights. temperature: of families that predict distributions. card: metadata of the
+    weights, where they were loaded from a file (see `common.checkpoint.save_weights`).
     """
 
+    multiple: int = 1
     training_only: tuple[str, ...] = ()
-    partly_trained: tuple[str, ...] = ()  # networks of which some steps train a part only
-    repeats: bool = False  # a step may drive one optimizer twice, so batches are not accumulated
-    unpaired: bool = False  # it learns from `Batch.grey` too
-    multiple: int = 1  # forward takes heights and widths that are multiples of this
-    temperature: float | None = None  # of families that predict distributions; may be set before forward
-    card: dict | None = None  # what the weights say of themselves, where they were loaded
+    temperature: float | None = None
+    card: dict | None = None
 
     @abstractmethod
     def forward(self, L: Tensor) -> Tensor:
-        """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
+        """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units, float32."""
 
     @abstractmethod
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """Yield one Objective per optimizer update. The engine differentiates and steps between yields."""
+        """Yield one Objective per optimizer update. The loop runs backward and the optimizer between two yields."""
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
 
+    @cached_property
+    def hooks(self) -> TrainingHooks:
+        """State and behavior of training beyond `training_step`; created at its first use."""
+        return TrainingHooks()
+
     @property
     def device(self) -> torch.device:
-        """Where it is; a mean of models has nothing learnable, but buffers."""
+        """The device of its parameters, or of its buffers where it has no parameters."""
         return next(chain(self.parameters(), self.buffers())).device
-
-    def prepare(self, pack: Pack) -> None:
-        """Called once, before the first step of a new run, with the training photographs.
-
-        What a family learns from them here (a prior) it keeps in buffers, which are saved with the weights.
-        """
-
-    def begin_training(self, device: torch.device, precision: str) -> None:
-        """Called once, before a photograph is read, when a run begins or goes on: load what only training needs.
-
-        precision: bf16 or fp32, of networks that the engine does not know of.
-        """
-
-    def training_state(self) -> dict:
-        """What a process must save beside weights and optimizers to go on exactly: plain values and tensors."""
-        return {}
-
-    def load_training_state(self, state: dict, device: torch.device) -> None:
-        """The reverse of `training_state`."""
-
-    def warnings(self) -> list[str]:
-        """Called after each validation: what the person who waits should know."""
-        return []
-
-    def after_step(self, share: float) -> None:
-        """Called after every step, with the share of the run that is done."""
-
-    def diagnose(self, batch: Batch) -> Diagnosis:
-        """Called beside the sample sheets, in eval mode, with validation photographs: what else to log."""
-        return Diagnosis({}, {})
-
-    def complete(self, card: dict) -> dict:
-        """Called with the card of weights that are about to be written: the same, with what only the family knows.
-
-        The card's `model` has to build the network from the card alone, without the files that this one was made from.
-        """
-        return card
-
-    def distribution(self, L: Tensor) -> tuple[Tensor, Tensor]:
-        """L [N, 1, H, W] -> (probabilities [N, Q, h, w], their colors ab [Q, 2]), in families that predict them."""
-        raise UserError(f"a {type(self).__name__} predicts one color a pixel, no distribution: use a classifier")
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[nn.Module]:
-    """The bare network, with gradients through it but none for its parameters, to judge with.
+    """The network with gradients through it, but none for its parameters.
 
-    Under several processes the wrapped network would wait for parameter gradients that never come; the bare
-    one does not.
+    Yields the module inside of DistributedDataParallel: the wrapper would wait for gradients of the parameters.
     """
     bare = unwrap(network)
-    wanted = [p.requires_grad for p in bare.parameters()]
+    required = [p.requires_grad for p in bare.parameters()]
     bare.requires_grad_(False)
     try:
         yield bare
     finally:
-        for parameter, want in zip(bare.parameters(), wanted, strict=True):
-            parameter.requires_grad_(want)
+        for parameter, requires_grad in zip(bare.parameters(), required, strict=True):
+            parameter.requires_grad_(requires_grad)
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """The network inside a DistributedDataParallel, or itself."""
+    """The module inside of DistributedDataParallel, or the network itself."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
-    """ab [N, 2, H, W] for L [N, 1, H, W] of any size.
+    """Predict ab for L of any size.
 
-    Where the network does not take the size, L is padded by its edge and ab cut; where more than half as many
-    pixels would be padding, L is resized to the nearest size that it takes, and ab back.
+    L: [N, 1, H, W] in 0..100. Where H or W is not a multiple of `colorizer.multiple`, L is padded by repeating its
+    edge, and ab is cropped. If padding would add more than half of the pixels, L is resized to the nearest multiple
+    instead, and ab is resized back. Returns [N, 2, H, W] in CIELAB units.
     """
     height, width = L.shape[-2:]
     down, right = -height % colorizer.multiple, -width % colorizer.multiple
@@ -150,6 +160,6 @@ def predict_ab(colorizer: Colorizer, L: Tensor) -> Tensor:
         return colorizer(L)
     if (height + down) * (width + right) <= 1.5 * height * width:
         return colorizer(F.pad(L, (0, right, 0, down), mode="replicate"))[..., :height, :width]
-    near = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
-    ab = colorizer(F.interpolate(L, size=near, mode="bilinear", antialias=True, align_corners=False))
+    nearest = [max(1, round(side / colorizer.multiple)) * colorizer.multiple for side in (height, width)]
+    ab = colorizer(F.interpolate(L, size=nearest, mode="bilinear", antialias=True, align_corners=False))
     return F.interpolate(ab.float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False)

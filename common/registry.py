@@ -18,21 +18,23 @@ from common.utils.errors import UserError, near
 from common.utils.options import typed_options
 
 Build = Callable[..., Colorizer]
+Upgrade = Callable[[dict], dict]
 Loader = Callable[[str], Colorizer | None]
 
 ENTRY_POINTS = "colorization_lab.families"  # group of packages' metadata that names families to import
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
-_families: dict[str, Build] = {}
+_families: dict[str, tuple[Build, Upgrade]] = {}
 _loaders: list[Loader] = []
 
 
-def register_family(name: str, build: Build) -> None:
+def register_family(name: str, build: Build, upgrade: Upgrade = dict) -> None:
     """Make a family known under the name that configs and cards use.
 
-    build: typed keyword arguments (the `model` options) -> a colorizer with fresh weights.
+    build: typed keyword arguments (the `model` options) -> a colorizer with fresh weights. upgrade: `model` options as
+    older cards and configs have them -> those that `build` takes.
     """
-    _families[name] = build
+    _families[name] = build, upgrade
 
 
 def register_loader(load: Loader) -> None:
@@ -55,13 +57,19 @@ def family_builder(family: str) -> Build:
         if family not in modules:
             raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
         importlib.import_module(modules[family])
-    return _families[family]
+    return _families[family][0]
+
+
+def upgraded(family: str, model: dict) -> dict:
+    """`model` options of an older card or config as the family's `build` takes them."""
+    family_builder(family)
+    return _families[family][1](model)
 
 
 def build_colorizer(family: str, **model: object) -> Colorizer:
     """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
     build = family_builder(family)
-    return build(**typed_options(build, model))
+    return build(**typed_options(build, upgraded(family, model)))
 
 
 def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colorizer:

@@ -1,158 +1,158 @@
-"""pix2pix: a generator that a discriminator judges, held near the truth by L1 and a perceptual loss."""
+"""pix2pix: a generator trained against a discriminator, and towards the truth by losses on ab (Isola et al. 2017)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.colorizer import Batch, Colorizer, Diagnosis, Objective, frozen, unwrap
-from gan.losses import ADVERSARIAL, LossConfig, accuracy, gradient_penalty, of_scales, told_apart
+from common.colorizer import Batch, Colorizer, Diagnosis, Objective, TrainingHooks, frozen, unwrap
+from common.training.losses import MixedLoss, weighted_sum
+from gan.losses import ADVERSARIAL, LossConfig, accuracy, discriminator_losses, gradient_penalty, mean_over_scales
 from gan.patchgan import DiscriminatorConfig
-from gan.perceptual import PerceptualConfig, PerceptualLoss
-from gan.recipe import FakePool, Recipe, StageConfig
+from gan.stages import ImagePool, StageConfig, StageSchedule
 
 
 class AdversarialColorizer(Colorizer):
     """A generator L -> ab and a discriminator of (L, ab) (Isola et al. 2017, equations 1 to 4).
 
-    discriminator: None where the generator learns alone.
+    discriminator: None where no stage trains one. pixel_loss: what holds the generator near the truth.
     """
-
-    training_only = ("discriminator",)
 
     def __init__(
         self,
         generator: nn.Module,
         discriminator: nn.Module | None,
+        pixel_loss: MixedLoss,
         loss: LossConfig,
-        perceptual: PerceptualConfig,
-        judging: DiscriminatorConfig,
+        discriminator_config: DiscriminatorConfig,
         stages: list[StageConfig],
     ) -> None:
         super().__init__()
         self.generator, self.multiple = generator, generator.multiple
-        if discriminator is None:
-            self.training_only = ()
-        else:
-            self.discriminator = discriminator
-        self.loss, self.judging, self.game = loss, judging, ADVERSARIAL[loss.adversarial]
-        self.perceptual = perceptual
-        self._perceptual: PerceptualLoss | None = None
-        self.recipe, self.pool = Recipe(stages), FakePool(judging.pool)
-        self.repeats = discriminator is not None and judging.updates > 1
-        self.partly_trained = ("generator",) if any(stage.freeze_encoder for stage in stages) else ()
+        if discriminator is not None:
+            self.discriminator, self.training_only = discriminator, ("discriminator",)
+        self.pixel_loss, self.loss, self.stages = pixel_loss, loss, stages
+        self.discriminator_config, self.adversarial = discriminator_config, ADVERSARIAL[loss.adversarial]
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
         return ab_from_unit(self.generator(L_to_unit(L)))
 
     def networks(self) -> dict[str, nn.Module]:
-        """Two, or the generator alone."""
+        """The generator, and the discriminator where there is one."""
         names = ("generator", "discriminator")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
-    def begin_training(self, device: torch.device, precision: str) -> None:
-        """Fetch the perceptual network."""
-        if self.perceptual.weight:
-            self._perceptual = PerceptualLoss(self.perceptual, device, precision)
-
-    def load_training_state(self, state: dict, device: torch.device) -> None:
-        """Go on in the stage that a saved run was in."""
-        self.recipe.load(state["recipe"])
-        self.pool.load(state["pool"], device)
-
-    def warnings(self) -> list[str]:
-        """Whether the discriminator has won."""
-        return self.recipe.warnings() if self.game.border is not None else []  # a critic is to tell them apart
-
-    def training_state(self) -> dict:
-        """The stage and the pool of past fakes."""
-        return {"recipe": self.recipe.state(), "pool": self.pool.state()}
-
-    def after_step(self, share: float) -> None:
-        """Stages turn here."""
-        self.recipe.after_step(share)
+    @cached_property
+    def hooks(self) -> AdversarialHooks:
+        """The stages, the image pool, and the diagnosis."""
+        return AdversarialHooks(self)
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """The generator's objective, then the discriminator's, from one generator pass; in a stage, one of them."""
-        stage = self.recipe.stage
-        self._rest(stage)
+        """The generator's objective, then the discriminator's, from one forward pass; in some stages only one."""
+        stage = self.hooks.schedule.stage
+        self._set_frozen(stage)
         L, real_ab = L_to_unit(batch.L), ab_to_unit(batch.ab)
         with torch.set_grad_enabled(stage.train != "discriminator"):
             fake_ab = ab_to_unit(self(batch.L))
         if stage.train != "discriminator":
-            parts = self._weighed(batch, fake_ab, adversarial=stage.train == "both")
-            loss = sum(weight * term for weight, term in parts.values())
-            yield Objective("generator", loss, {name: term for name, (_, term) in parts.items()})
+            terms = self.generator_terms(batch, fake_ab, adversarial=stage.train == "both")
+            yield Objective("generator", *weighted_sum(terms))
         if stage.train != "generator":
-            yield from self._judge(L, real_ab, fake_ab.detach())
+            yield from self._discriminator_objectives(L, real_ab, fake_ab.detach())
 
-    def _weighed(self, batch: Batch, fake_ab: Tensor, adversarial: bool) -> dict[str, tuple[float, Tensor]]:
-        """The terms of the generator: name -> (weight, term)."""
-        parts = {"l1": (self.loss.l1_weight, F.l1_loss(fake_ab, ab_to_unit(batch.ab)))}
-        if self.perceptual.weight:
-            if self._perceptual is None:
-                self._perceptual = PerceptualLoss(self.perceptual, fake_ab.device)
-            term = self._perceptual(batch.L, ab_from_unit(fake_ab), batch.ab)
-            parts[self.perceptual.term] = (self.perceptual.weight, term)
+    def generator_terms(self, batch: Batch, fake_ab: Tensor, adversarial: bool) -> dict[str, tuple[float, Tensor]]:
+        """Terms of the generator's loss: name -> (weight, scalar). fake_ab: [N, 2, H, W] in network range."""
+        terms = self.pixel_loss.terms(batch.L, ab_from_unit(fake_ab), batch.ab)
         if adversarial:
-            with frozen(self.discriminator) as judge:
-                logits = judge(self._shown(L_to_unit(batch.L), fake_ab))
-            parts["adversarial"] = (self.loss.adversarial_weight, of_scales(self.game.fool, logits))
-        return parts
+            with frozen(self.discriminator) as discriminator:
+                logits = discriminator(self.discriminator_input(L_to_unit(batch.L), fake_ab))
+            terms["adversarial"] = (self.loss.adversarial_weight, mean_over_scales(self.adversarial.generator, logits))
+        return terms
 
-    def _judge(self, L: Tensor, real_ab: Tensor, fake_ab: Tensor) -> Iterator[Objective]:
-        past = self.pool.mix(torch.cat([L, fake_ab], dim=1))
-        for _ in range(self.judging.updates):
-            real_seen, fake_seen = self._shown(L, real_ab), self._shown(past[:, :1], past[:, 1:])
-            real_logits, fake_logits = self.discriminator(real_seen), self.discriminator(fake_seen)
-            real, fake = told_apart(self.game, real_logits, fake_logits, self.loss.label_smoothing)
+    def _discriminator_objectives(self, L: Tensor, real_ab: Tensor, fake_ab: Tensor) -> Iterator[Objective]:
+        pooled = self.hooks.pool.query(torch.cat([L, fake_ab], dim=1))
+        for _ in range(self.discriminator_config.updates):
+            real_input = self.discriminator_input(L, real_ab)
+            fake_input = self.discriminator_input(pooled[:, :1], pooled[:, 1:])
+            real_logits, fake_logits = self.discriminator(real_input), self.discriminator(fake_input)
+            real, fake = discriminator_losses(self.adversarial, real_logits, fake_logits, self.loss.label_smoothing)
             terms = {"real": real, "fake": fake}
             if self.loss.adversarial == "wgan-gp":
-                terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_seen, fake_seen)
+                terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_input, fake_input)
                 loss = real + fake + self.loss.gradient_penalty * terms["penalty"]
-            else:  # halved: the discriminator learns more slowly than the generator (pix2pix, 3.3)
+            else:  # halved, so that the discriminator learns more slowly than the generator (pix2pix, section 3.3)
                 loss = (real + fake) / 2
-            right = accuracy(self.game, real_logits, fake_logits)
-            self.recipe.judged(*right)
-            yield Objective(
-                "discriminator", loss, terms | dict(zip(("accuracy/real", "accuracy/fake"), right, strict=True))
-            )
+            on_real, on_fake = accuracy(self.adversarial, real_logits, fake_logits)
+            self.hooks.schedule.add_accuracy(on_real, on_fake)
+            yield Objective("discriminator", loss, terms | {"accuracy/real": on_real, "accuracy/fake": on_fake})
 
-    def _shown(self, L: Tensor, ab: Tensor) -> Tensor:
-        """What the discriminator sees of a picture in network range."""
-        seen = torch.cat([L, ab], dim=1) if self.judging.conditional else ab
-        return self.recipe.noisy(seen, self.judging.instance_noise) if self.training else seen
+    def discriminator_input(self, L: Tensor, ab: Tensor) -> Tensor:
+        """L [N, 1, H, W] and ab [N, 2, H, W] in network range -> [N, 3 or 2, H, W], with instance noise in training."""
+        x = torch.cat([L, ab], dim=1) if self.discriminator_config.conditional else ab
+        return self.hooks.schedule.add_noise(x, self.discriminator_config.instance_noise) if self.training else x
 
-    def _rest(self, stage: StageConfig) -> None:
-        """What does not learn in a stage keeps its statistics, too."""
-        if len(self.recipe.stages) > 1 or stage.freeze_encoder:
+    def _set_frozen(self, stage: StageConfig) -> None:
+        """Freeze what the stage does not train, and put it in eval mode so that batch-norm statistics do not change."""
+        if len(self.stages) > 1 or stage.freeze_encoder:
             generator = unwrap(self.generator)
             generator.train(stage.train != "discriminator")
             generator.encoder.requires_grad_(not stage.freeze_encoder)
             if stage.freeze_encoder:
                 generator.encoder.eval()
 
+
+class AdversarialHooks(TrainingHooks):
+    """Stages, image pool, and diagnosis of adversarial training."""
+
+    def __init__(self, colorizer: AdversarialColorizer) -> None:
+        self.colorizer = colorizer
+        config = colorizer.discriminator_config
+        self.schedule, self.pool = StageSchedule(colorizer.stages), ImagePool(config.pool)
+        self.repeats = "discriminator" in colorizer.networks() and config.updates > 1
+        self.partly_trained = ("generator",) if any(stage.freeze_encoder for stage in colorizer.stages) else ()
+
+    def load_networks(self, device: torch.device) -> None:
+        """Load the network of the perceptual loss, if it is used."""
+        self.colorizer.pixel_loss.load(device)
+
+    def after_step(self, progress: float) -> None:
+        """Change to the next stage where this one is over."""
+        self.schedule.after_step(progress)
+
+    def state_dict(self) -> dict:
+        """The stage, the running accuracy, and the image pool."""
+        return {"schedule": self.schedule.state_dict(), "pool": self.pool.state_dict()}
+
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
+        """Restore what `state_dict` returned."""
+        self.schedule.load_state_dict(state["schedule"])
+        self.pool.load_state_dict(state["pool"], device)
+
+    def warnings(self) -> list[str]:
+        """Whether the discriminator has won. A critic has no threshold between real and fake."""
+        return self.schedule.warnings() if self.colorizer.adversarial.threshold is not None else []
+
     def diagnose(self, batch: Batch) -> Diagnosis:
-        """How strongly each term of the generator pulls at what it painted, and whether its adversary has won."""
-        L, fake_ab = L_to_unit(batch.L), ab_to_unit(self(batch.L)).detach().requires_grad_(True)
-        judged = self.recipe.stage.train != "generator"
+        """Each term's share of the gradient at the generator's output, and the accuracy of the discriminator."""
+        colorizer, schedule = self.colorizer, self.schedule
+        L, fake_ab = L_to_unit(batch.L), ab_to_unit(colorizer(batch.L)).detach().requires_grad_(True)
+        adversarial = schedule.stage.train != "generator"
         with torch.enable_grad():
-            parts = self._weighed(batch, fake_ab, adversarial=judged)
-            pulls = {name: torch.autograd.grad(w * term, fake_ab, retain_graph=True)[0].norm()
-                     for name, (w, term) in parts.items() if w}  # fmt: skip
-        total = sum(pulls.values())
-        scalars = {f"gradient_share/{name}": float(pull / total) for name, pull in pulls.items()}
-        if judged:
-            judge = unwrap(self.discriminator)
-            logits = [judge(self._shown(L, ab)) for ab in (ab_to_unit(batch.ab), fake_ab.detach())]
-            right = accuracy(self.game, *logits)
-            scalars |= {"accuracy/real": float(right[0]), "accuracy/fake": float(right[1])}
-            scalars["accuracy/running"] = float(self.recipe.accuracy)
-        if len(self.recipe.stages) > 1:
-            scalars["stage"] = float(self.recipe.index)
+            terms = colorizer.generator_terms(batch, fake_ab, adversarial)
+            norms = {name: torch.autograd.grad(weight * term, fake_ab, retain_graph=True)[0].norm()
+                     for name, (weight, term) in terms.items() if weight}  # fmt: skip
+        total = sum(norms.values())
+        scalars = {f"gradient_share/{name}": float(norm / total) for name, norm in norms.items()}
+        if adversarial:
+            inputs = (colorizer.discriminator_input(L, ab) for ab in (ab_to_unit(batch.ab), fake_ab.detach()))
+            on_real, on_fake = accuracy(colorizer.adversarial, *(colorizer.discriminator(x) for x in inputs))
+            scalars |= {"accuracy/real": float(on_real), "accuracy/fake": float(on_fake)}
+            scalars["accuracy/running"] = float(schedule.accuracy)
+        if len(colorizer.stages) > 1:
+            scalars["stage"] = float(schedule.index)
         return Diagnosis(scalars, {})

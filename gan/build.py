@@ -1,17 +1,19 @@
-"""Building a colorizer of this family from its options."""
+"""Build a colorizer of this family from its options."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from common.training.losses import MixedLoss, loss_weights
+from common.training.perceptual import PerceptualConfig
 from common.utils.errors import UserError
+from common.utils.options import refuse_unused
 from gan.adversarial import AdversarialColorizer
 from gan.cyclegan import CycleColorizer, CycleDiscriminators, CycleGenerators
 from gan.generators import GeneratorConfig, build_generator
 from gan.losses import LossConfig
 from gan.patchgan import DiscriminatorConfig, build_discriminator
-from gan.perceptual import PerceptualConfig
-from gan.recipe import StageConfig, check_stages
+from gan.stages import StageConfig, check_stages
 
 
 def build(
@@ -27,13 +29,13 @@ def build(
 
     Args:
         size: of the pictures (default: the size of the training data).
-        method: `pix2pix` learns from photographs and their own lightness, `cyclegan` from color photographs and other
-            photographs' lightness.
-        generator: the network that paints.
-        discriminator: the network that judges.
-        loss: what is minimised.
-        perceptual: the perceptual term.
-        stages: what learns when (default: both, all the time).
+        method: `pix2pix` learns from pairs of L and ab, `cyclegan` from color photographs and the lightness of other
+            photographs.
+        generator: the network that predicts ab.
+        discriminator: the network that tells real from generated ab.
+        loss: the losses of both.
+        perceptual: the perceptual loss.
+        stages: which networks learn in which part of the run (default: both all the time).
     """
     size = 64 if size is None else size
     if loss.adversarial == "wgan-gp" and discriminator.norm == "batch":
@@ -46,20 +48,24 @@ def build(
     if stages is None:
         stages = [StageConfig("both" if loss.adversarial_weight else "generator", 1.0)]
     check_stages(stages)
-    judged = any(stage.train != "generator" for stage in stages)
-    if judged and not loss.adversarial_weight:
+    adversarial = any(stage.train != "generator" for stage in stages)
+    refuse_unused("model.loss", loss, ("cycle_weight", "identity_weight"), "the method pix2pix")
+    if adversarial and not loss.adversarial_weight:
         raise UserError(
             "model.loss.adversarial_weight is 0 and model.stages trains the discriminator: give the weight, or leave"
             " the stages out"
         )
-    if loss.l1_weight + perceptual.weight == 0 and any(stage.train == "generator" for stage in stages):
+    if loss.pixel:
+        loss_weights(loss.pixel, "model.loss.pixel")
+    pixel_loss = MixedLoss({"l1": loss.l1_weight} | loss.pixel, perceptual)
+    if not pixel_loss.weights and any(stage.train == "generator" for stage in stages):
         raise UserError(
             "model.loss.l1_weight and model.perceptual.weight are 0: a generator that learns alone needs one of them"
         )
     return AdversarialColorizer(
         build_generator(generator, size),
-        build_discriminator(discriminator, size) if judged else None,
-        loss, perceptual, discriminator, stages,
+        build_discriminator(discriminator, size) if adversarial else None,
+        pixel_loss, loss, discriminator, stages,
     )  # fmt: skip
 
 
@@ -67,8 +73,9 @@ def _cyclegan(
     size: int, generator: GeneratorConfig, discriminator: DiscriminatorConfig, loss: LossConfig,
     perceptual: PerceptualConfig, stages: list[StageConfig] | None,
 ) -> CycleColorizer:  # fmt: skip
-    for name, given in {"stages": stages is not None, "perceptual.weight": perceptual.weight}.items():
-        if given:
+    given = {"stages": stages is not None, "perceptual.weight": perceptual.weight, "loss.pixel": loss.pixel}
+    for name, value in given.items():
+        if value:
             raise UserError(f"model.{name} is given: the method cyclegan has none, leave it out or take pix2pix")
     if loss.adversarial == "wgan-gp":
         raise UserError("model.loss.adversarial is wgan-gp: the method cyclegan takes vanilla, lsgan or hinge")
@@ -78,7 +85,7 @@ def _cyclegan(
             f" {loss.adversarial_weight}: the method cyclegan needs both above 0"
         )
     if not discriminator.conditional:
-        raise UserError("model.discriminator.conditional is false: the method cyclegan judges whole pictures")
+        raise UserError("model.discriminator.conditional is false: the discriminators of cyclegan see whole pictures")
     return CycleColorizer(
         CycleGenerators(build_generator(generator, size, 3, 2), build_generator(generator, size, 3, 1)),
         CycleDiscriminators(build_discriminator(discriminator, size, 3), build_discriminator(discriminator, size, 1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,21 +17,23 @@ Logits = Tensor | Iterable[Tensor]  # of one discriminator, or of each scale of 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised.
+    """The losses of both networks.
 
     Attributes:
-        adversarial: `vanilla` is cross-entropy, `lsgan` least squares, `hinge` the hinge loss, `wgan-gp` the critic's
-            difference with a gradient penalty.
-        l1_weight: of L1 on ab in network range.
-        adversarial_weight: of the adversarial term; 0 trains the generator alone.
-        label_smoothing: the discriminator is told that what is real is so by 1 minus this (vanilla, lsgan).
-        gradient_penalty: weight of the penalty of wgan-gp.
-        cycle_weight: of both cycle terms (CycleGAN).
-        identity_weight: of both identity terms (CycleGAN).
+        adversarial: `vanilla` is cross-entropy, `lsgan` least squares, `hinge` the hinge loss, `wgan-gp` the
+            Wasserstein loss with a gradient penalty.
+        l1_weight: weight of L1 on ab in network range.
+        pixel: weights of further losses on ab, or of L1, as in {mse: 50, smooth_l1: 10}.
+        adversarial_weight: weight of the adversarial loss; 0 trains the generator alone.
+        label_smoothing: the discriminator's target for real pictures is 1 minus this (vanilla, lsgan).
+        gradient_penalty: weight of the gradient penalty of wgan-gp.
+        cycle_weight: weight of both cycle losses (CycleGAN).
+        identity_weight: weight of both identity losses (CycleGAN).
     """
 
     adversarial: Literal["vanilla", "lsgan", "hinge", "wgan-gp"] = "vanilla"
     l1_weight: float = 100.0
+    pixel: dict[str, float] = field(default_factory=dict)
     adversarial_weight: float = 1.0
     label_smoothing: float = 0.0
     gradient_penalty: float = 10.0
@@ -52,12 +54,12 @@ class LossConfig:
 
 
 class Adversarial(NamedTuple):
-    """An adversarial game: each function takes float32 logits and gives a scalar."""
+    """An adversarial loss: functions of float32 logits to a scalar."""
 
-    real: Callable[[Tensor, float], Tensor]  # discriminator, on originals, with the target of "real"
-    fake: Callable[[Tensor], Tensor]  # discriminator, on fakes
-    fool: Callable[[Tensor], Tensor]  # generator, on its fakes
-    border: float | None  # logits above it say "real"; a critic has none
+    real: Callable[[Tensor, float], Tensor]  # of the discriminator, for real pictures; with the target of "real"
+    fake: Callable[[Tensor], Tensor]  # of the discriminator, for generated pictures
+    generator: Callable[[Tensor], Tensor]  # of the generator, for its own pictures
+    threshold: float | None  # logits above it mean "real"; None for a critic, which has no threshold
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -68,7 +70,7 @@ def _squares(logits: Tensor, target: float) -> Tensor:
     return F.mse_loss(logits, torch.full_like(logits, target))
 
 
-# A game that is added is an entry, and a word in LossConfig.adversarial.
+# Another adversarial loss is an entry here, and a name in LossConfig.adversarial.
 ADVERSARIAL = {
     # Goodfellow et al. 2014, the generator in the non-saturating form
     "vanilla": Adversarial(_cross_entropy, lambda x: _cross_entropy(x, 0.0), lambda x: _cross_entropy(x, 1.0), 0.0),
@@ -81,42 +83,42 @@ ADVERSARIAL = {
 }
 
 
-def of_scales(loss: Callable[[Tensor], Tensor], logits: Logits) -> Tensor:
-    """The mean over scales of a loss on patch logits, in fp32."""
+def mean_over_scales(loss: Callable[[Tensor], Tensor], logits: Logits) -> Tensor:
+    """The mean of a loss over the scales of a multi-scale discriminator, computed in float32."""
     scales = [logits] if isinstance(logits, Tensor) else list(logits)
     return torch.stack([loss(x.float()) for x in scales]).mean()
 
 
-def told_apart(game: Adversarial, real: Logits, fake: Logits, smoothing: float) -> tuple[Tensor, Tensor]:
-    """The discriminator's losses on its logits of originals and of fakes."""
-    return of_scales(lambda x: game.real(x, 1 - smoothing), real), of_scales(game.fake, fake)
+def discriminator_losses(loss: Adversarial, real: Logits, fake: Logits, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The discriminator's losses for the logits of real and of generated pictures."""
+    return mean_over_scales(lambda x: loss.real(x, 1 - smoothing), real), mean_over_scales(loss.fake, fake)
 
 
-def accuracy(game: Adversarial, real: Logits, fake: Logits) -> tuple[Tensor, Tensor]:
-    """Shares of patches of originals and of fakes that the discriminator judges rightly.
+def accuracy(loss: Adversarial, real: Logits, fake: Logits) -> tuple[Tensor, Tensor]:
+    """Shares of the patches of real and of generated pictures that the discriminator classifies correctly.
 
-    A critic has no border between real and fake: the middle of the two means stands for it.
+    For a critic, the threshold is the middle between the two mean logits.
     """
     with torch.no_grad():
-        border = game.border
-        if border is None:
-            border = (of_scales(torch.mean, real) + of_scales(torch.mean, fake)) / 2
+        threshold = loss.threshold
+        if threshold is None:
+            threshold = (mean_over_scales(torch.mean, real) + mean_over_scales(torch.mean, fake)) / 2
         return (
-            of_scales(lambda x: (x > border).float().mean(), real),
-            of_scales(lambda x: (x <= border).float().mean(), fake),
+            mean_over_scales(lambda x: (x > threshold).float().mean(), real),
+            mean_over_scales(lambda x: (x <= threshold).float().mean(), fake),
         )
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance to 1 of the critic's gradient norm, between originals and fakes, in fp32.
+    """Mean squared distance from 1 of the critic's gradient norm, between real and generated pictures, in float32.
 
-    real, fake: [N, C, H, W]. Each picture has its own random place on the line between the two (Gulrajani et al. 2017,
-    algorithm 1). A critic of patches counts as the mean of its logits. `critic` is the bare network.
+    real, fake: [N, C, H, W]. Each picture is interpolated at its own random position (Gulrajani et al. 2017, algorithm
+    1). The critic's output is the mean of its patch logits.
     """
     with torch.autocast(real.device.type, enabled=False):
-        place = torch.rand(len(real), 1, 1, 1, device=real.device)
-        between = torch.lerp(real.float(), fake.float(), place).detach().requires_grad_(True)
-        logits = type(critic).forward(critic, between)  # the instance's own forward turns autocast on again
+        position = torch.rand(len(real), 1, 1, 1, device=real.device)
+        between = torch.lerp(real.float(), fake.float(), position).detach().requires_grad_(True)
+        logits = critic(between)
         scales = [logits] if isinstance(logits, Tensor) else logits
         total = sum(x.float().mean(dim=(1, 2, 3)).sum() for x in scales) / len(scales)
         (gradient,) = torch.autograd.grad(total, between, create_graph=True)

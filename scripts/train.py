@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from common.training.config import parse_config
+from common.training.parser import parse_config
 from common.utils.distributed import leave
 from common.utils.errors import entry_point
 

@@ -14,6 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from common.checkpoint import save_weights
+from common.colorizer import Batch
 from common.data.packing import Pack, open_pack
 from common.registry import build_colorizer
 
@@ -21,6 +22,7 @@ settings.register_profile("fixed", derandomize=True, database=None)  # the same 
 settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
+SIDE = 16
 
 
 def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -65,3 +67,11 @@ def photos(tmp_path: Path) -> Path:
 def demo_pack() -> Pack:
     """The demo's held-out photographs at 32 px."""
     return open_pack("demo", 32, "val")
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Four random pictures of SIDE."""
+    torch.manual_seed(1)
+    side = SIDE
+    return Batch(torch.rand(4, 1, side, side) * 100, torch.rand(4, 2, side, side) * 80 - 40)

@@ -7,7 +7,7 @@ from common.checkpoint import only_trains, published_state, save_weights
 from common.color.lab import rgb8_to_lab
 from common.colorizer import Batch
 from common.registry import build_colorizer, load_colorizer
-from common.training.config import parse_config
+from common.training.parser import parse_config
 from common.training.run import make_optimizer
 from tests.conftest import ROOT, photo_array
 
@@ -88,14 +88,14 @@ def every_stage(colorizer, config, batch):
     yield from colorizer.training_step(batch)
     for stage in (config.model.get("stages") or [])[:-1]:
         done += stage["share"]
-        colorizer.after_step(done)
+        colorizer.hooks.after_step(done)
         yield from colorizer.training_step(batch)
 
 
 @pytest.mark.slow
 def test_thirty_steps_on_one_batch_lower_the_loss(colorizer, config, batch):
     """The first term of the first objective is the distance to the truth: it falls. An adversary need not lose."""
-    optimizers = {name: make_optimizer(name, net, config.optim) for name, net in colorizer.networks().items()}
+    optimizers = {name: make_optimizer(net, config.optim) for name, net in colorizer.networks().items()}
     history = []
     for step in range(30):
         torch.manual_seed(step)

@@ -39,8 +39,8 @@ def ab_to_unit(ab: Tensor) -> Tensor:
 
 
 def ab_from_unit(ab: Tensor) -> Tensor:
-    """ab in network range -> CIELAB units."""
-    return ab * AB_SCALE
+    """ab in network range, in any precision -> CIELAB units, float32."""
+    return ab.float() * AB_SCALE
 
 
 def _as_float(x: Tensor) -> Tensor:

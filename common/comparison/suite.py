@@ -18,7 +18,8 @@ import torch
 from common.data.batches import DataConfig, training_packs
 from common.ensemble.expressions import Expression, parse_ensemble, split_title
 from common.evaluation.evaluate import TRIVIAL, pick_metrics
-from common.training.config import RunConfig, TrainConfig, load_config, parse_config, seconds
+from common.training.config import RunConfig, TrainConfig, load_config, seconds
+from common.training.parser import parse_config
 from common.training.run_dir import is_finished
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError, near

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
-from common.colorizer import Batch, Colorizer, Objective
+from common.colorizer import Batch, Colorizer, Objective, TrainingHooks
 from common.registry import build_colorizer, load_colorizer, without_downloads
+from common.training.losses import MixedLoss, loss_weights, weighted_sum
 from common.utils.errors import UserError
-
-# Each takes (predicted, true) ab in network range.
-LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
 class Mixer(nn.Module):
@@ -57,10 +55,10 @@ class Ensemble(Colorizer):
     """
 
     def __init__(
-        self, members: Sequence[Colorizer], cards: Sequence[dict], network: Mixer | None, loss: str = "mse"
+        self, members: Sequence[Colorizer], cards: Sequence[dict], network: Mixer | None, loss: MixedLoss | None = None
     ) -> None:
         super().__init__()
-        self.loss, self.cards, self.precision = loss, list(cards), "fp32"
+        self.loss, self.cards = loss or MixedLoss({"mse": 1.0}), list(cards)
         self.member_parameters = sum(freeze_member(member) for member in members)
         self.members = nn.ModuleList(members)
         self.network = network
@@ -84,15 +82,8 @@ class Ensemble(Colorizer):
         self.members.eval()
         return self
 
-    def begin_training(self, device: torch.device, precision: str) -> None:
-        """The engine knows nothing of the members' precision: while the network trains, they predict in this one."""
-        self.precision = precision
-
     def member_ab(self, L: Tensor) -> Tensor:
-        """L [N, 1, H, W] in 0..100 -> what each member predicts, ab [N, M, 2, H, W] in CIELAB units."""
-        if self.training and self.precision == "bf16":
-            with torch.autocast(L.device.type, torch.bfloat16):
-                return torch.stack([member(L).float() for member in self.members], dim=1)
+        """L [N, 1, H, W] in 0..100 -> the prediction of each member, ab [N, M, 2, H, W] in CIELAB units."""
         return torch.stack([member(L).float() for member in self.members], dim=1)
 
     def forward(self, L: Tensor) -> Tensor:
@@ -106,17 +97,28 @@ class Ensemble(Colorizer):
         """One objective, for the mixing network alone."""
         if self.network is None:
             raise UserError("model.kind is mean, which has nothing to learn: take stack, or name mean(a,b) as a model")
-        loss = LOSSES[self.loss](ab_to_unit(self(batch.L)), ab_to_unit(batch.ab))
-        yield Objective("network", loss, {self.loss: loss})
+        yield Objective("network", *weighted_sum(self.loss.terms(batch.L, self(batch.L), batch.ab)))
 
     def networks(self) -> dict[str, nn.Module]:
         """The mixing network; none in a mean."""
         return {} if self.network is None else {"network": self.network}
 
-    def complete(self, card: dict) -> dict:
-        """The members' cards in place of their files, and their learned values counted."""
-        model = card["model"] | {"members": self.cards}
-        return card | {"model": model, "parameters": card["parameters"] + self.member_parameters}
+    @cached_property
+    def hooks(self) -> TrainingHooks:
+        """Completes the card."""
+        return EnsembleHooks(self)
+
+
+class EnsembleHooks(TrainingHooks):
+    """Stores the members' cards in the card of the ensemble."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+
+    def complete_card(self, card: dict) -> dict:
+        """Replace the members' files by their cards, and count their parameters."""
+        model = card["model"] | {"members": self.ensemble.cards}
+        return card | {"model": model, "parameters": card["parameters"] + self.ensemble.member_parameters}
 
 
 def freeze_member(member: Colorizer) -> int:
@@ -141,7 +143,7 @@ def freeze_member(member: Colorizer) -> int:
 def build(
     members: list[str | dict] | None = None,
     kind: Literal["mean", "stack"] = "stack",
-    loss: Literal["mse", "l1"] = "mse",
+    loss: dict[str, float] | str = "mse",
     width: int = 16,
 ) -> Ensemble:
     """Build an ensemble.
@@ -161,7 +163,7 @@ def build(
         raise UserError(f"model.width is {width}: it takes 1 or more")
     built = [member_of(member) for member in members]
     cards = [member if isinstance(member, dict) else one.card for member, one in zip(members, built, strict=True)]
-    return Ensemble(built, cards, Mixer(len(built), width) if kind == "stack" else None, loss)
+    return Ensemble(built, cards, Mixer(len(built), width) if kind == "stack" else None, MixedLoss(loss_weights(loss)))
 
 
 def member_of(member: str | dict) -> Colorizer:

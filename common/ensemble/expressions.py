@@ -102,7 +102,7 @@ def load_mean(expression: Expression) -> Colorizer:
     cards = colorizer.cards
     name = f"mean({','.join(str(card.get('name', '?')) for card in cards)})"
     config = {"family": "ensemble", "model": {"kind": "mean", "members": names}, "run": name, "seed": None}
-    colorizer.card = colorizer.complete({
+    colorizer.card = colorizer.hooks.complete_card({
         "name": name, "family": "ensemble", "model": {"kind": "mean"}, "parameters": 0,
         "size": max(card["size"] for card in cards), "trained_on": cards[0].get("trained_on"),
         **{key: sum(card.get(key) or 0 for card in cards) for key in ("steps", "images", "seconds")},

@@ -14,7 +14,8 @@ from common.data.packing import Pack
 from common.data.sources import list_photos
 from common.ensemble.expressions import Expression, checked, parse_ensemble
 from common.registry import load_colorizer
-from common.training.config import TrainConfig, parse_config
+from common.training.config import TrainConfig
+from common.training.parser import parse_config
 from common.training.run_dir import is_finished
 from common.utils.errors import UserError
 from common.utils.progress import Progress

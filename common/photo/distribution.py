@@ -15,7 +15,7 @@ from PIL import Image
 from common.color.lab import ab_to_rgb8, rgb8_to_L
 from common.colorizer import Colorizer
 from common.predictor import squeezed, working_lightness
-from common.utils.errors import PictureError
+from common.utils.errors import PictureError, UserError
 
 _SHOWN = 960  # longer side of the picture in the sheet and on the page
 _TOP = 12  # colors kept for each place on the page
@@ -48,6 +48,8 @@ def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distrib
     Raises UserError where the colorizer predicts none.
     """
     seen = squeezed(working_lightness(rgb, colorizer.device), size)
+    if not hasattr(colorizer, "distribution"):
+        raise UserError(f"a {type(colorizer).__name__} predicts one color a pixel, no distribution: use a classifier")
     probabilities, ab_bins = colorizer.distribution(seen)
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""Scalars and pictures of a run -> TensorBoard, metrics.jsonl, console."""
+"""Log of a run: TensorBoard, metrics.jsonl, and the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.utils.progress import Progress
 
 
 class Logger:
-    """Writes the log of one run; on another process than the first it is made with `run_dir=None` and is silent."""
+    """Writes scalars and pictures into a run folder. With `run_dir=None`, as on other processes, it writes nothing."""
 
     def __init__(self, run_dir: Path | None, step: int, config: dict, progress: Progress) -> None:
         self.run_dir, self.progress = run_dir, progress
@@ -22,22 +22,22 @@ class Logger:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._keep_until(step)
+        self._drop_after(step)
         self._writer = SummaryWriter(str(run_dir), purge_step=step + 1)
         self._jsonl = open(run_dir / "metrics.jsonl", "a")  # noqa: SIM115 - closed by close()
         if step == 0:
             text = yaml.safe_dump(config, sort_keys=False)
             self._writer.add_text("config", "\n".join("    " + line for line in text.splitlines()), 0)
 
-    def _keep_until(self, step: int) -> None:
-        """Drop what a killed run logged after its last saved state: those steps come again."""
+    def _drop_after(self, step: int) -> None:
+        """Drop entries of steps after the last saved state: a resumed run repeats these steps."""
         path = self.run_dir / "metrics.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step and step > 0]
             write_atomically(path, lambda p: p.write_text("".join(line + "\n" for line in lines)))
 
     def scalars(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Log numbers under `kind` (train, val)."""
+        """Log numbers under a kind such as train or val."""
         if self.run_dir is None:
             return
         for name, value in values.items():
@@ -46,7 +46,7 @@ class Logger:
         self._jsonl.flush()
 
     def picture(self, name: str, step: int, image: np.ndarray) -> None:
-        """Log a picture, uint8 [H, W, 3], and keep it as a file in a folder of that name."""
+        """Log a picture, uint8 [H, W, 3], and save it as a PNG in a folder of that name."""
         if self.run_dir is None:
             return
         self._writer.add_image(name, image, step, dataformats="HWC")
@@ -55,11 +55,11 @@ class Logger:
         Image.fromarray(image).save(folder / f"{step:08d}.png")
 
     def say(self, line: str) -> None:
-        """Tell the person at the terminal, and TensorBoard's readers nothing."""
+        """Print a line at the terminal."""
         self.progress.say(line)
 
     def close(self) -> None:
-        """Flush everything to disk."""
+        """Flush and close the files."""
         if self.run_dir is not None:
             self._writer.close()
             self._jsonl.close()
@@ -69,11 +69,11 @@ def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # the torn last line of a killed run
+        return float("inf")  # the incomplete last line of a killed run
 
 
 def read_metrics(run_dir: Path, kind: str) -> list[dict]:
-    """The logged lines of one kind (train, val), in order of steps; none where the run has no log."""
+    """The entries of one kind (train, val) by step; an empty list where the run has no log."""
     path = run_dir / "metrics.jsonl"
     if not path.exists():
         return []

@@ -1,120 +1,92 @@
-"""What a training run holds between two steps, how it is saved and found again, and its periodic work."""
+"""The state of a training run between two steps, how it is saved and restored, and its periodic work."""
 
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
-from torch import nn
+from torch import Tensor, nn
 
-from common.checkpoint import (
-    BEST,
-    STATE,
-    WEIGHTS,
-    Ema,
-    averaged_weights,
-    bare_state_dict,
-    load_bare_state_dict,
-    parameter_count,
-    read_state,
-    save_state,
-    save_weights,
-)
-from common.colorizer import Batch, Colorizer
+from common.checkpoint import BEST, WEIGHTS, parameter_count, published_state, save_weights
+from common.colorizer import Batch, Colorizer, Objective, predict_ab
 from common.data.batches import TrainingData, grey_pictures, training_packs
-from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
+from common.evaluation.evaluate import TRAINING_METRICS, Predict, evaluate
 from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.registry import build_colorizer, without_downloads
-from common.training.config import OptimConfig, TrainConfig, seconds
+from common.training.config import OptimConfig, TrainConfig
+from common.training.ema import MovingAverage
 from common.training.logger import Logger
-from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, last_step, make_card
+from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, make_card
 from common.training.schedule import Plateau, lr_factor
+from common.training.state import STATE, read_state, save_state
 from common.utils.device import pick_device, pick_precision
+from common.utils.distributed import average_buffers, join_processes
 from common.utils.errors import UserError
 from common.utils.progress import Progress, clock
 
 COLLAPSE_RATIO, COLLAPSE_PATIENCE = 0.25, 3
-DIAGNOSED = 64  # validation photographs that a family's diagnosis sees
+VALIDATIONS = 20  # in a run, where `eval_every` is not given
+DIAGNOSED = 64  # validation photographs that `TrainingHooks.diagnose` gets
 
 
 class Run:
-    """One run: machine, photographs, networks, optimizers, log; new, or as it was saved.
+    """One run: device, photographs, networks, optimizers and log; new, or restored from its folder.
 
-    Raises UserError where the configuration and the machine, the photographs or the run folder do not go together.
+    Raises UserError where the configuration does not fit the device, the photographs or the run folder.
     """
 
-    def __init__(self, config: TrainConfig, progress: Progress | None) -> None:
+    def __init__(self, config: TrainConfig, progress: Progress | None = None) -> None:
         self.config, self.folder = config, Path(config.loop.run)
         loop = config.loop
-
-        device = pick_device(loop.device)
-        self.precision = pick_precision(loop.precision, device)
-        AcceleratorState._reset_state()  # it is global: another run of this process may have set another precision
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="bf16" if self.precision == "bf16" else "no",
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-        self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
-        self.shards = self.accelerator.num_processes * loop.accumulate
+        self.processes = join_processes()
+        self.device = pick_device(loop.device)
+        self.precision = pick_precision(loop.precision, self.device)
+        self.progress = progress or Progress(quiet=not self.processes.main)
+        self.shards = self.processes.count * loop.accumulate
         if loop.batch_size % self.shards:
             raise UserError(
                 f"batch_size is {loop.batch_size}: it takes a multiple of processes x accumulate, {self.shards}"
             )
+        torch.backends.cudnn.deterministic = True  # a resumed run must repeat the same numbers
 
-        self.progress = progress or Progress(quiet=not self.main)
         check_run_dir(config, self.folder)
         self.colorizer = self._build()
-        self.train_pack, self.val_pack = training_packs(config.data, self.progress)
-        unpaired = (
-            grey_pictures(config.data, self.train_pack, self.val_pack, self.progress)
-            if self.colorizer.unpaired
-            else None
-        )
-        self.data = TrainingData(
-            self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
-        )
-        self.last_step = last_step(loop, len(self.data.rows))
-        self.budget = seconds(loop.budget)
-        if not (self.last_step or self.budget):
-            raise UserError("the run has no end: give steps, epochs or budget")
-
+        self.average = MovingAverage(self.colorizer, config.optim.ema) if config.optim.ema else None
+        self.colorizer.hooks.load_networks(self.device)
+        self._load_photographs()
         if not self._resumes:
-            self.colorizer.prepare(self.train_pack)
-        self.ema = Ema(self.colorizer, config.optim.ema)
-        self.optimizers = {n: make_optimizer(n, net, config.optim) for n, net in self.colorizer.networks().items()}
-        torch.backends.cudnn.deterministic = True  # a resumed run is to be the same run
-        on_cuda = self.device.type == "cuda" and any(map(shutil.which, ("cc", "gcc", "clang")))  # triton calls one
-        compiles = loop.compile if loop.compile is not None else on_cuda
-        for name, network in self.colorizer.networks().items():
-            if compiles:
+            self.colorizer.hooks.prepare(self.train_pack)
+        self.networks = self.colorizer.networks()
+        self.optimizers = {name: make_optimizer(network, config.optim) for name, network in self.networks.items()}
+        on_cuda = self.device.type == "cuda" and any(map(shutil.which, ("cc", "gcc", "clang")))  # Triton needs one
+        if on_cuda if loop.compile is None else loop.compile:
+            for network in self.networks.values():
                 network.compile()
-            # what a stage freezes gives no gradient, which other processes would wait for
-            self.accelerator.ddp_handler.find_unused_parameters = name in self.colorizer.partly_trained
-            setattr(self.colorizer, name, self.accelerator.prepare(network))
+        self.replicas = {name: self._replicate(name) for name in self.networks} if self.processes.count > 1 else {}
 
-        self.step, self.seconds, self.low_color = 0, 0.0, 0
+        self.step, self.last_step, self.eval_every, self.low_color = 0, 0, loop.eval_every or 0, 0
         self.scores: dict[str, float] = {}
         self.plateau = Plateau(config.higher_is_better)
-        self._held = ExitStack()
+        self.planned_for: str | None = None
+        self._seconds_before, self._start = 0.0, time.perf_counter()
+        self._resources = ExitStack()
         try:
             self._open()
         except BaseException:
-            self._held.close()
+            self._resources.close()
             raise
 
     @property
     def _resumes(self) -> bool:
-        return not self.config.loop.fresh and self.saved
+        return not self.config.loop.fresh and (self.folder / STATE).exists()
 
     def _build(self) -> Colorizer:
-        """The colorizer, new, on the device; every mistake in its options is told before a photograph is read."""
+        """The colorizer on the device. Wrong options are reported here, before photographs are read."""
         config = self.config
         torch.manual_seed(config.loop.seed)
         model = without_downloads(config.model) if self._resumes else config.model
@@ -125,171 +97,262 @@ class Run:
             if name not in colorizer.networks():
                 known = ", ".join(colorizer.networks())
                 raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
-        if colorizer.repeats and config.loop.accumulate > 1:
+        if colorizer.hooks.repeats and config.loop.accumulate > 1:
             raise UserError(
                 f"accumulate is {config.loop.accumulate}: with several updates of one network a step it takes 1"
             )
-        if config.data.grey and not colorizer.unpaired:
+        if config.data.grey and not colorizer.hooks.unpaired:
             raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
-        colorizer.begin_training(self.device, self.precision)
-        return colorizer.to(device=self.device, memory_format=torch.channels_last)
+        return colorizer.to(device=self.device, memory_format=torch.channels_last).train()
+
+    def _load_photographs(self) -> None:
+        config = self.config
+        self.train_pack, self.val_pack = training_packs(config.data, self.progress)
+        grey = None
+        if self.colorizer.hooks.unpaired:
+            grey = grey_pictures(config.data, self.train_pack, self.val_pack, self.progress)
+        self.data = TrainingData(
+            self.train_pack,
+            config.data.size,
+            config.loop.batch_size,
+            config.loop.seed,
+            config.augment,
+            self.device,
+            grey,
+        )
+
+    def _replicate(self, name: str) -> nn.parallel.DistributedDataParallel:
+        return nn.parallel.DistributedDataParallel(
+            self.networks[name],
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=name in self.colorizer.hooks.partly_trained,
+        )
 
     def _open(self) -> None:
-        """Take hold of the run folder, go on where it was, and begin to log."""
+        """Lock the run folder, restore its state, and open the log."""
         config = self.config
-        if self.main:
-            self._held.enter_context(hold_run_dir(config, self.folder))
-        self.accelerator.wait_for_everyone()
+        if self.processes.main:
+            self._resources.enter_context(hold_run_dir(config, self.folder))
+        self.processes.gather(None)  # the folder exists now
         found = read_state(self.folder)
         if found:
-            self._restore(found)
-        self.logger = Logger(self.folder if self.main else None, self.step, config.to_dict(), self.progress)
-        self._held.callback(self.logger.close)
+            self.load_state_dict(found)
+        self.logger = Logger(self.folder if self.processes.main else None, self.step, config.to_dict(), self.progress)
+        self._resources.callback(self.logger.close)
         self.logger.say(self.train_pack.describe() + "\n" + self.val_pack.describe())
-        sizes = ", ".join(f"{n} {parameter_count(net) / 1e6:.2f} M" for n, net in self.colorizer.networks().items())
+        sizes = ", ".join(f"{name} {parameter_count(net) / 1e6:.2f} M" for name, net in self.networks.items())
         batch = config.loop.batch_size
         self.logger.say(f"{config.family}: {sizes}; {self.device}, {self.precision}, batch {batch}")
         if found:
-            self.logger.say(f"{self.folder} goes on at step {self.step}, after {clock(self.seconds)}")
+            self.logger.say(f"{self.folder} resumes at step {self.step}, after {clock(self.seconds)}")
 
     def close(self) -> None:
-        """Flush the log and let others into the run folder."""
-        self._held.close()
+        """Flush the log and unlock the run folder."""
+        self._resources.close()
 
-    def _restore(self, state: dict) -> None:
-        check_photographs(self.config, state, self.data.content)
-        self.step, self.seconds, self.low_color = state["step"], state["seconds"], state["low_color"]
-        self.scores = state["scores"]
-        load_bare_state_dict(self.colorizer, state["weights"])
-        self.ema.average = {key: value.to(self.device) for key, value in state["ema"].items()}
-        self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
-        of_each = state["training"]
-        own = self.accelerator.process_index if len(of_each) == self.accelerator.num_processes else 0
-        self.colorizer.load_training_state(of_each[own], self.device)
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-
-    def save(self) -> None:
-        """Publish the weights and save the exact state."""
-        self._average_statistics()
-        of_each = gather_object([self.colorizer.training_state()])
-        if not self.main:
-            return
-        self.publish(WEIGHTS)
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "low_color": self.low_color,
-            "scores": self.scores,
-            "weights": bare_state_dict(self.colorizer),
-            "ema": self.ema.average,
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "plateau": self.plateau.state(),
-            "content": self.data.content,
-            "training": of_each,
-        }
-        save_state(self.folder, state)
-
-    def publish(self, name: str) -> None:
-        """Write the weights for use, averaged where the run averages, under a name in the run folder."""
-        if self.main:
-            card = make_card(
-                self.config, self.train_pack, self.colorizer, self.step, self.seconds, self.precision, self.scores
-            )
-            save_weights(self.folder / name, self.ema.state(self.colorizer), card)
+    # --- length of the run
 
     @property
-    def saved(self) -> bool:
-        """Whether there is a state to go on from."""
-        return (self.folder / STATE).exists()
+    def fraction_done(self) -> float:
+        """Fraction of the planned steps that is done, 0..1."""
+        return min(1.0, self.step / self.last_step) if self.last_step else 0.0
 
-    def share_done(self) -> float:
-        """How much of the run is done, 0..1: by steps or by the clock, whichever is further."""
-        if self.config.loop.early_stop and self.plateau.since_best >= self.config.loop.early_stop:
-            return 1.0
-        by_steps = self.step / self.last_step if self.last_step else 0.0
-        by_clock = self.seconds / self.budget if self.budget else 0.0
-        return min(1.0, max(by_steps, by_clock))
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the run stopped early."""
+        early_stop = self.config.loop.early_stop
+        return self.step >= self.last_step or 0 < early_stop <= self.plateau.since_best
 
-    def agree(self, share: float, asked: int) -> tuple[float, int]:
-        """What the first process says of (share done, stop asked for): clocks and signals differ between them."""
-        if self.accelerator.num_processes == 1:
-            return share, asked
-        words = torch.tensor([share, float(asked)], dtype=torch.float64, device=self.device)
-        share, asked = broadcast(words).tolist()
-        return share, int(asked)
+    @property
+    def seconds(self) -> float:
+        """Time in the loop so far, validations included, over all parts of a resumed run."""
+        return self._seconds_before + time.perf_counter() - self._start
 
-    def set_learning_rates(self, share: float) -> None:
-        """Set every optimizer's rate for this share of the run."""
-        factor = lr_factor(self.config.optim, share) * self.plateau.factor
+    def due(self, every: int, last: bool = True) -> bool:
+        """Whether something that happens every so many steps (0: never), and by default after the last, is due."""
+        return bool(every) and (self.step % every == 0 or (last and self.finished))
+
+    def any_process(self, signal: int) -> int:
+        """The largest value over all processes, so that all stop at the same step."""
+        return max(self.processes.gather(signal))
+
+    # --- what a step needs
+
+    def set_learning_rates(self) -> None:
+        """Set the learning rate of every optimizer for the next step."""
+        factor = lr_factor(self.config.optim, self.fraction_done) * self.plateau.factor
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.config.optim.lr * self.config.optim.lr_ratio.get(name, 1.0) * factor
 
-    def _average_statistics(self) -> None:
-        """Give all processes the mean of their running statistics (batch norm's): each has seen its own shards."""
-        if self.accelerator.num_processes > 1:
-            networks = self.colorizer.networks().values()
-            for buffer in (buffer for network in networks for buffer in network.buffers()):
-                if buffer.is_floating_point():
-                    buffer.copy_(self.accelerator.reduce(buffer, reduction="mean"))
+    def autocast(self) -> torch.autocast:
+        """The context in which networks run."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def validate(self) -> None:
-        """Measure the (averaged) weights on the validation photographs: log, best weights, collapse alarm."""
+    def objectives(self, batch: Batch) -> Iterator[Objective]:
+        """The family's objectives. Its code runs under autocast; the caller's, between two of them, does not."""
+        objectives = self.colorizer.training_step(batch)
+        while True:
+            with self.autocast():
+                objective = next(objectives, None)
+            if objective is None:
+                return
+            yield objective
+
+    @contextmanager
+    def replicated(self, synchronize: bool) -> Iterator[None]:
+        """Context in which the colorizer's networks average their gradients over the processes.
+
+        synchronize: False where the gradients of a further sub-batch will be added first.
+        """
+        with ExitStack() as stack:
+            for name, replica in self.replicas.items():
+                setattr(self.colorizer, name, replica)
+                stack.callback(setattr, self.colorizer, name, self.networks[name])
+                if not synchronize:
+                    stack.enter_context(replica.no_sync())
+            yield
+
+    # --- saving
+
+    def state_dict(self) -> dict:
+        """Everything that resuming needs. All processes must call it."""
+        return {
+            "step": self.step,
+            "last_step": self.last_step,
+            "planned_for": self.planned_for,
+            "eval_every": self.eval_every,
+            "seconds": self.seconds,
+            "low_color": self.low_color,
+            "scores": self.scores,
+            "plateau": self.plateau.state(),
+            "content": self.data.content,
+            "weights": self.colorizer.state_dict(),
+            "ema": self.average.state_dict() if self.average else {},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "training": self.processes.gather(self.colorizer.hooks.state_dict()),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` returned. Raises UserError where it was trained on other photographs."""
+        check_photographs(self.config, state, self.data.content)
+        self.step, self.last_step, self.low_color = state["step"], state["last_step"], state["low_color"]
+        self.scores, self.planned_for = state["scores"], state["planned_for"]
+        self.eval_every = self.config.loop.eval_every or state["eval_every"]
+        self._seconds_before, self._start = state["seconds"], time.perf_counter()
+        self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
+        self.colorizer.load_state_dict(state["weights"])
+        if self.average:
+            self.average.load_state_dict(state["ema"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        of_process = state["training"]
+        rank = self.processes.rank if len(of_process) == self.processes.count else 0
+        self.colorizer.hooks.load_state_dict(of_process[rank], self.device)
+
+    def save(self) -> None:
+        """Publish the weights and save the exact state. All processes must call it."""
         self._average_statistics()
-        with averaged_weights(self.colorizer, self.ema) as colorizer:
+        state = self.state_dict()
+        if self.processes.main:
+            self.publish(WEIGHTS)
+            save_state(self.folder, state)
+
+    def publish(self, name: str) -> None:
+        """Write the weights, averaged where the run averages, into the run folder."""
+        if self.processes.main:
+            card = make_card(
+                self.config, self.train_pack, self.published, self.step, self.seconds, self.precision, self.scores
+            )
+            save_weights(self.folder / name, published_state(self.published), self.colorizer.hooks.complete_card(card))
+
+    @property
+    def published(self) -> Colorizer:
+        """The colorizer that is validated and published: the average where there is one."""
+        return self.average.module if self.average else self.colorizer
+
+    def _average_statistics(self) -> None:
+        """Average batch-norm statistics over the processes, each of which has seen only its own shards."""
+        average_buffers(self.colorizer, self.processes)
+        if self.average:
+            average_buffers(self.average.module, self.processes)
+
+    # --- periodic work
+
+    @contextmanager
+    def _predictor(self) -> Iterator[Predict]:
+        """Predict with the published weights, in eval mode."""
+
+        def predict(batch: Batch, indices: np.ndarray) -> Tensor:
+            with self.autocast():
+                return predict_ab(self.published, batch.L).float()
+
+        self.colorizer.eval()
+        try:
+            yield predict
+        finally:
+            self.colorizer.train()
+
+    def measure(self) -> dict[str, float]:
+        """Metrics of the published weights on the validation photographs, which the processes share."""
+        self._average_statistics()
+        with self._predictor() as predict:
             result = evaluate(
-                {"model": model_predictor(colorizer)},
+                {"model": predict},
                 self.val_pack,
-                TRAINING_METRICS,
+                dict.fromkeys((*TRAINING_METRICS, self.config.loop.monitor)),
                 limit=self.config.data.val_limit,
                 device=self.device,
                 intervals=False,
+                processes=self.processes,
             )
-        # without psnr where every picture is exact
-        scores = {n: value["mean"] for n, value in result.table["model"].items() if value["mean"] is not None}
-        values = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.device)
-        if self.accelerator.num_processes > 1:  # each decides upon them, so they must not differ by a rounding
-            values = broadcast(values)
-        self.scores = dict(zip(scores, values.tolist(), strict=True))
+        # psnr has no mean where every picture is exact
+        return {n: cell["mean"] for n, cell in result.table["model"].items() if cell["mean"] is not None}
+
+    def validate(self, initial: bool = False) -> None:
+        """Measure, log, warn of collapse, and publish the best weights. `initial` is the one before the first step."""
+        self.scores = self.measure()
         self.logger.scalars("val", self.step, self.scores)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
-        self.logger.say(f"step {self.step}: validation {told}")
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
+        self.logger.say(f"step {self.step}: validation {values}")
+        if initial:
+            return
         ratio = self.scores["colorfulness_ratio"]
         self.low_color = self.low_color + 1 if ratio < COLLAPSE_RATIO else 0
         if self.low_color == COLLAPSE_PATIENCE:
             self.logger.say(
-                f"warning: for {COLLAPSE_PATIENCE} validations the predictions have had under {COLLAPSE_RATIO:.0%} of"
-                f" the true colorfulness (now {ratio:.0%}): they are turning grey-brown; see Collapse in README.md"
+                f"warning: in {COLLAPSE_PATIENCE} validations in a row, predictions had less than {COLLAPSE_RATIO:.0%}"
+                f" of the true colorfulness (now {ratio:.0%}): they are turning grey-brown; see Collapse in README.md"
             )
-        for warning in self.colorizer.warnings():
+        for warning in self.colorizer.hooks.warnings():
             self.logger.say(f"step {self.step}: {warning}")
         if self.plateau.update(self.scores[self.config.loop.monitor], self.config.optim):
             self.publish(BEST)
 
     @torch.no_grad()
     def draw_samples(self) -> None:
-        """Into the log: a sheet grey | model | original of a fixed choice of validation photographs; the diagnosis."""
-        if not self.main:
+        """Log a sheet grey | model | original of fixed validation photographs, and the family's diagnosis."""
+        if not self.processes.main:
             return
-        with averaged_weights(self.colorizer, self.ema) as colorizer:
-            predictors = {self.folder.name: model_predictor(colorizer)}
-            rows = spread_indices(self.val_pack, self.config.loop.samples)
-            picture: np.ndarray = sheet({"": color_columns(predictors, self.val_pack, rows, self.device)})
+        with self._predictor() as predict:
+            indices = spread_indices(self.val_pack, self.config.loop.samples)
+            columns = color_columns({self.folder.name: predict}, self.val_pack, indices, self.device)
             more = self.val_pack.lab(np.array(spread_indices(self.val_pack, DIAGNOSED)))
-            diagnosis = colorizer.diagnose(Batch(*(x.to(self.device) for x in more)))
-        self.logger.picture("samples", self.step, picture)
+            with self.autocast():
+                diagnosis = self.colorizer.hooks.diagnose(Batch(*(x.to(self.device) for x in more)))
+        self.logger.picture("samples", self.step, sheet({"": columns}))
         if diagnosis.scalars:
             self.logger.scalars("diagnosis", self.step, diagnosis.scalars)
         for name, draw in diagnosis.pictures.items():
             self.logger.picture(name, self.step, draw())
 
 
-def make_optimizer(name: str, network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer of the network of that name."""
-    options: dict = {"weight_decay": config.weight_decay, "lr": config.lr * config.lr_ratio.get(name, 1.0)}
-    if config.optimizer == "sgd":  # not fused: torch's then fails where a part of the weights was frozen at first
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of a network."""
+    options: dict = {"weight_decay": config.weight_decay, "lr": config.lr}
+    if config.optimizer == "sgd":  # not fused: fused SGD fails where a stage had frozen a part of the weights
         return torch.optim.SGD(network.parameters(), momentum=config.betas[0], **options)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    options["fused"] = next(network.parameters()).device.type in ("cpu", "cuda")  # one pass: 4 times as fast
+    options["fused"] = next(network.parameters()).device.type in ("cpu", "cuda")  # 4 times as fast
     return kind(network.parameters(), betas=tuple(config.betas), **options)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and the card of what came out of it."""
+"""The folder of a run: checks before training, the lock during training, and the card of its weights."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from common.checkpoint import STATE, published_parameter_count, read_state
+from common.checkpoint import published_parameter_count
 from common.colorizer import Colorizer
 from common.data.packing import Pack
-from common.training.config import RunConfig, TrainConfig, load_config, seconds
+from common.training.config import RunConfig, TrainConfig, load_config
+from common.training.state import STATE, read_state
 from common.utils.device import machine
 from common.utils.errors import UserError, one_sentence
 from common.utils.files import locked
 
-# What may change between two commands of one run without making it another run.
+# Options that may change between two commands of the same run.
 _FREE = {
     "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
 }  # fmt: skip
-# Options that are younger than some runs, with what those runs did.
-_YOUNGER = {"augment.damage": 0.0, "data.grey": None}
+# Options that older runs do not have, with the value that they trained with.
+_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
-    """See that the run folder can be this run's, before anything is made or deleted.
+    """Check that the run folder can be used, before anything is written or deleted.
 
-    Raises UserError where it holds a run with another configuration, or something that is no run.
+    Raises UserError where it holds a run with another configuration, or files that are not a run's.
     """
     saved = run_dir / "config.yaml"
     try:
         if config.loop.fresh and run_dir.exists() and any(run_dir.iterdir()) and not saved.exists():
             raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
         if not config.loop.fresh and (run_dir / STATE).exists() and saved.exists():
-            _same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
+            _check_same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
     except OSError as error:
         raise UserError(f"the run folder {run_dir} cannot be read ({one_sentence(error)})") from None
 
 
 @contextmanager
 def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
-    """Make the run folder (anew with `fresh`), write its config, and keep other processes out of it.
+    """Create the run folder (empty it with `fresh`), write its config, and lock it against other processes.
 
     Raises UserError where it cannot be written or another process trains in it.
     """
@@ -61,13 +62,13 @@ def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
 
 
 def last_step(loop: RunConfig, photographs: int) -> int | None:
-    """The step that `steps` or `epochs` over so many training photographs ends a run at; None where neither does."""
+    """The number of steps that `steps` or `epochs` over so many photographs means; None where neither is given."""
     epochs = loop.epochs and math.ceil(loop.epochs * photographs / loop.batch_size)
     return min((n for n in (loop.steps, epochs) if n), default=None)
 
 
 def check_photographs(config: TrainConfig, state: dict, content: str) -> None:
-    """Raise UserError where a run's state was trained on other photographs than those of this content."""
+    """Raise UserError where the state was trained on photographs with another content hash."""
     if state["content"] != content:
         raise UserError(
             f"the photographs of {config.data.train} are not those that {config.loop.run} was trained on so far: use"
@@ -76,7 +77,7 @@ def check_photographs(config: TrainConfig, state: dict, content: str) -> None:
 
 
 def is_finished(config: TrainConfig, pack: Pack) -> bool:
-    """Whether the run folder holds this very run, trained to its end on this pack: then there is nothing to train.
+    """Whether the run folder holds this run, trained to its end on this pack.
 
     Raises UserError where it holds another run.
     """
@@ -85,15 +86,18 @@ def is_finished(config: TrainConfig, pack: Pack) -> bool:
     state = None if config.loop.fresh else read_state(run_dir)
     if not state:
         return False
-    content = pack.manifest["content"]  # what an unpaired method sees beside it is looked at when it goes on
+    content = pack.manifest["content"]  # that of unpaired grey photographs is checked when the run resumes
     check_photographs(config, state | {"content": state["content"].partition(",")[0]}, content)
-    loop, end, budget = config.loop, last_step(config.loop, len(pack.color_indices)), seconds(config.loop.budget)
-    stopped_early = 0 < loop.early_stop <= state["plateau"]["since_best"]
-    return stopped_early or bool(end and state["step"] >= end) or bool(budget and state["seconds"] >= budget)
+    loop = config.loop
+    if 0 < loop.early_stop <= state["plateau"]["since_best"]:
+        return True
+    steps = last_step(loop, len(pack.color_indices))
+    planned = state["last_step"] if loop.budget and state["planned_for"] == loop.budget else None
+    return any(end and state["step"] >= end for end in (steps, planned))
 
 
-def _same_run(before: dict, now: dict, run_dir: Path) -> None:
-    before = _YOUNGER | before
+def _check_same_run(before: dict, now: dict, run_dir: Path) -> None:
+    before = _ADDED_LATER | before
     for key in now:
         if key not in _FREE and before.get(key) != now[key]:
             raise UserError(
@@ -121,9 +125,9 @@ def make_card(
     precision: str,
     scores: dict,
 ) -> dict:
-    """What published weights say of themselves: enough to build the network, to judge it, and to repeat it."""
+    """The card of published weights: enough to build the network, and to repeat and judge the training."""
     m = pack.manifest
-    card = {
+    return {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
         "parameters": published_parameter_count(colorizer),
@@ -132,4 +136,3 @@ def make_card(
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
         "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
     }  # fmt: skip
-    return colorizer.complete(card)

@@ -1,15 +1,15 @@
-"""Learning rate over a run, as a function of how much of the run is done."""
+"""Learning rate as a function of the fraction of the run that is done, and the plateau schedule."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from common.training.config import OptimConfig
 
 
 def lr_factor(config: OptimConfig, progress: float) -> float:
-    """Factor on the peak learning rate at `progress` in 0..1 (plateau's own factor comes on top)."""
+    """Factor on the peak learning rate at `progress` in 0..1. The plateau schedule has an additional factor."""
     if progress < config.warmup:
         return (progress + 1e-3) / (config.warmup + 1e-3)
     if config.schedule == "linear":
@@ -21,7 +21,7 @@ def lr_factor(config: OptimConfig, progress: float) -> float:
 
 @dataclass
 class Plateau:
-    """Watches the monitored metric: the best so far, and how many validations ago that was."""
+    """Tracks the monitored metric: its best value, and how many validations ago that was."""
 
     higher_is_better: bool
     best: float | None = None
@@ -30,11 +30,11 @@ class Plateau:
     factor: float = 1.0
 
     def state(self) -> dict:
-        """As keyword arguments for the next one."""
-        return {"best": self.best, "since_best": self.since_best, "since_cut": self.since_cut, "factor": self.factor}
+        """Keyword arguments that restore it, beside `higher_is_better`."""
+        return {key: value for key, value in asdict(self).items() if key != "higher_is_better"}
 
     def update(self, value: float, config: OptimConfig) -> bool:
-        """Take in a validation; True where it is the best so far."""
+        """Update with the result of a validation. Returns whether it is the best so far."""
         better = self.best is None or (value > self.best if self.higher_is_better else value < self.best)
         if better:
             self.best, self.since_best, self.since_cut = value, 0, 0

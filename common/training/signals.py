@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request."""
+"""Ctrl-C and SIGTERM as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import threading
 
 
 class StopRequest:
-    """Context in which SIGINT and SIGTERM set `asked` to the signal's number; a second one acts as usual."""
+    """Context in which SIGINT and SIGTERM set `signal` to their number. A second signal has its usual effect."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self._usual: dict[int, object] = {}
+        self.signal = 0
+        self._handlers: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._usual[number] = signal.signal(number, self._ask)
+                self._handlers[number] = signal.signal(number, self._handle)
         return self
 
-    def _ask(self, number: int, frame: object) -> None:
-        self.asked = number
-        signal.signal(number, self._usual[number])  # type: ignore[arg-type]
+    def _handle(self, number: int, frame: object) -> None:
+        self.signal = number
+        signal.signal(number, self._handlers[number])  # type: ignore[arg-type]
 
     def __exit__(self, *exc: object) -> None:
-        for number, usual in self._usual.items():
-            signal.signal(number, usual)  # type: ignore[arg-type]
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -17,6 +18,9 @@ def pick_device(name: str) -> torch.device:
     if not there.get(name):
         have = ", ".join(k for k, v in there.items() if v)
         raise UserError(f"device is {name}, which this machine does not have: it takes auto, {have}")
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes of torchrun
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
 
 

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from common.utils.errors import UserError
 
 
@@ -57,8 +60,18 @@ def join_processes() -> Processes:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def average_buffers(module: nn.Module, processes: Processes) -> None:
+    """Replace every floating-point buffer of a module by its mean over the processes. All must call it."""
+    if processes.count == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.all_reduce(buffer)
+            buffer /= processes.count
 
 
 def leave(code: int) -> None:

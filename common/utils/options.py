@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 
 from common.utils.errors import UserError, near
@@ -41,3 +41,14 @@ def _typed(kinds: dict, key: str, value: object, prefix: str) -> object:
 def _kinds(build: Callable) -> dict[str, object]:
     hints = typing.get_type_hints(build.__init__ if is_dataclass(build) else build)
     return {name: kind for name, kind in hints.items() if name != "return"}
+
+
+def refuse_unused(prefix: str, config: object, names: Iterable[str], user: str) -> None:
+    """Raise UserError where an option has another value than its default, although nothing uses it.
+
+    config: a dataclass. names: its options that are unused. user: what would have to use them, for the message.
+    """
+    defaults = {f.name: f.default for f in fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise UserError(f"{prefix}.{name} is {getattr(config, name)}: {user} does not use it, leave it out")

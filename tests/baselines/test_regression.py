@@ -81,7 +81,8 @@ def test_weights_of_a_pretrained_network_load_without_a_network(monkeypatch, tmp
         ({"loss": "mse"}, 0.25),
         ({"loss": "l1"}, 0.5),
         ({"loss": "smooth_l1"}, 0.45),  # |d| - beta / 2 with beta = 0.1
-        ({"loss": "l1+mse", "l1_weight": 2.0, "mse_weight": 4.0}, 2.0),
+        ({"loss": {"l1": 2.0, "mse": 4.0}}, 2.0),
+        ({"loss": "l1+mse", "l1_weight": 2.0, "mse_weight": 4.0}, 2.0),  # as older cards say it,
     ],
 )
 def test_losses_on_a_constant_error(options, expected):
@@ -92,7 +93,11 @@ def test_losses_on_a_constant_error(options, expected):
 
 
 def test_weights_that_cancel_everything_are_refused():
-    with pytest.raises(UserError, match="one must be above 0"):
-        build_colorizer("baselines", loss="l1+mse", l1_weight=0.0, mse_weight=0.0)
+    with pytest.raises(UserError, match="one weight must be above 0"):
+        build_colorizer("baselines", loss={"l1": 0.0, "mse": 0.0})
+    with pytest.raises(UserError, match="did you mean 'smooth_l1'"):
+        build_colorizer("baselines", loss="smoth_l1")
+    with pytest.raises(UserError, match="the weight -1"):
+        build_colorizer("baselines", loss={"l1": -1.0})
     with pytest.raises(UserError, match="did you mean 'network'"):
         build_colorizer("baselines", netwrok="cnn")

@@ -17,6 +17,7 @@ from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 from scripts import compute_prior as compute_prior_script
 from scripts import train
+from tests.classification.test_ab_quantizer import dense
 from tests.conftest import photo_array
 
 
@@ -115,7 +116,7 @@ def test_the_loss_of_a_perfect_prediction_is_the_targets_entropy():
     colorizer = build_colorizer("classification", width=0.25)
     ab = torch.zeros(1, 2, 32, 32)
     _, weights = colorizer.quantizer.soft_encode(ab[:, :, :1, :1])
-    target = colorizer.quantizer.dense(*colorizer.quantizer.soft_encode(quarter(ab)))
+    target = dense(colorizer.quantizer, *colorizer.quantizer.soft_encode(quarter(ab)))
     colorizer.logits = lambda L: target.clamp(min=1e-30).log()
     colorizer.prior.copy_(torch.full_like(colorizer.prior, 0.5 / 260))
     colorizer.prior[colorizer.quantizer.nearest(ab[:, :, :1, :1])] = 0.5
@@ -233,13 +234,13 @@ def test_the_diagnosis_counts_bins(photos):
     torch.manual_seed(0)
     colorizer = build_colorizer("classification", width=0.25).eval()
     pack = open_pack(str(photos), 32)
-    colorizer.prepare(pack)
+    colorizer.hooks.prepare(pack)
     grey = colorizer.quantizer.nearest(torch.zeros(1, 2, 1, 1)).item()
     logits = torch.zeros(12, 261, 8, 8)
     logits[:, grey] = 30
     colorizer.logits = lambda L: logits
     with torch.no_grad():
-        diagnosis = colorizer.diagnose(Batch(*pack.lab(slice(None))))
+        diagnosis = colorizer.hooks.diagnose(Batch(*pack.lab(slice(None))))
     assert diagnosis.scalars["greyest_bins/most_likely"] == 1
     assert diagnosis.scalars["greyest_bins/annealed_mean"] == 1
     assert 0 < diagnosis.scalars["greyest_bins/true"] < 0.5

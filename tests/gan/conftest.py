@@ -1,12 +1,9 @@
-"""Small colorizers of the family, and a batch."""
+"""Small colorizers of the family."""
 
-import pytest
 import torch
 
-from common.colorizer import Batch
 from common.registry import build_colorizer
-
-SIZE = 16
+from tests.conftest import SIDE as SIZE
 
 
 def small(**options):
@@ -20,9 +17,3 @@ def small(**options):
     for key, value in options.items():
         model[key] = model[key] | value if isinstance(model.get(key), dict) else value
     return build_colorizer("gan", **model)
-
-
-@pytest.fixture
-def batch():
-    torch.manual_seed(1)
-    return Batch(torch.rand(4, 1, SIZE, SIZE) * 100, torch.rand(4, 2, SIZE, SIZE) * 80 - 40)

@@ -36,7 +36,7 @@ def test_the_penalty_is_weighed_and_logged(batch):
 def test_the_discriminator_sees_lightness_or_not(batch, conditional):
     colorizer = small(discriminator={"conditional": conditional})
     with torch.no_grad():
-        seen = [colorizer._shown(L_to_unit(L), ab_to_unit(batch.ab)) for L in (batch.L, 100 - batch.L)]
+        seen = [colorizer.discriminator_input(L_to_unit(L), ab_to_unit(batch.ab)) for L in (batch.L, 100 - batch.L)]
         alike = torch.equal(*(colorizer.discriminator(x) for x in seen))
     assert alike is not conditional
 
@@ -50,7 +50,7 @@ def test_updates_of_the_discriminator_each_have_their_own_noise(batch):
         losses.append(objective.loss.item())
     assert optimizers == ["generator", *["discriminator"] * 3]
     assert len(set(losses[1:])) == 3
-    assert colorizer.repeats
+    assert colorizer.hooks.repeats
 
 
 def test_instance_noise_falls_to_nothing(batch):
@@ -58,10 +58,10 @@ def test_instance_noise_falls_to_nothing(batch):
     picture = torch.zeros(64, 1, SIZE, SIZE), torch.zeros(64, 2, SIZE, SIZE)
     found = []
     for share in (0.0, 0.5, 1.0):
-        colorizer.after_step(share)
-        found.append(colorizer._shown(*picture).std().item())
+        colorizer.hooks.after_step(share)
+        found.append(colorizer.discriminator_input(*picture).std().item())
     assert found == pytest.approx([0.5, 0.25, 0.0], abs=0.01)
-    assert colorizer.eval()._shown(*picture).std() == 0
+    assert colorizer.eval().discriminator_input(*picture).std() == 0
 
 
 def test_the_discriminator_sees_past_fakes(batch):
@@ -92,7 +92,7 @@ def test_each_stage_trains_what_it_says(batch):
     colorizer = small(stages=STAGES, generator={"norm": "batch"})
     found = {}
     for share in (0.1, 0.4, 0.8):
-        colorizer.after_step(share)
+        colorizer.hooks.after_step(share)
         colorizer.zero_grad(set_to_none=True)
         trained = []
         for objective in colorizer.training_step(batch):
@@ -106,7 +106,7 @@ def test_each_stage_trains_what_it_says(batch):
         assert colorizer.generator.training is (share != 0.4)
     assert found == {0.1: [("generator", False)], 0.4: [("discriminator", False)],
                      0.8: [("generator", True), ("discriminator", False)]}  # fmt: skip
-    assert colorizer.partly_trained == ("generator",)
+    assert colorizer.hooks.partly_trained == ("generator",)
 
 
 def test_l1_alone_has_no_discriminator(batch):
@@ -114,18 +114,18 @@ def test_l1_alone_has_no_discriminator(batch):
     assert set(colorizer.networks()) == {"generator"}
     (objective,) = colorizer.training_step(batch)
     torch.testing.assert_close(objective.loss, 100 * objective.terms["l1"])
-    assert not colorizer.diagnose(batch).scalars.keys() & {"accuracy/real"}
+    assert not colorizer.hooks.diagnose(batch).scalars.keys() & {"accuracy/real"}
 
 
 def test_the_diagnosis_shares_add_up_and_are_gradients(batch):
     colorizer = small(loss={"l1_weight": 5.0}, perceptual={"weight": 0.3, "random": True, "layers": ["relu1_1"]})
     with torch.no_grad():
-        scalars = colorizer.eval().diagnose(batch).scalars
+        scalars = colorizer.eval().hooks.diagnose(batch).scalars
     shares = {k: v for k, v in scalars.items() if k.startswith("gradient_share/")}
     assert set(shares) == {f"gradient_share/{t}" for t in ("l1", "perceptual_random", "adversarial")}
     assert sum(shares.values()) == pytest.approx(1, rel=1e-5)
     assert min(shares.values()) > 0
-    only = small(loss={"l1_weight": 0.0, "adversarial_weight": 2.0}).eval().diagnose(batch).scalars
+    only = small(loss={"l1_weight": 0.0, "adversarial_weight": 2.0}).eval().hooks.diagnose(batch).scalars
     assert only["gradient_share/adversarial"] == 1
     assert 0 <= only["accuracy/real"] <= 1
     assert all(p.grad is None for p in colorizer.parameters())
@@ -160,9 +160,9 @@ def test_bad_options_are_one_sentence(options, says):
 
 def test_a_generator_alone_is_not_diagnosed_with_an_adversary(batch):
     colorizer = small(stages=STAGES).eval()
-    alone = colorizer.diagnose(batch).scalars
+    alone = colorizer.hooks.diagnose(batch).scalars
     assert alone == {"gradient_share/l1": 1.0, "stage": 0.0}
-    colorizer.after_step(0.9)
-    assert {"gradient_share/adversarial", "accuracy/real", "accuracy/running"} < colorizer.diagnose(
+    colorizer.hooks.after_step(0.9)
+    assert {"gradient_share/adversarial", "accuracy/real", "accuracy/running"} < colorizer.hooks.diagnose(
         batch
     ).scalars.keys()

@@ -68,7 +68,7 @@ def test_forward_keeps_the_painter_alone(unpaired):
 
 def test_the_diagnosis_closes_the_cycles(unpaired):
     with torch.no_grad():
-        scalars = cycle().eval().diagnose(unpaired).scalars
+        scalars = cycle().eval().hooks.diagnose(unpaired).scalars
     assert scalars["cycle_color"] > 0
     assert 0 <= scalars["accuracy/fake"] <= 1
 
@@ -80,7 +80,7 @@ def test_the_diagnosis_closes_the_cycles(unpaired):
         ({"perceptual": {"weight": 1.0}}, "model.perceptual.weight is given"),
         ({"loss": {"adversarial": "wgan-gp"}}, "takes vanilla, lsgan or hinge"),
         ({"loss": {"cycle_weight": 0.0}}, "needs both above 0"),
-        ({"discriminator": {"conditional": False}}, "judges whole pictures"),
+        ({"discriminator": {"conditional": False}}, "see whole pictures"),
     ],
 )
 def test_bad_options_are_one_sentence(options, says):

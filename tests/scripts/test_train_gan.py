@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from common.training.config import parse_config
+from common.training.parser import parse_config
 from tests.conftest import ROOT
 
 

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from common.training.config import load_config, parse_config, seconds
+from common.training.config import load_config, seconds
+from common.training.parser import parse_config
 from common.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -48,13 +49,16 @@ def test_the_saved_config_repeats_itself(tmp_path):
         (["--model.stages", "[{train: both}]"], "model.stages has an entry that lacks share: give it"),
         (["--model.stages", "7"], "model.stages is 7: it takes a list or null"),
         (["--model.foo", "1"], "unknown option --model.foo"),
-        (["--precision", "fp16"], "precision is fp16: it takes auto, bf16 or fp32"),
+        (["--precision", "fp16"], "precision is fp16: it takes auto, fp32, bf16"),
         (["--optim.betas", "3"], "optim.betas is 3: it takes a list of two numbers"),
         (["--budget", "5x"], "budget is 5x: it takes a time"),
         (["--steps", "0"], "steps is 0: it takes a number above 0"),
         (["--steps", "many"], "steps is many: it takes a whole number"),
-        (["--monitor", "fid"], "monitor is fid: it takes rmse_ab"),
-        (["--monitor", "colorfulness_ratio"], "it takes rmse_ab, mae_ab, psnr, auc"),
+        (["--monitor", "fid"], "monitor is fid: it takes mse_ab, rmse_ab"),
+        (
+            ["--monitor", "colorfulness_ratio"],
+            "is colorfulness_ratio: it takes mse_ab, rmse_ab, l2_ab, mae_ab, psnr",
+        ),
         (["--batch_size", "0"], "batch_size is 0"),
         (["--optim.schedule", "step"], "optim.schedule is step: it takes constant, linear, cosine, plateau"),
         (["--family", "gann"], "did you mean 'gan'"),

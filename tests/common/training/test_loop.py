@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from common.colorizer import Objective
-from common.training import loop as engine
 from common.training.logger import read_metrics
 from common.training.meter import Meter, NonFiniteLoss
+from common.training.step import clip_gradients
 from common.utils.files import locked
 from scripts.train import main
 from tests.conftest import ROOT, photo_array
@@ -182,7 +182,7 @@ def test_a_loss_that_diverges_stops_the_run_and_keeps_the_last_state(tmp_path, c
 
 
 def test_the_first_bad_step_is_named():
-    meter = Meter(every=3)
+    meter = Meter(check_every=3)
     optimizers = {"network": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)}
     values = [1.0, float("nan"), float("inf")]
     for step, value in enumerate(values):
@@ -308,6 +308,6 @@ def test_clipping():
     network = torch.nn.Linear(3, 1)
     network.weight.grad = torch.tensor([[3.0, 4.0, 0.0]])
     network.bias.grad = torch.zeros(1)
-    assert float(engine.clip_gradients(network, 0.0)) == 5
-    assert float(engine.clip_gradients(network, 1.0)) == 5
+    assert float(clip_gradients(network, 0.0)) == 5
+    assert float(clip_gradients(network, 1.0)) == 5
     assert float(network.weight.grad.norm()) == pytest.approx(1, rel=1e-4)

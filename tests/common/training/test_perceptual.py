@@ -7,8 +7,8 @@ from torch import nn
 from torchvision import models
 
 from common.color.lab import lab_to_rgb
+from common.training.perceptual import PerceptualConfig, PerceptualLoss, vgg_layers
 from common.utils.errors import UserError
-from gan.perceptual import PerceptualConfig, PerceptualLoss, vgg_layers
 from tests.gan.conftest import small
 
 LAYERS = ["relu1_2", "relu2_1"]
@@ -34,7 +34,7 @@ def test_it_does_not_depend_on_the_order_of_the_batch(loss, batch):
 def test_it_is_the_distance_of_torchvisions_feature_maps(loss, batch):
     """Oracle: torchvision's own VGG16 with the same weights, layer by layer, on ImageNet's normalisation."""
     vgg = models.vgg16().features.eval()
-    vgg.load_state_dict(loss.features.layers.state_dict(), strict=False)
+    vgg.load_state_dict(loss.features.state_dict(), strict=False)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     fake = 0.5 * batch.ab
     maps = []
@@ -59,10 +59,11 @@ def test_weights_of_layers_and_distances(batch):
 
 def test_under_bf16_it_is_nearly_the_same(batch):
     values = []
-    for precision in ("fp32", "bf16"):
+    for enabled in (False, True):
         torch.manual_seed(0)
-        made = PerceptualLoss(PerceptualConfig(1.0, layers=LAYERS, random=True), precision=precision)
-        values.append(made(batch.L, 0.5 * batch.ab, batch.ab))
+        made = PerceptualLoss(PerceptualConfig(1.0, layers=LAYERS, random=True))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            values.append(made(batch.L, 0.5 * batch.ab, batch.ab))
     assert values[1].dtype == torch.float32
     assert float(values[1]) == pytest.approx(float(values[0]), rel=0.02)
     assert not torch.equal(*values)
@@ -75,7 +76,7 @@ def test_gradients_reach_the_generator_only(batch):
     generator.loss.backward()
     assert all(p.grad is not None for p in colorizer.generator.parameters())
     assert all(p.grad is None for p in colorizer.discriminator.parameters())
-    network = colorizer._perceptual.features
+    network = colorizer.pixel_loss._network.features
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
     held = {id(p) for p in colorizer.parameters()}
     assert not any(id(p) in held for p in network.parameters())
@@ -96,7 +97,7 @@ def test_weights_from_a_file(tmp_path, batch, suffix):
     path = str(tmp_path / f"vgg{suffix}")
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     loss = PerceptualLoss(PerceptualConfig(1.0, layers=LAYERS, weights=path))
-    assert torch.equal(loss.features.layers[0].weight, state["features.0.weight"])
+    assert torch.equal(loss.features.get_submodule("0").weight, state["features.0.weight"])
     assert loss.config.term == "perceptual"
 
 
@@ -145,7 +146,7 @@ def unreachable(*arguments, **options):
 )
 def test_bad_options_are_one_sentence(options, says):
     with pytest.raises(UserError) as caught:
-        PerceptualConfig(**{"weight": 1.0} | options)
+        PerceptualConfig(**{"weight": 1.0} | options).check()
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Perceptual loss: distance between what a network of classification sees in two pictures (Johnson et al. 2016)."""
+"""Perceptual loss: distance between the feature maps of a classification network (Johnson et al. 2016)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions befo
 
 @dataclass(frozen=True)
 class PerceptualConfig:
-    """The perceptual term.
+    """The perceptual loss.
 
     Attributes:
-        weight: of the term (0: none).
+        weight: of the loss (0: it is not used).
         network: vgg16, vgg19, or a timm network with feature maps.
-        layers: of it; for VGG relu1_1 ... relu5_3 (relu5_4), for others what timm calls its feature maps.
-        layer_weights: one a layer (default: all 1).
+        layers: of the network; relu1_1 to relu5_3 (relu5_4) of VGG, timm's names of the feature maps of others.
+        layer_weights: one per layer (default: all 1).
         distance: between feature maps, mean over their elements.
-        weights: file of its weights, .pth or .safetensors (default: the library's cache, else fetched).
-        random: a network that has learned nothing, on purpose; the term is then called perceptual_random.
+        weights: file of the network's weights, .pth or .safetensors (default: the library's cache, else downloaded).
+        random: use an untrained network; the loss is then named perceptual_random in the log.
     """
 
     weight: float = 0.0
@@ -44,8 +44,9 @@ class PerceptualConfig:
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise UserError(f"model.perceptual.weight is {self.weight}: it takes 0 or more")
-        if not self.weight:
-            return
+
+    def check(self) -> None:
+        """Raise UserError where the options do not fit together. Builds a timm network, so it takes a second."""
         if not self.layers:
             raise UserError("model.perceptual.layers is empty: it takes one or more layers of the network")
         if self.random and self.weights:
@@ -70,63 +71,43 @@ class PerceptualConfig:
 
     @property
     def term(self) -> str:
-        """What the term is called."""
+        """Name of the loss in the log."""
         return "perceptual_random" if self.random else "perceptual"
 
 
 class PerceptualLoss:
-    """Compares pictures given as L and ab.
+    """Distance between the feature maps of two pictures with the same L.
 
-    It is no Module of a colorizer, so neither optimizers nor checkpoints know of its network, which is frozen. Raises
-    UserError where the network's weights cannot be had.
-
-    precision: `bf16` runs the network under autocast; the way from Lab to sRGB and the distances are fp32 always.
+    Raises UserError where the network's weights cannot be loaded.
     """
 
-    def __init__(self, config: PerceptualConfig, device: torch.device | str = "cpu", precision: str = "fp32") -> None:
-        self.config, self.precision = config, precision
-        features = _vgg_features(config) if config.network in _VGG else _other_features(config)
+    def __init__(self, config: PerceptualConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        features = _vgg_features(config) if config.network in _VGG else _timm_features(config)
         self.features = features.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
         self.mean, self.std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (_MEAN, _STD))
 
     def __call__(self, L: Tensor, predicted_ab: Tensor, true_ab: Tensor) -> Tensor:
         """L [N, 1, H, W], both ab [N, 2, H, W], in CIELAB units -> scalar, float32.
 
-        Gradients reach `predicted_ab`. Colors outside of sRGB are not clipped, or nothing would call them back.
+        Gradients reach `predicted_ab`. Colors outside of sRGB are not clipped, since clipping has no gradient. The
+        network follows the caller's autocast; the conversion to sRGB and the distances are float32.
         """
         with torch.no_grad():
-            wanted = self._maps(L, true_ab)
-        seen = self._maps(L, predicted_ab)
+            true_maps = self._maps(L, true_ab)
+        maps = self._maps(L, predicted_ab)
         distance = F.l1_loss if self.config.distance == "l1" else F.mse_loss
-        weights = self.config.layer_weights or [1.0] * len(seen)
-        return sum(w * distance(s.float(), t.float()) for w, s, t in zip(weights, seen, wanted, strict=True))
+        weights = self.config.layer_weights or [1.0] * len(maps)
+        return sum(w * distance(m.float(), t.float()) for w, m, t in zip(weights, maps, true_maps, strict=True))
 
     def _maps(self, L: Tensor, ab: Tensor) -> list[Tensor]:
         rgb = lab_to_rgb(torch.cat([L, ab], dim=1), clip=False)
-        picture = ((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(picture.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            maps = self.features(picture)
+        maps = self.features(((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
         return [maps[name] for name in self.config.layers]
 
 
-class _Tapped(nn.Module):
-    """A sequence of layers that also gives what some of them gave."""
-
-    def __init__(self, layers: nn.Sequential, taps: dict[int, str]) -> None:
-        super().__init__()
-        self.layers, self.taps = layers[: max(taps) + 1], taps
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        found = {}
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i in self.taps:
-                found[self.taps[i]] = x
-        return found
-
-
-class _Named(nn.Module):
-    """timm's list of feature maps, by their names."""
+class _NamedMaps(nn.Module):
+    """Feature maps of a timm network as a dict instead of a list."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -143,11 +124,12 @@ def vgg_layers(network: str) -> list[str]:
 
 def _vgg_features(config: PerceptualConfig) -> nn.Module:
     from torchvision import models
+    from torchvision.models.feature_extraction import create_feature_extractor
 
     weights = models.get_model_weights(config.network).IMAGENET1K_V1
     make = getattr(models, config.network)
     if config.random or config.weights:
-        # untrained, the whole network is a second and half a gigabyte of classifier that nobody asks
+        # on the meta device, since the classifier layers alone would take half a gigabyte
         with torch.device("meta"):
             empty = make().features
         layers = empty.to_empty(device="cpu")
@@ -162,15 +144,14 @@ def _vgg_features(config: PerceptualConfig) -> nn.Module:
     else:
         create = lambda: make(weights=weights).features  # noqa: E731
         layers = fetched(f"{weights.url.rsplit('/', 1)[-1]} of {config.network}", "torchvision", create, _INSTEAD)
-    places = (i for i, layer in enumerate(layers) if isinstance(layer, nn.ReLU))
-    taps = {i: name for i, name in zip(places, vgg_layers(config.network), strict=True) if name in config.layers}
-    for layer in layers:
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # what was tapped is compared later
-    return _Tapped(layers, taps)
+    relus = [i for i, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
+    for i in relus:
+        layers[i].inplace = False  # feature maps must not be overwritten by the next layer
+    names = {str(i): name for i, name in zip(relus, vgg_layers(config.network), strict=True) if name in config.layers}
+    return create_feature_extractor(layers, names)
 
 
-def _other_features(config: PerceptualConfig) -> nn.Module:
+def _timm_features(config: PerceptualConfig) -> nn.Module:
     if config.random or config.weights:
         network = _untrained(config.network)
         if config.weights:
@@ -178,7 +159,7 @@ def _other_features(config: PerceptualConfig) -> nn.Module:
             _load(network, {k: v for k, v in _read(config.weights).items() if k in known}, config)
     else:
         network = pretrained_features(config.network, _INSTEAD)
-    return _Named(network)
+    return _NamedMaps(network)
 
 
 def _untrained(name: str) -> nn.Module:
