@@ -1,4 +1,4 @@
-"""Sequential convolutional regressors."""
+"""Convolutional regressors without an encoder of another task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class CNN(nn.Sequential):
-    """Twelve 3x3 convolutions with ReLU, down to 1/8 and back by nearest neighbours, tanh at the end.
+    """Twelve 3x3 convolutions with ReLU, down to 1/8 of the size and back by nearest-neighbor upsampling, then tanh.
 
     Input [N, 1, H, W] in network range, H and W multiples of 8; output [N, 2, H, W] in -1..1. 3,892,194
     parameters: 64 - 64/2 - 128 - 128/2 - 256 - 256/2 - 512 - 256 - 128 - up - 64 - up - 32 - 2 - up.
@@ -54,9 +54,9 @@ class Residual(nn.Module):
 
 
 class DeepCNN(nn.Module):
-    """The CNN improved: standardised input, batch norm, residual and dilated blocks at 1/8, bilinear upsampling.
+    """An improved `CNN`: standardized input, batch norm, residual and dilated blocks at 1/8, bilinear upsampling.
 
-    The last layer is linear and starts at zero, so training begins at grey and no tanh saturates. Input
+    The last layer is linear and initialized with zeros, so that training starts from grey and no tanh saturates. Input
     [N, 1, H, W] in network range, H and W multiples of 8; output [N, 2, H, W].
     """
 

@@ -1,4 +1,4 @@
-"""A ResNet18 cut after its mid-level features, and an upsampling head."""
+"""The first half of a ResNet18, and an upsampling head."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from common.networks.pretrained import fetched
 def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) -> nn.Sequential:
     """The first six children of ResNet18 (stem, max pool, layer1, layer2) with a one-channel stem.
 
-    [N, 1, H, W] -> [N, 128, H/8, W/8]. Pretrained stem weights are summed over RGB, which is what a grey picture
-    repeated three times would see. Raises UserError where pretrained weights cannot be had.
+    [N, 1, H, W] -> [N, 128, H/8, W/8]. The stem's weights are summed over RGB, which gives the features of a grey
+    picture repeated in three channels. Raises UserError where pretrained weights cannot be loaded.
     """
 
     def create() -> nn.Module:
@@ -35,9 +35,9 @@ def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) ->
 
 
 class ResNet18Regressor(nn.Module):
-    """ResNet18 mid-level features and the head 128 - 128 - up - 64 - 64 - up - 32 - 2 - up.
+    """ResNet18 features at 1/8 of the size, and the head 128 - 128 - up - 64 - 64 - up - 32 - 2 - up.
 
-    Batch norm and ReLU after all convolutions but the last, nearest-neighbour upsampling. Input [N, 1, H, W] in
+    Batch norm and ReLU follow all convolutions but the last; upsampling is nearest-neighbor. Input [N, 1, H, W] in
     network range, H and W multiples of 8; output [N, 2, H, W].
     """
 

@@ -1,4 +1,4 @@
-"""Trunks: lightness -> features at a quarter of its size."""
+"""Trunks: L -> logits at a quarter of the size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from common.utils.errors import UserError
 
-# Blocks of convolutions, each block normalised at its end: (channels, convolutions, stride of the last, dilation).
+# Blocks of convolutions, each with batch norm at its end: (channels, convolutions, stride of the last, dilation).
 ZHANG2016 = (
     (64, 2, 2, 1),
     (128, 2, 2, 1),
@@ -21,14 +21,14 @@ TRUNKS = {"zhang2016": ZHANG2016, "small": SMALL}
 
 
 class Trunk(nn.Sequential):
-    """The convolutional network of Zhang et al. (2016), conv1 to conv8, or its small form of six blocks.
+    """The convolutional network of Zhang et al. (2016), conv1 to conv8, or a smaller form with six blocks.
 
-    3x3 convolutions with ReLU, batch norm after each block, no pooling: the last convolution of the first three blocks
-    has stride 2, later ones dilation 2. The last block doubles the size by a transposed convolution. Input
-    [N, 1, H, W] in network range, H and W multiples of 8; output [N, out_channels, H/4, W/4], linear.
+    It consists of 3x3 convolutions with ReLU, and batch norm after each block. The last convolution of the first three
+    blocks has stride 2; later blocks have dilation 2. The last block doubles the size by a transposed convolution.
+    Input [N, 1, H, W] in network range, H and W multiples of 8; output [N, out_channels, H/4, W/4], linear.
 
-    With 313 outputs `zhang2016` has 32,235,385 learnable values: 128.9 MB in fp32, which is the model size of the
-    paper's table 1. width: factor on all channels.
+    With 313 outputs `zhang2016` has 32,235,385 parameters: 128.9 MB in fp32, the model size of the paper's table 1.
+    width: factor on all channels. Raises UserError for an unknown name or a width out of range.
     """
 
     def __init__(self, name: str, out_channels: int, width: float = 1.0) -> None:
@@ -54,9 +54,9 @@ class Trunk(nn.Sequential):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self[-1].weight, std=0.01)  # a distribution begins uniform, a color begins grey
+        nn.init.normal_(self[-1].weight, std=0.01)  # start from a uniform distribution, or from grey
 
 
 def scaled(channels: int, width: float) -> int:
-    """So many channels times the width, to the next multiple of 8."""
+    """Channels times width, rounded to a multiple of 8."""
     return max(8, round(channels * width / 8) * 8)

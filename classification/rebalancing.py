@@ -1,4 +1,4 @@
-"""Class rebalancing: rare colors count for more in the loss."""
+"""Class rebalancing: a larger weight of rare colors in the loss."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from common.utils.errors import UserError
 def class_weights(prior: Tensor, uniform_share: float = 0.5) -> Tensor:
     """Weights of the bins (Zhang et al. 2016, equation 4): w = 1 / ((1 - lambda) p + lambda / Q), with sum(p w) = 1.
 
-    prior: p, [Q], sums to 1. uniform_share: lambda; 1 weighs all bins alike, 0 by the inverse of their frequency.
-    Bins with p = 0 get weight 1, the mean: by the formula they would get the largest of all, and a color that
-    augmentation made would rule the loss. Returns [Q] in the type of the prior. Raises UserError for a lambda
-    outside 0..1.
+    prior: p, [Q], sums to 1. uniform_share: lambda; 1 gives all bins the same weight, 0 the inverse of their frequency.
+    Bins with p = 0 get weight 1, the mean weight: the formula would give them the largest weight, although their colors
+    occur only through augmentation. Returns [Q] in the dtype of the prior. Raises UserError for a lambda outside 0..1.
     """
     if not 0 <= uniform_share <= 1:
         raise UserError(f"rebalancing lambda is {uniform_share}: it takes a share in [0, 1]")

@@ -155,7 +155,7 @@ class FastaiUNet(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The half that a recipe may freeze."""
+        """The part that `freeze_encoder` of a stage freezes."""
         return self.network[0]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The generators to choose from."""
+"""Build a generator from its options."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The network that paints.
+    """The generator.
 
     Attributes:
-        network: `unet` is pix2pix's, `encoder_decoder` the same without skips, `timm` a U-Net on a timm encoder,
-            `dynamic_unet` fastai's on a ResNet18.
+        network: `unet` is that of pix2pix, `encoder_decoder` the same without skips, `timm` a U-Net on a timm encoder,
+            `dynamic_unet` that of fastai on a ResNet18.
         width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), of the last of `timm`.
-        depth: how often those two halve (default: as often as the size can be halved, at most ten times: to one pixel
-            for 32, 64, 128, 256).
-        norm: normalisation of those, and of the way up of `timm`.
-        dropout: in the widest decoder blocks of those two.
-        dropout_at_test: it stays on when the network is used, as in the paper.
-        noise_channels: channels of noise beside the input of those two.
-        encoder: of `timm`, a name that it knows.
-        pretrained: the encoder of `timm` and `dynamic_unet` begins with ImageNet's weights.
-        up: how `timm` enlarges: `shuffle` or `bilinear`.
-        attention: `timm` has self-attention where its map is so many times smaller than the picture (0: nowhere).
+        depth: number of stride-2 layers of `unet` and `encoder_decoder` (default: as often as the size can be halved,
+            at most ten times; 32, 64, 128 and 256 px are halved to one pixel).
+        norm: normalization of `unet`, `encoder_decoder`, and of the decoder of `timm`.
+        dropout: in the innermost decoder blocks of `unet` and `encoder_decoder`.
+        dropout_at_test: keep the dropout active in eval mode, as in the paper.
+        noise_channels: channels of noise that are concatenated to the input of `unet` and `encoder_decoder`.
+        encoder: name of the timm network of `timm`.
+        pretrained: start the encoder of `timm` and `dynamic_unet` from ImageNet weights.
+        up: how the decoder of `timm` enlarges: `shuffle` or `bilinear`.
+        attention: self-attention in `timm` on the feature map that is so many times smaller than the picture (0: none).
     """
 
     network: Literal["unet", "encoder_decoder", "timm", "dynamic_unet"] = "unet"
@@ -68,9 +68,9 @@ class GeneratorConfig:
 
 
 def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, out_channels: int = 2) -> nn.Module:
-    """The generator of a configuration, for pictures of `size` pixels, with its `multiple` and its `encoder`.
+    """The generator of a configuration, for pictures of `size` pixels. It has the attributes `multiple` and `encoder`.
 
-    Raises UserError for a size that it cannot halve, or an encoder that is not there.
+    Raises UserError for a size that cannot be halved often enough, and for an unknown encoder.
     """
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     if config.network == "timm":
@@ -100,7 +100,7 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
 
 
 def halvings(size: int) -> int:
-    """How often a size can be halved, at most ten times. Raises UserError where that is less than three times."""
+    """How often a size is divisible by two, at most ten. Raises UserError where that is less than three."""
     depth = 0
     while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
         depth += 1

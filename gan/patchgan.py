@@ -17,18 +17,19 @@ LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The network that judges.
+    """The discriminator.
 
     Attributes:
-        receptive_field: in pixels: 1, 16, 34, 70, 142 or 286.
-        width: channels of its first layer (64 in the paper).
-        norm: normalisation.
-        spectral_norm: bound every layer's gain by its largest singular value (Miyato et al. 2018).
-        scales: how many discriminators judge the picture, each at half the size of the one before (pix2pixHD has 3).
-        conditional: it sees L beside ab; without, ab alone.
-        updates: of the discriminator for one of the generator.
-        instance_noise: deviation of Gaussian noise on all that it sees, in network range, falling to 0 over the run.
-        pool: it judges this many past fakes beside new ones (50 in CycleGAN; 0: new ones only).
+        receptive_field: of one logit, in pixels: 1, 16, 34, 70, 142 or 286.
+        width: channels of the first layer (64 in the paper).
+        norm: normalization.
+        spectral_norm: divide every layer's weights by their largest singular value (Miyato et al. 2018).
+        scales: number of discriminators, each of which sees the picture at half the size of the one before (pix2pixHD
+            has 3).
+        conditional: whether the discriminator sees L and ab, or only ab.
+        updates: updates of the discriminator per update of the generator.
+        instance_noise: standard deviation of Gaussian noise on its input, in network range; it falls to 0 over the run.
+        pool: size of the image pool (50 in CycleGAN; 0: the discriminator sees only new pictures).
     """
 
     receptive_field: int = 70
@@ -54,9 +55,9 @@ class DiscriminatorConfig:
 
 
 class PatchGAN(nn.Module):
-    """Judges overlapping patches of a picture, one logit each.
+    """A fully convolutional discriminator: each logit classifies one patch of the picture as real or generated.
 
-    Input [N, in_channels, H, W]; output patch logits [N, 1, h, w] (30x30 at 256 px for patches of 70).
+    Input [N, in_channels, H, W]; output patch logits [N, 1, h, w] (30x30 at 256 px with a receptive field of 70).
     """
 
     def __init__(self, receptive_field: int = 70, width: int = 64, norm: Norm = "batch", in_channels: int = 3) -> None:
@@ -91,7 +92,7 @@ class PatchGAN(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """Several discriminators, the i-th of the picture at 1 / 2 ** i of its size (Wang et al. 2018, 3.2)."""
+    """Several discriminators; number i sees the picture at 1 / 2 ** i of its size (Wang et al. 2018, section 3.2)."""
 
     def __init__(self, discriminators: list[nn.Module]) -> None:
         super().__init__()
@@ -100,17 +101,18 @@ class MultiScale(nn.Module):
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
         """[N, in_channels, H, W] -> patch logits of each scale."""
         logits = []
-        for i, judge in enumerate(self.scales):
+        for i, discriminator in enumerate(self.scales):
             if i:
                 picture = F.avg_pool2d(picture, 2)
-            logits.append(judge(picture))
+            logits.append(discriminator(picture))
         return tuple(logits)
 
 
 def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int | None = None) -> nn.Module:
     """The discriminator of a configuration, for pictures of `size` pixels.
 
-    in_channels: of the picture (default: 3 where it sees L, else 2). Raises UserError where its patches do not fit.
+    in_channels: default: 3 where the discriminator sees L, else 2. Raises UserError where the receptive field is too
+    large for the size.
     """
     smallest = size // 2 ** (config.scales - 1)
     fits = [field for field, layers in LAYERS.items() if layers == 0 or smallest >= 3 * 2**layers]

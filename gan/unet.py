@@ -1,4 +1,4 @@
-"""The U-Net generator of pix2pix (Isola et al. 2017, appendix 6.1.1), and its form without skips."""
+"""The U-Net generator of pix2pix (Isola et al. 2017, appendix 6.1.1), with or without skip connections."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Norm = Literal["batch", "instance", "none"]
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation of a name; `none` is the identity."""
+    """The normalization layer of that name; `none` is the identity."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     return nn.InstanceNorm2d(channels, affine=True) if norm == "instance" else nn.Identity()
 
 
 def init_pix2pix(network: nn.Module) -> nn.Module:
-    """Convolutions N(0, 0.02), biases 0; norm scales N(1, 0.02) (pix2pix, section 3.3 of its appendix)."""
+    """Initialize convolutions with N(0, 0.02), norm scales with N(1, 0.02), and biases with 0 (pix2pix, 3.3)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, 0.02)
@@ -36,8 +36,8 @@ def init_pix2pix(network: nn.Module) -> nn.Module:
 def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], channels: int) -> Tensor:
     """Random numbers [N, channels, H, W] for x [N, C, H, W].
 
-    In training from torch's own stream; in use from one seed and alike for every picture, so that a picture stays
-    itself, whichever others it comes with.
+    In training mode they come from torch's global generator. In eval mode they come from a fixed seed and are the same
+    for every picture, so that a result does not depend on the other pictures of the batch.
     """
     if network.training:
         return draw((len(x), channels, *x.shape[2:]), device=x.device)
@@ -46,7 +46,7 @@ def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], chann
 
 
 class TestTimeDropout(nn.Dropout):
-    """Dropout that stays on when the network is used, as pix2pix's only source of noise (Isola et al. 2017, 3.1)."""
+    """Dropout that is also active in eval mode: the only source of noise in pix2pix (Isola et al. 2017, 3.1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same."""
@@ -56,16 +56,18 @@ class TestTimeDropout(nn.Dropout):
 
 
 class UNet(nn.Module):
-    """Encoder-decoder with a skip at every scale: 4x4 stride-2 convolutions down, 4x4 stride-2 transposed ones up.
+    """Encoder-decoder with a skip connection at every scale.
 
-    Widths C64-128-256-512-512-... (times width / 64), LeakyReLU 0.2 down, ReLU up, no normalisation in the first
-    and the innermost layer, dropout 0.5 in decoder blocks that follow the innermost (three at depth 7 and more, two at
-    6, one at 5), tanh.
+    The encoder has 4x4 convolutions with stride 2, the decoder 4x4 transposed convolutions with stride 2. Channels are
+    64-128-256-512-512-... (times width / 64); LeakyReLU 0.2 in the encoder, ReLU in the decoder, tanh at the end. The
+    first and the innermost layer have no normalization. Dropout 0.5 follows the innermost decoder blocks (three blocks
+    at depth 7 and more, two at 6, one at 5). With depth 8, width 64 and 3 channels in and out the network has 54.41 M
+    parameters, as published.
+
     Input [N, in_channels, H, W], output [N, out_channels, H, W] in -1..1; H and W are multiples of 2 ** depth.
-    With depth 8, width 64 and 3 channels in and out it has 54.41 M parameters, as published.
 
-    skips: off for a plain encoder-decoder, all of whose knowledge of the picture goes through its narrowest layer.
-    noise_channels: so many channels of Gaussian noise stand beside the input; the same noise whenever it is used.
+    skips: without them it is a plain encoder-decoder. noise_channels: number of channels of Gaussian noise that are
+    concatenated to the input (see `noise_like`).
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class UNet(nn.Module):
         super().__init__()
         self.skips, self.noise_channels = skips, noise_channels
         widths = [width * min(2**i, 8) for i in range(depth)]
-        bias = norm != "batch"  # batch norm has its own
+        bias = norm != "batch"  # batch norm has a bias
         drop = TestTimeDropout if dropout_at_test else nn.Dropout
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, after in enumerate(widths):
@@ -97,7 +99,7 @@ class UNet(nn.Module):
                     norm_layer(norm, after) if normed else nn.Identity(),
                 )
             )
-        for i in reversed(range(depth)):  # from the innermost outwards
+        for i in reversed(range(depth)):  # the innermost first
             before = widths[i] * (1 if i == depth - 1 or not skips else 2)
             after = widths[i - 1] if i else out_channels
             drops = depth - 4 <= i < depth - 1 and i >= 3
@@ -113,7 +115,7 @@ class UNet(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The half that a recipe may freeze."""
+        """The part that `freeze_encoder` of a stage freezes."""
         return self.down
 
     def forward(self, x: Tensor) -> Tensor:

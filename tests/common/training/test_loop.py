@@ -132,7 +132,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, capsy
         patch.setattr(Meter, "check", asked)
         assert main(arguments("cnn", tmp_path / "a")) == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes the run" in capsys.readouterr().err
     assert state(tmp_path / "a")["step"] == 5
     assert main(arguments("cnn", tmp_path / "a")) == 0
     assert main(arguments("cnn", tmp_path / "b")) == 0
@@ -205,13 +205,13 @@ def test_a_run_leaves_what_people_look_at(tmp_path):
     train = read_metrics(run, "train")
     assert {"l1", "adversarial", "real", "fake", "lr/generator", "images_per_s", "grad_norm/generator"} <= set(train[0])
     assert [line["step"] for line in train] == [2, 4, 6, 8, 9]
-    assert [line["step"] for line in read_metrics(run, "val")] == [4, 8, 9]
+    assert [line["step"] for line in read_metrics(run, "val")] == [0, 4, 8, 9]
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run))
     events.Reload()
-    assert [e.step for e in events.Scalars("val/rmse_ab")] == [4, 8, 9]
+    assert [e.step for e in events.Scalars("val/rmse_ab")] == [0, 4, 8, 9]
     assert events.Tags()["images"] == ["samples"]
     assert any("config" in tag for tag in events.Tags()["tensors"])
 
@@ -224,9 +224,41 @@ def test_early_stop_budget_and_finished_runs(tmp_path, monkeypatch, capsys):
     assert main(arguments("cnn", run, *more, steps=50)) == 0
     assert 3 <= state(run)["step"] <= 4
     assert "grey-brown" in capsys.readouterr().err  # the collapse alarm: colorfulness 0.1, three times
-    assert main([*TINY["cnn"], "--run", str(tmp_path / "b"), "--budget", "0.5s", "--data.size", "32"]) == 0
-    spent = state(tmp_path / "b")["seconds"]
-    assert 0.5 <= spent < 10
+
+
+@pytest.mark.slow
+def test_a_budget_becomes_steps_once(tmp_path, monkeypatch):
+    """With the same measured speed, two runs with a budget are equal, also where one was stopped and resumed."""
+    monkeypatch.setattr("common.training.budget._steps_within", lambda run, seconds: 7)
+    more = ["--budget", "30s", "--eval_every", "100", "--sample_every", "0"]
+    command = [*TINY["cnn"], "--data.size=32", "--batch_size=4", "--save_every=3", *more]
+    assert main([*command, "--run", str(tmp_path / "a")]) == 0
+    check = Meter.check
+
+    def interrupted(self, step, *rest, **options):
+        if step == 4 and not options:
+            os.kill(os.getpid(), signal.SIGTERM)
+        check(self, step, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Meter, "check", interrupted)
+        assert main([*command, "--run", str(tmp_path / "b")]) == 128 + signal.SIGTERM
+    monkeypatch.setattr("common.training.budget._steps_within", lambda run, seconds: 99)  # must not be asked again
+    assert main([*command, "--run", str(tmp_path / "b")]) == 0
+    assert state(tmp_path / "a")["step"] == 7
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_measuring_the_speed_leaves_the_run_as_it_was(tmp_path):
+    """The steps that are timed are undone: a run with a budget has the weights of one with so many steps."""
+    more = ["--sample_every=0", "--eval_every=50", "--save_every=1000"]
+    command = [*TINY["stage_of_both"], "--data.size=32", "--batch_size=4", "--optim.ema=0.9", *more]
+    assert main([*command, "--run", str(tmp_path / "a"), "--budget", "3s"]) == 0
+    steps = state(tmp_path / "a")["step"]
+    assert steps >= 1
+    assert main([*command, "--run", str(tmp_path / "b"), "--steps", str(steps)]) == 0
+    assert_same_state(tmp_path / "a", tmp_path / "b")
 
 
 def constant_scores(predictors, pack, metrics, **options):
