@@ -48,21 +48,46 @@ def test_the_metric():
     assert float(value) == pytest.approx(90, abs=1e-3)
 
 
-def test_the_family(tmp_path, monkeypatch, capsys):
-    """Pasted as it stands into a copy of the house, it is found, trained and measured."""
-    for part in ("common", "baselines", "gan", "scripts", "experiments"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    (tmp_path / "linear").mkdir()
-    (tmp_path / "linear" / "__init__.py").write_text(block("class Linear"))
+@pytest.fixture(scope="module")
+def with_linear(tmp_path_factory):
+    """A copy of the checkout with README's family: its folder and its YAML, nothing else."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for part in ("common", "baselines", "classification", "gan", "scripts", "experiments", "tests"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, copy / file)
+    (copy / "linear").mkdir()
+    (copy / "linear" / "__init__.py").write_text(block("class Linear"))
     (config,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    (tmp_path / "linear.yaml").write_text(config)
-    run = subprocess.run(
-        [sys.executable, "-m", "scripts.train", "--config=linear.yaml", "--steps=3", "--data.size=32", "--run=r"],
-        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    (copy / "experiments" / "linear").mkdir()
+    (copy / "experiments" / "linear" / "linear.yaml").write_text(config)
+    return copy
+
+
+def run_in(folder, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, env=environment
+    )
+
+
+def test_the_family_is_trained(with_linear):
+    config = "--config=experiments/linear/linear.yaml"
+    run = run_in(with_linear, "scripts.train", config, "--steps=3", "--data.size=32", "--run=r")
     assert run.returncode == 0, run.stderr
     assert "linear: network 0.00 M" in run.stderr
-    assert (tmp_path / "r" / "weights.safetensors").exists()
+    assert (with_linear / "r" / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_family_passes_the_tests_without_a_change_of_them(with_linear):
+    """The contract on its YAML, and every test that looks at all families or all experiments."""
+    run = run_in(with_linear, "pytest", "-p", "no:cacheprovider", "tests/test_experiments.py", "-k", "linear")
+    assert run.returncode == 0, run.stdout[-3000:]
+    run = run_in(
+        with_linear, "pytest", "-p", "no:cacheprovider", "tests/test_house.py", "tests/common/training/test_config.py"
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
 
 
 def test_the_use_from_python(tmp_path, monkeypatch):
