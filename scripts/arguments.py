@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError
+
+if TYPE_CHECKING:  # it imports torch, which --help does not need
+    from common.evaluation.options import MeasureOptions
 
 
 def positive(text: str) -> int:
@@ -35,6 +39,20 @@ def above_zero(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"it is {text} and takes a number above 0")
     return value
+
+
+def measure_options(args: argparse.Namespace) -> MeasureOptions:
+    """The options that `Parser.add_measuring` added to a command line."""
+    from common.data.sources import cache_dir
+    from common.evaluation.options import MeasureOptions
+
+    return MeasureOptions(
+        data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
+        metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
+        real_fake_from=args.judge_from, semantics_from=args.semantics_from, semantics_network=args.semantics_network,
+        batch_size=args.batch_size, device=args.device, seed=args.seed, cache=args.cache,
+        value_cache=None if args.no_keep else args.keep or cache_dir(args.cache) / "measured",
+    )  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

@@ -18,7 +18,7 @@ from pathlib import Path
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
 from common.utils.files import write_text
-from scripts.arguments import Parser
+from scripts.arguments import Parser, measure_options
 
 
 @entry_point
@@ -47,22 +47,24 @@ def main(argv: list[str] | None = None) -> int:
         )
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
-    rows = load_rows(args.rows, args.device, args.temperature, args)
-    if not rows.predictors:
+    rows = load_rows(args.rows, args.device, args.temperature)
+    if not rows.by_title:
         raise UserError("; ".join(rows.failures))
-    pack = open_measured(args, rows, progress)
+    options = measure_options(args)
+    pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
-    result = measure(rows, pack, args, progress, processes)
+    result = measure(rows, pack, options, progress, processes)
     if kinds:
-        result.damage = measure_damage(rows, pack, kinds, args, progress, processes)
+        result.damage = measure_damage(rows, pack, kinds, options, progress, processes)
+    failures = rows.failures + result.failures
     if not processes.main:
-        return 1 if rows.failures else 0
+        return 1 if failures else 0
     print(markdown_table(result.table, result.protocol))
     if kinds:
         print(damage_table(result.damage))
     if args.json:
         write_text(args.json, result.to_json())
-    return report_failures(rows.failures)
+    return report_failures(failures)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,5 @@ def drop_unfit(rows: Rows, pack: Pack, device: torch.device) -> list[str]:
             reason = one_sentence(error)
         if reason:
             wrong.append(f"{title} cannot colorize pictures of {pack.size} px ({reason}): leave it out")
-            for known in (rows.predictors, rows.cards, rows.paths):
-                known.pop(title, None)
+            del rows.by_title[title]
     return wrong

@@ -6,12 +6,22 @@ Every row of a table sees the same resamples, so two rows can be compared pair b
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 
 from common.evaluation.metrics import Metric
 
 RESAMPLES = 1000
+
+
+class Cell(TypedDict, total=False):
+    """One number of a table: `mean` with its 95 % interval, all None if nothing could be measured."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    exact: int  # images with an infinite value, which are excluded from the mean
 
 
 def of_set(metric: Metric, values: np.ndarray, reference: np.ndarray) -> float:
@@ -68,7 +78,7 @@ def measured(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
 
 
-def summarise(metric: Metric, values: np.ndarray, reference: np.ndarray, intervals: bool = True) -> dict:
+def summarise(metric: Metric, values: np.ndarray, reference: np.ndarray, intervals: bool = True) -> Cell:
     """Values of images -> {"mean", "low", "high"}: a 95 % percentile bootstrap over images.
 
     Images reproduced exactly (infinite psnr) are left out and counted under "exact"; where no image is left, mean, low
@@ -76,7 +86,7 @@ def summarise(metric: Metric, values: np.ndarray, reference: np.ndarray, interva
     """
     finite = measured(values)
     exact = int(np.isposinf(values).sum()) if values.ndim == 1 else 0
-    out: dict = {"exact": exact} if exact else {}
+    out: Cell = {"exact": exact} if exact else {}
     if not finite.any():
         return {"mean": None, "low": None, "high": None, **out}
     values, reference = values[finite], reference[finite]

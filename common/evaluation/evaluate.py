@@ -7,6 +7,7 @@ given, values are kept there, so that a run that was cut off goes on, and a seco
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -14,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from common.colorizer import Batch, Colorizer, predict_ab
 from common.data.color_prior import Prior, compute_prior, read_prior
 from common.data.degradations import damage, row_noise
 from common.data.packing import Pack
-from common.evaluation.bootstrap import RESAMPLES, summarise
+from common.evaluation.bootstrap import RESAMPLES, Cell, summarise
 from common.evaluation.cache import Columns, code_digest, code_of, digest
 from common.evaluation.feature_networks import DEFAULT_FEATURES
 from common.evaluation.metrics import Metric, Pictures, pick_metrics, predicted_pictures, rarity
@@ -53,11 +53,12 @@ TRAINING_METRICS = (
 class Evaluation:
     """The outcome: `table[row][metric]` = {"mean", "low", "high"}, per-image values, and the protocol card."""
 
-    table: dict[str, dict[str, dict]]
+    table: dict[str, dict[str, Cell]]
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
     references: dict[str, np.ndarray] = field(default_factory=dict)  # [metric]: what its values are held against
-    damage: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)  # [row][kind][metric], where measured
+    damage: dict[str, dict[str, dict[str, Cell]]] = field(default_factory=dict)  # [row][kind][metric], if measured
+    failures: list[str] = field(default_factory=list)  # one sentence for each metric that could not be measured
 
     def to_json(self) -> str:
         """The table with the protocol, and the damage, beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
@@ -82,7 +83,7 @@ def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> P
             colorizer.temperature = temperature
         return predict_ab(colorizer, batch.L)
 
-    return keyed(predict, cache(lambda: digest(_content(colorizer), temperature or colorizer.temperature)))
+    return keyed(predict, functools.cache(lambda: digest(_content(colorizer), temperature or colorizer.temperature)))
 
 
 def _content(colorizer: Colorizer) -> str:
@@ -148,7 +149,7 @@ def evaluate(
     intervals: bool = True,
     prior: Prior | None = None,
     features: str = DEFAULT_FEATURES,
-    keep: Path | None = None,
+    cache: Path | None = None,
     processes: Processes = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -156,7 +157,7 @@ def evaluate(
 
     metrics: names in METRICS (default: those that are cheap and need nothing). limit: so many rows, spread evenly over
     the pack. prior: by which `auc_rebalanced` weighs pixels (default: that of the pack's own color photographs).
-    features: the network of `fid_paired` and `fid_disjoint`. keep: a folder for values; a value that is there is not
+    features: the network of `fid_paired` and `fid_disjoint`. cache: a folder for values; a value that is there is not
     measured again, as long as the predictor's key, the pack, the metric and its code are the same. processes: those
     that share the work, each a part of the batches; all get the whole outcome.
 
@@ -170,17 +171,17 @@ def evaluate(
     measured = measured_indices(pack, limit)
     weigh = None
     if any(metric.reference is rarity for metric in there.values()):
-        prior = prior or _prior_of(pack, keep)
+        prior = prior or _prior_of(pack, cache)
         weigh = PixelRarity(prior).to(device)
-    columns = {name: _column(name, metric, prior) if keep else name for name, metric in there.items()}
-    references = {metric.reference: _column("", metric, prior) if keep else name for name, metric in there.items()}
+    columns = {name: _column(name, metric, prior) if cache else name for name, metric in there.items()}
+    references = {metric.reference: _column("", metric, prior) if cache else name for name, metric in there.items()}
     versions = [version(p) for p in ("torch", "numpy")]
     base = [pack.manifest["content"], pack.size, str(torch.device(device).type), versions]
 
     def file_of(key: str) -> Path | None:
-        return keep / f"{digest(base, key)}.values" if keep else None
+        return cache / f"{digest(base, key)}.values" if cache else None
 
-    keys = {row: predict.key() if keep and hasattr(predict, "key") else None for row, predict in predictors.items()}
+    keys = {row: predict.key() if cache and hasattr(predict, "key") else None for row, predict in predictors.items()}
     found = {row: Columns(measured, file_of(key) if key else None) for row, key in keys.items()}
     truth = Columns(measured, file_of("truth"))
     starts = range(0, len(measured), batch_size)
@@ -237,7 +238,7 @@ def _numbers(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()
 
 
-def _finite(cell: dict) -> dict:
+def _finite(cell: Cell) -> Cell:
     """A set whose number cannot be told (a distance of no photographs) is one that was not measured."""
     return cell if cell["mean"] is None or np.isfinite(cell["mean"]) else {"mean": None, "low": None, "high": None}
 

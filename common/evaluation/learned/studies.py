@@ -7,7 +7,6 @@ is added is a preparation and an entry in STUDIES, beside its entry in `common.e
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from common.evaluation.evaluate import Evaluation, Predict, measured_indices
 from common.evaluation.learned import real_fake_classifier as judge
 from common.evaluation.learned import semantics, small_classifier
 from common.evaluation.metrics import METRICS, pick_metrics
+from common.evaluation.options import MeasureOptions
 from common.utils.device import pick_device, pick_precision
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError
@@ -47,38 +47,38 @@ class Scene:
     Attributes:
         pack: the photographs.
         elsewhere: another pack -> the predictors of all rows for that one.
-        args: those of `Parser.add_measuring`.
+        options: which photographs are measured, and how.
     """
 
     pack: Pack
     elsewhere: Callable[[Pack], dict[str, Predict]]
-    args: argparse.Namespace
+    options: MeasureOptions
     progress: Progress
 
     @property
     def rows(self) -> np.ndarray:
         """Rows of the pack that are measured."""
-        return measured_indices(self.pack, self.args.limit)
+        return measured_indices(self.pack, self.options.limit)
 
     def open(self, source: str, size: int) -> Pack:
         """The photographs of another source that one may learn from."""
-        listing = list_photos(source, self.args.cache)
+        listing = list_photos(source, self.options.cache)
         part = "train" if listing.has_split else "all"
         with self.progress.task(f"packing {source}") as report:
-            return open_pack(listing, size, part, cache=self.args.cache, progress=report)
+            return open_pack(listing, size, part, cache=self.options.cache, progress=report)
 
 
 def _prepare_judge(scene: Scene) -> Prepared:
-    args, pack, rows = scene.args, scene.pack, scene.rows
+    args, pack, rows = scene.options, scene.pack, scene.rows
     shared = {"rows": rows, "batch_size": args.batch_size, "device": pick_device(args.device), "seed": args.seed}
-    if not args.judge_from:
+    if not args.real_fake_from:
         judge.check_photographs(pack, rows, None)
         said = f"half of the photographs, tested on the other half ({int((~pack.grey[rows]).sum())} in color)"
         values = lambda row, predict, report: judge.judge_values(  # noqa: E731
             {row: predict}, pack, progress=report, **shared
         )[row]
         return Prepared(values, f"{judge.describe()}, trained on {said}", [args.seed])
-    other = scene.open(args.judge_from, pack.size)
+    other = scene.open(args.real_fake_from, pack.size)
     predictors = scene.elsewhere(other)
     count = judge.check_photographs(pack, rows, other)
 
@@ -86,12 +86,12 @@ def _prepare_judge(scene: Scene) -> Prepared:
         teaching = judge.Teaching({row: predictors[row]}, other)
         return judge.judge_values({row: predict}, pack, teaching=teaching, progress=report, **shared)[row]
 
-    said = f"{judge.describe()}, trained on {count} photographs of `{args.judge_from}`, tested on all in color"
+    said = f"{judge.describe()}, trained on {count} photographs of `{args.real_fake_from}`, tested on all in color"
     return Prepared(values, said, [args.seed, other.manifest["content"]])
 
 
 def _prepare_semantics(scene: Scene) -> Prepared:
-    args, pack, device = scene.args, scene.pack, pick_device(scene.args.device)
+    args, pack, device = scene.options, scene.pack, pick_device(scene.options.device)
     if args.semantics_network:
         recognize, classes = semantics.timm_recognizer(args.semantics_network, device)
         side, said = None, f"timm's `{args.semantics_network}`, its ImageNet classes"
@@ -105,7 +105,7 @@ def _prepare_semantics(scene: Scene) -> Prepared:
                 teaching, pack, size=side, device=device, seed=args.seed, cache=args.cache, progress=report
             )
         recognize, classes = trained
-        said = f"{semantics.said(len(classes))}, trained on color photographs of `{args.semantics_from}`"
+        said = f"{semantics.describe(len(classes))}, trained on color photographs of `{args.semantics_from}`"
         key = [args.seed, teaching.manifest["content"], pack.manifest["content"]]
     else:
         raise UserError(
@@ -139,7 +139,7 @@ STUDIES: dict[str, Study] = {
 }  # fmt: skip
 
 
-def rows_beside(metrics: Iterable[str] | None) -> list[str]:
+def required_rows(metrics: Iterable[str] | None) -> list[str]:
     """Trivial rows that must be measured, too, where these metrics are."""
     wanted = [row for name in pick_metrics(metrics) if name in STUDIES for row in STUDIES[name].beside]
     return list(dict.fromkeys(wanted))
@@ -149,12 +149,11 @@ def add_studies(
     result: Evaluation,
     predictors: dict[str, Predict],
     scene: Scene,
-    keep: Path | None = None,
     processes: Processes = ALONE,
 ) -> list[str]:
     """Measure those studies that an evaluation was asked for, into its table, values and protocol.
 
-    keep: a folder for values, as in `evaluate`. processes: those that share the rows. Returns a sentence for each study
+    processes: those that share the rows. Returns a sentence for each study
     that could not be done, whose column then says n/a; the others are still measured.
     """
     failures = []
@@ -162,7 +161,7 @@ def add_studies(
         notes = result.protocol["notes"]
         try:
             prepared = _prepared(name, scene, processes)
-            column = _column(name, prepared, predictors, scene, keep, processes)
+            column = _column(name, prepared, predictors, scene, processes)
         except UserError as error:
             notes[name] = str(error)
             failures.append(str(error))
@@ -185,9 +184,9 @@ def _prepared(name: str, scene: Scene, processes: Processes) -> Prepared:
 
 
 def _column(
-    name: str, prepared: Prepared, predictors: dict[str, Predict], scene: Scene, keep: Path | None, processes: Processes
+    name: str, prepared: Prepared, predictors: dict[str, Predict], scene: Scene, processes: Processes
 ) -> dict[str, np.ndarray]:
-    device = pick_device(scene.args.device)
+    device = pick_device(scene.options.device)
     manifest, everything = scene.pack.manifest, np.arange(len(scene.rows))
     base = digest(
         name, prepared.key, manifest["content"], scene.pack.size, scene.rows.tolist(), device.type,
@@ -198,7 +197,8 @@ def _column(
     def mine() -> None:
         for row in list(predictors)[processes.rank :: processes.count]:
             key = getattr(predictors[row], "key", None)
-            path = keep / f"{digest(base, key())}.values" if keep and key else None
+            folder = scene.options.value_cache
+            path = folder / f"{digest(base, key())}.values" if folder and key else None
             columns = Columns(scene.rows, path)
             if columns.lacking([name], everything):
                 with scene.progress.task(f"{name} of {row}") as report:

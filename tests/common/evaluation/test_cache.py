@@ -44,25 +44,25 @@ def same(one, other):
 def test_what_is_kept_is_not_measured_again(demo_pack, tmp_path):
     plain = evaluate({"half": Half()}, demo_pack, METRIC_NAMES, batch_size=7)
     first, second = Half(), Half()
-    same(evaluate({"half": first}, demo_pack, METRIC_NAMES, batch_size=7, keep=tmp_path), plain)
-    same(evaluate({"half": second}, demo_pack, METRIC_NAMES, batch_size=5, keep=tmp_path), plain)
+    same(evaluate({"half": first}, demo_pack, METRIC_NAMES, batch_size=7, cache=tmp_path), plain)
+    same(evaluate({"half": second}, demo_pack, METRIC_NAMES, batch_size=5, cache=tmp_path), plain)
     assert (len(first.asked), second.asked) == (3, [])
     assert len(list(tmp_path.glob("*.values"))) == 2  # the row, and the truth
 
 
 def test_a_subset_of_photographs_or_metrics_is_reused(demo_pack, tmp_path):
     few, more, others = Half(), Half(), Half()
-    evaluate({"half": few}, demo_pack, ["rmse_ab"], limit=5, batch_size=4, keep=tmp_path)
-    result = evaluate({"half": more}, demo_pack, ["rmse_ab"], batch_size=1, keep=tmp_path)
+    evaluate({"half": few}, demo_pack, ["rmse_ab"], limit=5, batch_size=4, cache=tmp_path)
+    result = evaluate({"half": more}, demo_pack, ["rmse_ab"], batch_size=1, cache=tmp_path)
     assert few.photos == [0, 5, 10, 14, 19]
     assert not set(few.photos) & set(more.photos)
     same(result, evaluate({"half": Half()}, demo_pack, ["rmse_ab"]))
-    evaluate({"half": others}, demo_pack, ["rmse_ab", "mae_ab"], keep=tmp_path)
+    evaluate({"half": others}, demo_pack, ["rmse_ab", "mae_ab"], cache=tmp_path)
     assert others.photos == list(range(20))  # for mae_ab alone
 
 
 def test_a_changed_key_starts_anew(demo_pack, tmp_path, monkeypatch):
-    evaluate({"half": Half()}, demo_pack, ["mae_ab"], keep=tmp_path)
+    evaluate({"half": Half()}, demo_pack, ["mae_ab"], cache=tmp_path)
     for change in ("key", "variant", "pack"):
         half, pack = Half("other" if change == "key" else "half"), demo_pack
         with monkeypatch.context() as patch:
@@ -70,11 +70,11 @@ def test_a_changed_key_starts_anew(demo_pack, tmp_path, monkeypatch):
                 patch.setitem(METRICS, "mae_ab", METRICS["mae_ab"]._replace(variant="another"))
             if change == "pack":
                 patch.setitem(demo_pack.manifest, "content", "another")
-            evaluate({"half": half}, pack, ["mae_ab"], keep=tmp_path)
+            evaluate({"half": half}, pack, ["mae_ab"], cache=tmp_path)
         assert half.asked, change
     nameless = {"half": lambda batch, rows: batch.ab / 2}  # no key: not kept
     before = len(list(tmp_path.iterdir()))
-    evaluate(nameless, demo_pack, ["mae_ab"], keep=tmp_path)
+    evaluate(nameless, demo_pack, ["mae_ab"], cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == before
 
 
@@ -96,7 +96,7 @@ def test_keys_tell_predictors_apart(demo_pack, tmp_path):
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "garbage"])
 def test_a_torn_file_loses_what_is_torn_alone(demo_pack, tmp_path, harm):
-    whole = evaluate({"half": Half()}, demo_pack, ["mae_ab"], batch_size=5, keep=tmp_path)
+    whole = evaluate({"half": Half()}, demo_pack, ["mae_ab"], batch_size=5, cache=tmp_path)
     for path in tmp_path.glob("*.values"):
         data = bytearray(path.read_bytes())
         if harm == "flipped":
@@ -104,10 +104,10 @@ def test_a_torn_file_loses_what_is_torn_alone(demo_pack, tmp_path, harm):
         new = {"cut": data[:-3], "flipped": data, "emptied": b"", "garbage": b"\n\x00values\x00" + data}[harm]
         path.write_bytes(new)
     half = Half()
-    same(evaluate({"half": half}, demo_pack, ["mae_ab"], batch_size=5, keep=tmp_path), whole)
+    same(evaluate({"half": half}, demo_pack, ["mae_ab"], batch_size=5, cache=tmp_path), whole)
     assert len(half.asked) == {"cut": 1, "flipped": 1, "emptied": 4, "garbage": 0}[harm]
     last = Half()
-    same(evaluate({"half": last}, demo_pack, ["mae_ab"], batch_size=5, keep=tmp_path), whole)
+    same(evaluate({"half": last}, demo_pack, ["mae_ab"], batch_size=5, cache=tmp_path), whole)
     assert last.asked == []  # what was appended to the torn file is found
 
 
@@ -123,7 +123,7 @@ def predict(batch, rows):
         os.kill(os.getpid(), signal.SIGKILL)
     return batch.ab / 2
 evaluate({"half": keyed(predict, lambda: "half")}, open_pack("demo", 32, "val"), ["mae_ab", "ssim"], batch_size=3,
-         keep=Path(sys.argv[1]))
+         cache=Path(sys.argv[1]))
 """
 
 
@@ -132,7 +132,7 @@ def test_a_kill_loses_one_batch_at_most(demo_pack, tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     half = Half()
-    result = evaluate({"half": half}, demo_pack, ["mae_ab", "ssim"], batch_size=3, keep=tmp_path)
+    result = evaluate({"half": half}, demo_pack, ["mae_ab", "ssim"], batch_size=3, cache=tmp_path)
     assert half.photos == list(range(9, 20))  # three batches were done
     same(result, evaluate({"half": Half()}, demo_pack, ["mae_ab", "ssim"], batch_size=3))
 
@@ -162,7 +162,7 @@ def test_two_processes_give_the_numbers_of_one(demo_pack, tmp_path):
 def test_a_folder_that_takes_no_values_is_said(demo_pack, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be (kept|read).*--no_keep"):
-        evaluate({"half": Half()}, demo_pack, ["mae_ab"], keep=tmp_path / "file")
+        evaluate({"half": Half()}, demo_pack, ["mae_ab"], cache=tmp_path / "file")
     argv = ["grey", "--data=demo", "--size=32", "--metrics", "auc_rebalanced", f"--keep={tmp_path / 'file'}"]
     assert evaluate_main(argv) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

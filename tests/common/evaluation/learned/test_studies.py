@@ -11,7 +11,7 @@ from common.evaluation.evaluate import evaluate, trivial_predictor
 from common.evaluation.learned import real_fake_classifier as judge
 from common.evaluation.learned import semantics
 from common.evaluation.learned.small_classifier import Recipe
-from common.evaluation.learned.studies import STUDIES, rows_beside
+from common.evaluation.learned.studies import STUDIES, required_rows
 from common.evaluation.metrics import METRICS, pick_metrics
 from common.utils.errors import UserError
 from scripts import evaluate as script
@@ -53,8 +53,8 @@ def test_studies_are_metrics_that_nobody_gets_unasked():
     assert list(pick_metrics(["judge", "auc"])) == ["judge", "auc"]
     with pytest.raises(UserError, match=r"'jugde' is no metric.*did you mean 'judge'"):
         pick_metrics(["jugde"])
-    assert rows_beside(["judge", "rmse_ab"]) == rows_beside(None) == []
-    assert rows_beside(["rmse_ab", "semantics"]) == ["grey", "original"]
+    assert required_rows(["judge", "rmse_ab"]) == required_rows(None) == []
+    assert required_rows(["rmse_ab", "semantics"]) == ["grey", "original"]
 
 
 def test_a_batch_does_not_tell(demo_pack):
