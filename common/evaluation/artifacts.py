@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.color.lab import displayable, rgb8_to_L
-
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
+from common.color.lab import displayable
+from common.evaluation.pictures import Pictures
 
 _REACH = 4  # pixels to either side of a border over which a color step is looked at
 _L_EDGE, _AB_EDGE = 10.0, 10.0  # Lab units: a border has at least that step
@@ -20,16 +16,12 @@ _CELLS, _WINDOW = 32, 7  # blotches: cells along a side, and cells along a windo
 _L_SMOOTH, _AB_SMOOTH = 8.0, 8.0  # Lab units: the most that a smooth place varies by
 
 
-def _lightness(picture: Pictures) -> Tensor:
-    return rgb8_to_L(picture.rgb) if picture.L is None else picture.L
-
-
 def gamut_share(predicted: Pictures, true: Pictures) -> Tensor:
     """Share of pixels whose predicted ab, at their L, is no color of sRGB: what has to be brought into gamut.
 
     A margin of under half an 8-bit step is left. 0 for originals and for grey.
     """
-    lab = torch.cat([_lightness(true), predicted.ab], dim=1)
+    lab = torch.cat([true.lightness, predicted.ab], dim=1)
     return 1 - displayable(lab).float().mean(dim=(1, 2))
 
 
@@ -51,7 +43,7 @@ def bleeding(predicted: Pictures, true: Pictures) -> Tensor:
     count = len(true.ab)
     sums = torch.zeros(5, count, device=true.ab.device)  # ours within, ours, theirs within, theirs, borders
     for axis in (-1, -2):
-        L, ours, theirs = (x.movedim(axis, -1) for x in (_lightness(true), predicted.ab, true.ab))
+        L, ours, theirs = (x.movedim(axis, -1) for x in (true.lightness, predicted.ab, true.ab))
         picture, row, left = _steepest(L[:, 0])  # few places, so the rest is done on them alone
         steps = [_steps(ab, picture, row, left) for ab in (ours, theirs)]
         border = steps[1][1].norm(dim=1) >= _AB_EDGE
@@ -98,9 +90,7 @@ def blotch(predicted: Pictures, true: Pictures) -> Tensor:
     NaN where nothing is smooth.
     """
     cells = [min(_CELLS, side) for side in true.ab.shape[-2:]]
-    L, ours, theirs = (
-        F.adaptive_avg_pool2d(x, cells).cpu().double() for x in (_lightness(true), predicted.ab, true.ab)
-    )
+    L, ours, theirs = (F.adaptive_avg_pool2d(x, cells).cpu().double() for x in (true.lightness, predicted.ab, true.ab))
     smooth = ((_range(L) <= _L_SMOOTH) & (_range(theirs) <= _AB_SMOOTH).all(dim=1, keepdim=True)).double()
     count = smooth.sum(dim=(1, 2, 3))
     excess = (_spread(ours, smooth) - _spread(theirs, smooth)).clamp(min=0) * smooth

@@ -68,9 +68,9 @@ def _sums(counts: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _of_means(metric: Metric, mean: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    if metric.against == "difference":
+    if metric.relation == "difference":
         return np.abs(mean - reference)
-    return mean / np.maximum(reference, 1e-9) if metric.against == "ratio" else mean
+    return mean / np.maximum(reference, 1e-9) if metric.relation == "ratio" else mean
 
 
 def measured(values: np.ndarray) -> np.ndarray:

@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.evaluation.pictures import Pictures
 from common.networks.pretrained import checkpoints, hub_cache
 from common.utils.errors import UserError, near, one_sentence
-
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
 
 DEFAULT_FEATURES = "torchvision_inception_v3"
 _INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
@@ -30,6 +27,12 @@ def features_variant(name: str) -> str:
     if name == DEFAULT_FEATURES:
         return "Inception v3 of torchvision (ImageNet1K V1; not the TensorFlow one of published FIDs), 2048 features"
     return f"{name} of timm, pooled features"
+
+
+def features_files(name: str) -> list[Path]:
+    """The file of the network's weights."""
+    file = checkpoints() / _INCEPTION_FILE if name == DEFAULT_FEATURES else _timm_weights(name)
+    return [file] if file else []
 
 
 def features_missing(name: str) -> str:
@@ -58,7 +61,7 @@ def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor],
     def of_prediction(predicted: Pictures, true: Pictures) -> Tensor:
         return of_truth(predicted)
 
-    of_truth.__qualname__ = f"features of {name}"  # what kept values are told apart by
+    of_truth.__qualname__ = f"features of {name}"  # the name of the cache column
     return of_prediction, of_truth
 
 

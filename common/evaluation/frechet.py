@@ -17,7 +17,7 @@ and interval are 0.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -25,9 +25,7 @@ import torch
 from torch import Tensor
 
 from common.color.ab_bins import ABBins
-
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
+from common.evaluation.pictures import Pictures
 
 GRID = 20
 _CELL, _REACH = 2.0, 60  # colors are counted in cells of 2 ab units, up to 120

@@ -5,19 +5,22 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from common.evaluation.pictures import Pictures
 from common.networks.pretrained import checkpoints
 from common.utils.errors import UserError, one_sentence
 
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
-
 _ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 _LEAST = 32  # pixels a side that AlexNet takes
+
+
+def lpips_files() -> list[Path]:
+    """The file of AlexNet's weights."""
+    return [checkpoints() / _ALEXNET_FILE]
 
 
 def lpips_missing() -> str:

@@ -23,6 +23,7 @@ from common.evaluation.evaluate import (
     trivial_predictor,
 )
 from common.evaluation.learned.studies import Scene, add_studies, required_rows
+from common.evaluation.metrics import brief_metrics
 from common.evaluation.options import MeasureOptions
 from common.registry import load_colorizer
 from common.utils.device import machine, pick_device
@@ -30,7 +31,6 @@ from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
 from common.utils.progress import Progress
 
-DAMAGE_METRICS = ("rmse_ab", "auc", "colorfulness_ratio")
 _JSON_KEYS = ("protocol", "damage", "comparison")  # keys of a table's JSON file that stand beside its rows
 
 
@@ -217,14 +217,14 @@ def measure_damage(
 ) -> dict[str, dict[str, dict[str, Cell]]]:  # fmt: skip
     """Evaluate the rows, as `measure` has prepared them, on undamaged photographs and under each kind of damage.
 
-    Returns [row][kind][metric] for DAMAGE_METRICS; the first kind is `none`.
+    Returns [row][kind][metric] for the `brief_metrics`; the first kind is `none`.
     """
     out: dict[str, dict[str, dict[str, Cell]]] = {title: {} for title in rows.predictors}
     for kind in ["none", *kinds]:
         predictors = {t: p if kind == "none" else damaged(p, kind, options.seed) for t, p in rows.predictors.items()}
         with progress.task(f"evaluating, damage {kind}") as report:
             result = evaluate(
-                predictors, pack, DAMAGE_METRICS, limit=options.limit, batch_size=options.batch_size,
+                predictors, pack, brief_metrics(), limit=options.limit, batch_size=options.batch_size,
                 device=pick_device(options.device), seed=options.seed, progress=report,
                 cache=options.value_cache, processes=processes,
             )  # fmt: skip

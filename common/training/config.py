@@ -17,14 +17,11 @@ import yaml
 
 from common.data.augment import AugmentConfig
 from common.data.batches import DataConfig
-from common.evaluation.evaluate import TRAINING_METRICS
-from common.evaluation.metrics import METRICS
+from common.evaluation.metrics import METRICS, monitorable_metrics
 from common.registry import families, family_builder
 from common.utils.errors import UserError
 from common.utils.files import write_atomically
 from common.utils.options import option_names
-
-MONITORED = [name for name in TRAINING_METRICS if METRICS[name].better != "truth"]
 
 
 @dataclass
@@ -129,7 +126,7 @@ class RunConfig:
             self.precision != "fp16",
             "auto, bf16 or fp32 (fp16 overflows in Lab)",
         )
-        _check("monitor", self.monitor, self.monitor in MONITORED, ", ".join(MONITORED))
+        _check("monitor", self.monitor, self.monitor in monitorable_metrics(), ", ".join(monitorable_metrics()))
         seconds(self.budget)
 
 

@@ -28,7 +28,8 @@ from common.checkpoint import (
 )
 from common.colorizer import Batch, Colorizer
 from common.data.batches import TrainingData, grey_pictures, training_packs
-from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
+from common.evaluation.evaluate import evaluate, model_predictor
+from common.evaluation.metrics import training_metrics
 from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.registry import build_colorizer, without_downloads
 from common.training.config import OptimConfig, TrainConfig, seconds
@@ -241,7 +242,7 @@ class Run:
             result = evaluate(
                 {"model": model_predictor(colorizer)},
                 self.val_pack,
-                TRAINING_METRICS,
+                training_metrics(self.config.loop.monitor),
                 limit=self.config.data.val_limit,
                 device=self.device,
                 intervals=False,

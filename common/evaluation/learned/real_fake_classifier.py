@@ -128,8 +128,8 @@ def check_photographs(pack: Pack, rows: np.ndarray, source: Pack | None) -> int:
     if files < FEWEST:
         where = (source if source and len(judged) >= FEWEST else pack).manifest["source"]
         raise UserError(
-            f"judge needs {FEWEST} color photographs or more, and {where} has {files}: give more, or leave the metric"
-            " out"
+            f"real_fake_classifier needs {FEWEST} color photographs or more, and {where} has {files}: give more, or"
+            " leave the metric out"
         )
     return len(taught) if source else len(taught) // 2
 

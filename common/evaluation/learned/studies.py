@@ -8,6 +8,7 @@ is added is a preparation and an entry in STUDIES, beside its entry in `common.e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from common.data.packing import Pack, open_pack
 from common.data.sources import list_photos
 from common.evaluation.bootstrap import summarise
-from common.evaluation.cache import Columns, code_digest, code_of, digest
+from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest
 from common.evaluation.evaluate import Evaluation, Predict, measured_indices
 from common.evaluation.learned import real_fake_classifier as judge
 from common.evaluation.learned import semantics, small_classifier
@@ -96,7 +97,7 @@ def _prepare_semantics(scene: Scene) -> Prepared:
         recognize, classes = semantics.timm_recognizer(args.semantics_network, device)
         side, said = None, f"timm's `{args.semantics_network}`, its ImageNet classes"
         file = args.semantics_network.partition("=")[2]
-        key = [args.semantics_network, version("timm"), code_digest(Path(file)) if file else ""]
+        key = [args.semantics_network, version("timm"), file_digest(Path(file)) if file else ""]
     elif args.semantics_from:
         side = min(pack.size, small_classifier.SIDE)
         teaching = scene.open(args.semantics_from, side + round(side / 8))
@@ -132,7 +133,7 @@ class Study(NamedTuple):
 
 
 STUDIES: dict[str, Study] = {
-    "judge": Study(_prepare_judge, modules=(judge.judge_values, small_classifier.fit)),
+    "real_fake_classifier": Study(_prepare_judge, modules=(judge.judge_values, small_classifier.fit)),
     "semantics": Study(
         _prepare_semantics, ("grey", "original"), (semantics.semantics_values, small_classifier.fit)
     ),
@@ -190,20 +191,20 @@ def _column(
     manifest, everything = scene.pack.manifest, np.arange(len(scene.rows))
     base = digest(
         name, prepared.key, manifest["content"], scene.pack.size, scene.rows.tolist(), device.type,
-        pick_precision("auto", device), code_of(*STUDIES[name].modules),
+        pick_precision("auto", device), code_digest(*STUDIES[name].modules),
     )  # fmt: skip
     out: dict[str, np.ndarray] = {}
 
     def mine() -> None:
-        for row in list(predictors)[processes.rank :: processes.count]:
-            key = getattr(predictors[row], "key", None)
-            folder = scene.options.value_cache
-            path = folder / f"{digest(base, key())}.values" if folder and key else None
-            columns = Columns(scene.rows, path)
-            if columns.lacking([name], everything):
-                with scene.progress.task(f"{name} of {row}") as report:
-                    columns.add(everything, [([name], prepared.values(row, predictors[row], report))])
-            out[row] = columns[name]
+        folder = scene.options.value_cache
+        with ValueCache(folder) if folder else nullcontext() as cache:
+            for row in list(predictors)[processes.rank :: processes.count]:
+                key = getattr(predictors[row], "key", None)
+                found = ImageValues(scene.rows, [name], cache if key else None, digest(base, key() if key else ""))
+                if found.missing(everything):
+                    with scene.progress.task(f"{name} of {row}") as report:
+                        found.add(everything, {name: prepared.values(row, predictors[row], report)})
+                out[row] = found[name]
 
     processes.agree(mine)
     parts = processes.gather(out)

@@ -9,7 +9,8 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 from common.color.ciede2000 import ciede2000
 from common.color.lab import rgb8_to_lab
 from common.evaluation import metrics as m
-from common.evaluation.metrics import METRICS, Pictures, pick_metrics, predicted_pictures
+from common.evaluation.metrics import METRICS, pick_metrics
+from common.evaluation.pictures import Pictures, predicted_pictures
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 
@@ -92,9 +93,9 @@ def test_every_metric_is_perfect_for_the_truth():
             assert metric.statistic(values.numpy(), metric.reference(true).numpy()) < 1e-9
             continue
         assert values.shape == (4,)
-        if metric.better == "lower" and not metric.against:
+        if metric.better == "lower" and not metric.relation:
             assert float(values.nan_to_num().abs().max()) < 1e-9, name  # NaN: it has no borders to bleed over
-        if metric.better == "higher" and metric.against == "ratio":
+        if metric.better == "higher" and metric.relation == "ratio":
             torch.testing.assert_close(values, metric.reference(true))
     assert torch.isinf(m.psnr(T, T)).all()
 

@@ -163,7 +163,7 @@ def test_originals_pass_unchanged_and_colors_lose_their_sharpness(pack):
 
 def test_too_few_photographs():
     few = pack_of([painted(i) for i in range(7)], source="few")
-    with pytest.raises(UserError, match="judge needs 8 color photographs or more, and few has 7"):
+    with pytest.raises(UserError, match="real_fake_classifier needs 8 color photographs or more, and few has 7"):
         judge_values({"x": turned}, few)
     tiles = pack_of([painted(i) for i in range(20)])
     tiles.digests[:] = ["one", "two"] * 10

@@ -50,7 +50,7 @@ def classes(tmp_path_factory):
 def test_studies_are_metrics_that_nobody_gets_unasked():
     assert set(STUDIES) < set(METRICS)
     assert not set(STUDIES) & set(pick_metrics(None))
-    assert list(pick_metrics(["judge", "auc"])) == ["judge", "auc"]
+    assert list(pick_metrics(["judge", "auc"])) == ["real_fake_classifier", "auc"]
     with pytest.raises(UserError, match=r"'jugde' is no metric.*did you mean 'judge'"):
         pick_metrics(["jugde"])
     assert required_rows(["judge", "rmse_ab"]) == required_rows(None) == []
@@ -59,9 +59,9 @@ def test_studies_are_metrics_that_nobody_gets_unasked():
 
 def test_a_batch_does_not_tell(demo_pack):
     """Alone, `evaluate` says why there are no numbers; it measures the others."""
-    result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack, ["judge", "mae_ab"])
-    assert result.table["grey"]["judge"]["mean"] is None
-    assert "trains a network" in result.protocol["notes"]["judge"]
+    result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack, ["real_fake_classifier", "mae_ab"])
+    assert result.table["grey"]["real_fake_classifier"]["mean"] is None
+    assert "trains a network" in result.protocol["notes"]["real_fake_classifier"]
     assert result.table["grey"]["mae_ab"]["mean"] > 1
 
 
@@ -73,15 +73,15 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
     argv += [f"--semantics_from={teaching}", f"--keep={tmp_path / 'kept'}", f"--json={out}"]
     assert script.main(argv) == 0
     result = json.loads(out.read_text())
-    assert list(result["mean"]) == ["judge", "rmse_ab", "semantics"]
+    assert list(result["mean"]) == ["real_fake_classifier", "rmse_ab", "semantics"]
     assert set(result) == {"mean", "grey", "original", "protocol"}  # semantics is read between two rows
-    assert result["original"]["judge"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert result["original"]["real_fake_classifier"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     for row in ("mean", "grey", "original"):
         cell = result[row]["semantics"]
         assert 0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1
         assert cell["mean"] * 12 == pytest.approx(round(cell["mean"] * 12))
     said = result["protocol"]["metrics"]
-    assert "half of the photographs" in said["judge"]
+    assert "half of the photographs" in said["real_fake_classifier"]
     assert teaching in said["semantics"]
     assert "12 of the 12 photographs" in said["semantics"]
     assert "notes" not in result["protocol"]
@@ -95,7 +95,10 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
     quick.clear()
     assert script.main([*argv, "--limit", "10", f"--judge_from={teaching}", "--seed=1"]) == 0
     assert quick == ["mean", "grey", "original"]
-    assert f"trained on 12 photographs of `{teaching}`" in json.loads(out.read_text())["protocol"]["metrics"]["judge"]
+    assert (
+        f"trained on 12 photographs of `{teaching}`"
+        in json.loads(out.read_text())["protocol"]["metrics"]["real_fake_classifier"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,11 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
         (["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"], "resnet5000 is no network of timm"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "demo"], "demo has no class folders to learn from"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "nowhere"], "source nowhere is neither a folder"),
-        (["--metrics", "mae_ab", "judge", "--limit", "5"], "judge needs 8 color photographs or more"),
-        (["--metrics", "mae_ab", "judge", "--judge_from", "demo", "--limit", "5"], "judge needs 8 color photographs"),
+        (["--metrics", "mae_ab", "judge", "--limit", "5"], "real_fake_classifier needs 8 color photographs or more"),
+        (
+            ["--metrics", "mae_ab", "judge", "--judge_from", "demo", "--limit", "5"],
+            "real_fake_classifier needs 8 color photographs",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, argv, says, tmp_path, capsys):
@@ -116,7 +122,7 @@ def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, a
     assert len(told) == 1
     assert says in told[0]
     result = json.loads(out.read_text())
-    study = argv[2]
+    study = argv[2].replace("judge", "real_fake_classifier")
     assert result["grey"]["mae_ab"]["mean"] > 1
     assert result["grey"][study] == {"mean": None, "low": None, "high": None}
     assert says in result["protocol"]["notes"][study]
@@ -129,6 +135,6 @@ def test_the_trained_rows_agree_whoever_measures_them(classes, quick, tmp_path):
     for rows in (["grey"], ["mean", "grey", "original"]):
         out = tmp_path / "out.json"
         assert script.main([*rows, *argv, f"--json={out}"]) == 0
-        values.append(json.loads(out.read_text())["grey"]["judge"])
+        values.append(json.loads(out.read_text())["grey"]["real_fake_classifier"])
     assert values[0] == values[1]
     assert np.isfinite(values[0]["mean"])
