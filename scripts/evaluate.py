@@ -5,10 +5,10 @@ examples:
   python -m scripts.evaluate runs/cnn grey --data 'val-*.tar' --damage grain fading
   python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
 
-A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH names it.
-Under torchrun, processes share the photographs:
+A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH gives its title.
+Under torchrun, the photographs are divided among the processes:
   python -m torch.distributed.run --nproc_per_node 2 -m -- scripts.evaluate runs/cnn grey --data 'val-*.tar'
---damage measures the rows again on photographs damaged as old ones are; without a kind, on every kind.
+--damage measures the rows again on photographs with the damage of old prints; without a kind, with every kind.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("python -m scripts.evaluate", __doc__)
     parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
     parser.add_measuring()
-    parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
-    parser.add_argument("--damage", nargs="*", metavar="KIND", help="a second table: the rows under each damage of"
+    parser.add_argument("--json", type=Path, help="write means, intervals and the protocol to this file")
+    parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of photographs with damage:"
                         " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 

@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from common.utils.progress import Progress
 _COMMON = Path(__file__).resolve().parent.parent
 _SCHEMA = "CREATE TABLE IF NOT EXISTS batches (key TEXT, indices BLOB, array BLOB, checksum INTEGER)"
 _INDEX = "CREATE INDEX IF NOT EXISTS by_key ON batches (key)"
+_LIBRARIES = ("torch", "torchvision", "timm", "lpips", "numpy", "scipy")  # whose versions can change a value
 _WAIT = 60.0  # seconds to wait for another process that writes
 
 T = TypeVar("T")
@@ -190,6 +192,17 @@ def code_digest(*objects: object) -> str:
     for name in {_top_level(each) for each in objects} - {"common", "builtins", ""}:
         files.update(_sources(name))
     return file_digest(*sorted(files))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change a value; "" for one that is not installed."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = ""
+    return found
 
 
 def _top_level(thing: object) -> str:

@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ from common.colorizer import Batch, Colorizer, predict_ab
 from common.data.color_prior import Prior
 from common.data.degradations import damage, row_noise
 from common.data.packing import Pack
-from common.evaluation.bootstrap import RESAMPLES, Cell, summarise
-from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest
+from common.evaluation.bootstrap import RESAMPLES, Cell, summarize
+from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest, library_versions
 from common.evaluation.feature_networks import DEFAULT_FEATURES
 from common.evaluation.metrics import Metric, pick_metrics
 from common.evaluation.pictures import Pictures, predicted_pictures
@@ -40,7 +40,6 @@ from common.utils.errors import UserError
 Predict = Callable[[Batch, np.ndarray], Tensor]
 
 TRIVIAL = ("grey", "mean", "shuffled", "original")
-_LIBRARIES = ("torch", "torchvision", "timm", "lpips", "numpy", "scipy")  # whose versions can change a value
 
 
 @dataclass
@@ -201,7 +200,7 @@ def evaluate(
         weigh = PixelRarity(prior).to(device)
     columns = {name: _column(name, metric, prior) if cache else name for name, metric in measurable.items()}
     references = {m.reference: _column("", m, prior) if cache else name for name, m in measurable.items()}
-    base = [pack.manifest["content"], pack.size, torch.device(device).type, _versions()]
+    base = [pack.manifest["content"], pack.size, torch.device(device).type, library_versions()]
     starts = range(0, len(indices), batch_size)
     positions = [np.arange(start, min(start + batch_size, len(indices))) for start in starts]
     mine = positions[processes.rank :: processes.count]
@@ -243,7 +242,7 @@ def evaluate(
     values = {row: {m: found[row][columns[m]] if m in columns else unknown for m in chosen} for row in predictors}
     reference = {m: truth[references[chosen[m].reference]] if m in columns else unknown for m in chosen}
     table = {
-        row: {m: _finite(summarise(chosen[m], v, reference[m], intervals)) for m, v in of_row.items()}
+        row: {m: _finite(summarize(chosen[m], v, reference[m], intervals)) for m, v in of_row.items()}
         for row, of_row in values.items()
     }
     protocol = protocol_card(pack, chosen, indices, seed) | ({"prior": prior.describe()} if weigh else {})
@@ -265,16 +264,6 @@ def _numpy(values: Tensor) -> np.ndarray:
 def _finite(cell: Cell) -> Cell:
     """An empty cell for a number that is not finite, such as a distance of no photographs."""
     return cell if cell["mean"] is None or np.isfinite(cell["mean"]) else {"mean": None, "low": None, "high": None}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = ""
-    return found
 
 
 def _column(name: str, metric: Metric, prior: Prior | None) -> str:

@@ -40,7 +40,8 @@ from common.evaluation.pictures import Pictures
 from common.evaluation.rarity import rarity, rarity_auc
 from common.utils.errors import UserError, near
 
-PerImage = Callable[[Pictures, Pictures], Tensor]  # -> [N], or [N, D] where a statistic makes one number of a set
+# (predicted, true) -> one value per image, float [N]; or one vector, [N, D], for a metric with a `statistic`
+PerImage = Callable[[Pictures, Pictures], Tensor]
 
 
 def _error(predicted: Pictures, true: Pictures) -> Tensor:
@@ -48,49 +49,50 @@ def _error(predicted: Pictures, true: Pictures) -> Tensor:
 
 
 def mse_ab(predicted: Pictures, true: Pictures) -> Tensor:
-    """Mean squared error over pixels and both channels, Lab units squared."""
+    """Mean squared error over pixels and both ab channels, in squared Lab units: [N]."""
     return _error(predicted, true).square().mean(dim=(1, 2, 3))
 
 
 def rmse_ab(predicted: Pictures, true: Pictures) -> Tensor:
-    """Root of each image's own `mse_ab`, Lab units."""
+    """Square root of `mse_ab` of each image, in Lab units: [N]."""
     return mse_ab(predicted, true).sqrt()
 
 
 def mae_ab(predicted: Pictures, true: Pictures) -> Tensor:
-    """Mean absolute error over pixels and both channels, Lab units."""
+    """Mean absolute error over pixels and both ab channels, in Lab units: [N]."""
     return _error(predicted, true).abs().mean(dim=(1, 2, 3))
 
 
 def l2_ab(predicted: Pictures, true: Pictures) -> Tensor:
-    """Mean over pixels of the Euclidean distance in the ab plane, Lab units."""
+    """Mean over pixels of the Euclidean distance in the ab plane, in Lab units: [N]."""
     return _error(predicted, true).norm(dim=1).mean(dim=(1, 2))
 
 
 def auc(predicted: Pictures, true: Pictures) -> Tensor:
-    """Area under the share of pixels with ab error <= t, t in 0..150, normalised (Zhang et al. 2016, 3.1).
+    """Area under the curve of the share of pixels with ab error <= t, for t in 0..150, divided by 150: [N].
 
-    By exchanging the integrals this is 1 - mean(min(d, 150)) / 150, with no thresholds to choose.
+    Zhang et al. 2016, section 3.1. Exchanging the integrals gives 1 - mean(min(d, 150)) / 150, with d the Euclidean
+    distance in the ab plane, which needs no discrete thresholds.
     """
     return 1 - _error(predicted, true).norm(dim=1).clamp(max=150).mean(dim=(1, 2)) / 150
 
 
 def psnr(predicted: Pictures, true: Pictures) -> Tensor:
-    """Peak signal-to-noise ratio of 8-bit sRGB, dB, data range 255; infinite where the image is exact."""
+    """Peak signal-to-noise ratio of 8-bit sRGB, in dB, data range 255: [N]. Infinite if an image is exact."""
     mse = (predicted.rgb.float() - true.rgb.float()).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(255**2 / mse)
 
 
 def ssim(predicted: Pictures, true: Pictures) -> Tensor:
-    """Structural similarity of 8-bit sRGB (Wang et al. 2004): Gaussian window sigma 1.5, population covariance.
+    """Structural similarity of 8-bit sRGB (Wang et al. 2004), Gaussian window of sigma 1.5: float64 [N].
 
-    Mean over channels, and over the places where the window of 11 pixels lies within the picture. In float64 it is
+    Mean over channels and over the pixels whose window of 11 pixels is within the picture. Equal to
     `skimage.metrics.structural_similarity` with `gaussian_weights=True, use_sample_covariance=False` to 1e-12, in half
     the time. NaN for pictures that are smaller than the window.
     """
     if min(true.rgb.shape[-2:]) < len(_SSIM_TAPS):
         return torch.full((len(true.rgb),), torch.nan)
-    # picture by picture, which stays in the processor's cache
+    # one picture at a time fits into the processor's cache
     return torch.stack(
         [_ssim(p, t) for p, t in zip(predicted.rgb.cpu().double(), true.rgb.cpu().double(), strict=True)]
     )
@@ -102,7 +104,7 @@ _SSIM_TAPS /= _SSIM_TAPS.sum()
 
 def _ssim(x: Tensor, y: Tensor) -> Tensor:
     means = torch.stack([x, y, x * x + y * y, x * y])
-    for axis in (-1, -2):  # the window is separable, and symmetric
+    for axis in (-1, -2):  # the window is separable and symmetric
         count = means.shape[axis] - 10
         total = means.narrow(axis, 5, count) * _SSIM_TAPS[5]
         for k in range(1, 6):
@@ -115,18 +117,18 @@ def _ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def delta_e(predicted: Pictures, true: Pictures) -> Tensor:
-    """CIEDE2000 of 8-bit sRGB, mean over pixels."""
+    """CIEDE2000 color difference of 8-bit sRGB, mean over pixels: [N]."""
     true_lab = rgb8_to_lab(true.rgb) if true.L is None else torch.cat([true.L, true.ab], dim=1)
     return ciede2000(rgb8_to_lab(predicted.rgb), true_lab)
 
 
 def colorfulness_of(rgb: Tensor, absolute: bool = False) -> Tensor:
-    """Hasler and Suesstrunk 2003, M(3), of uint8 [N, 3, H, W] -> [N].
+    """Colorfulness M(3) of Hasler and Suesstrunk 2003: rgb uint8 [N, 3, H, W] -> float64 [N].
 
-    sqrt(var_rg + var_yb) + 0.3 sqrt(mean_rg^2 + mean_yb^2) with rg = R - G and yb = (R + G) / 2 - B; with
-    `absolute`, of |rg| and |yb|: the variant of the colorization literature's tables, which reads lower.
+    sqrt(var_rg + var_yb) + 0.3 sqrt(mean_rg^2 + mean_yb^2) with rg = R - G and yb = (R + G) / 2 - B. absolute: use |rg|
+    and |yb|, as in the tables of the colorization literature, which gives smaller numbers.
     """
-    r, g, b = rgb.cpu().double().unbind(1)  # not every device has float64
+    r, g, b = rgb.cpu().double().unbind(1)  # some devices have no float64
     rg, yb = r - g, (r + g) / 2 - b
     if absolute:
         rg, yb = rg.abs(), yb.abs()
@@ -136,17 +138,17 @@ def colorfulness_of(rgb: Tensor, absolute: bool = False) -> Tensor:
 
 
 def colorfulness(predicted: Pictures, true: Pictures) -> Tensor:
-    """Colorfulness of the prediction, signed opponent channels."""
+    """Colorfulness of the prediction, signed opponent channels: [N]."""
     return colorfulness_of(predicted.rgb)
 
 
 def true_colorfulness(true: Pictures) -> Tensor:
-    """Colorfulness of the original, signed opponent channels."""
+    """Colorfulness of the original, signed opponent channels: [N]."""
     return colorfulness_of(true.rgb)
 
 
 def colorfulness_abs(predicted: Pictures, true: Pictures) -> Tensor:
-    """Colorfulness of the prediction, absolute opponent channels (as in DDColor's tables)."""
+    """Colorfulness of the prediction, absolute opponent channels, as in DDColor's tables: [N]."""
     return colorfulness_of(predicted.rgb, absolute=True)
 
 
@@ -251,7 +253,7 @@ _ALIASES = {"judge": "real_fake_classifier"}  # names that metrics had
 
 
 def feature_metrics(features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
-    """FID in both of its protocols, over the features of a named network (`common.evaluation.feature_networks`)."""
+    """FID by two protocols, on the features of a named network (`common.evaluation.feature_networks`)."""
     of_prediction, of_truth = network_features(features)
     variant = features_variant(features)
     shared = {"default": False, "missing": partial(features_missing, features), "reference": of_truth,

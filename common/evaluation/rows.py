@@ -22,7 +22,7 @@ from common.evaluation.evaluate import (
     model_predictor,
     trivial_predictor,
 )
-from common.evaluation.learned.studies import Scene, add_studies, required_rows
+from common.evaluation.learned.studies import StudyContext, add_studies, required_rows
 from common.evaluation.metrics import brief_metrics
 from common.evaluation.options import MeasureOptions
 from common.registry import load_colorizer
@@ -206,8 +206,8 @@ def measure(
         title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
         for title, card in rows.cards.items()
     }
-    scene = Scene(pack, lambda other: rows.prepared(other, mean_ab, options.seed), options, progress)
-    result.failures += add_studies(result, rows.predictors, scene, processes)
+    context = StudyContext(pack, lambda other: rows.prepared(other, mean_ab, options.seed), options, progress)
+    result.failures += add_studies(result, rows.predictors, context, processes)
     return result
 
 

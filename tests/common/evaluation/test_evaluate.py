@@ -6,7 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.comparison.report.tables import markdown_table
-from common.evaluation.bootstrap import summarise
+from common.evaluation.bootstrap import summarize
 from common.evaluation.evaluate import TRIVIAL, evaluate, model_predictor, trivial_predictor
 from common.evaluation.metrics import METRICS, colorfulness_of
 from common.registry import load_colorizer
@@ -87,7 +87,7 @@ def test_the_interval_covers_the_mean_19_times_of_20():
     hits = 0
     for _ in range(200):
         values = rng.normal(10, 3, 100)
-        result = summarise(metric, values, np.ones(100))
+        result = summarize(metric, values, np.ones(100))
         assert result["low"] < result["mean"] < result["high"]
         hits += result["low"] <= 10 <= result["high"]
     assert 180 <= hits <= 199

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from common.evaluation.evaluate import evaluate, trivial_predictor
-from common.evaluation.learned import real_fake_classifier as judge
-from common.evaluation.learned import semantics
+from common.evaluation.learned import real_fake_classifier, semantics
 from common.evaluation.learned.small_classifier import Recipe
 from common.evaluation.learned.studies import STUDIES, required_rows
 from common.evaluation.metrics import METRICS, pick_metrics
@@ -24,13 +23,13 @@ TINY = Recipe(width=8, blocks=(1,), steps=8, batch_size=16, checks=2)
 def quick(monkeypatch):
     """The same studies with a moment's training; the rows judged and the networks trained are noted down."""
     done = []
-    judged, trained = judge.judge_values, semantics.trained_recognizer
+    measured, trained = real_fake_classifier.accuracy_values, semantics.trained_recognizer
 
-    def judge_values(predictors, *args, **options):
+    def accuracy_values(predictors, *args, **options):
         done.extend(predictors)
-        return judged(predictors, *args, **options, recipe=TINY)
+        return measured(predictors, *args, **options, recipe=TINY)
 
-    monkeypatch.setattr(judge, "judge_values", judge_values)
+    monkeypatch.setattr(real_fake_classifier, "accuracy_values", accuracy_values)
     monkeypatch.setattr(semantics, "trained_recognizer", partial(trained, recipe=TINY))
     return done
 
