@@ -1,11 +1,15 @@
-"""Command lines of the scripts: help with runnable examples, errors in one sentence."""
+"""Command lines of the scripts, and the options that several scripts share."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError
+
+if TYPE_CHECKING:  # it imports torch, which --help does not need
+    from common.evaluation.options import MeasureOptions
 
 
 def positive(text: str) -> int:
@@ -37,8 +41,23 @@ def above_zero(text: str) -> float:
     return value
 
 
+def measure_options(args: argparse.Namespace) -> MeasureOptions:
+    """The options that `Parser.add_measuring` added to a command line."""
+    from common.data.sources import cache_dir
+    from common.evaluation.options import MeasureOptions
+
+    return MeasureOptions(
+        data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
+        metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
+        real_fake_from=args.real_fake_from, semantics_from=args.semantics_from,
+        semantics_network=args.semantics_network, batch_size=args.batch_size, device=args.device, seed=args.seed,
+        cache=args.cache,
+        value_cache=None if args.no_keep else args.keep or cache_dir(args.cache) / "measured",
+    )  # fmt: skip
+
+
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that keeps the layout of its description and raises UserError for a bad command line."""
+    """An ArgumentParser that keeps the layout of its description, and raises UserError for a bad command line."""
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(
@@ -53,60 +72,60 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
 
     def add_stacking(self) -> None:
-        """The options of everything that takes rows: how long, where and from what a row stack(a,b) is trained."""
-        self.add_argument(
-            "--stack_budget", default="2m", help="time to train each row stack(a,b) for, at its first use"
-        )
-        self.add_argument("--stack_data", metavar="SOURCE", help="photographs that stacks learn from, never those that"
-                          " are measured (default: what the first member was trained on)")  # fmt: skip
+        """Add the options of scripts that take rows: how a row stack(a,b) is trained."""
+        self.add_argument("--stack_budget", default="2m", help="training time of each row stack(a,b), at its first use")
+        self.add_argument("--stack_data", metavar="SOURCE", help="photographs to train stacks on; must not be measured"
+                          " (default: those of the first member)")  # fmt: skip
         self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
 
     def add_suite(self) -> None:
-        """The options of a suite of experiments, which is trained before it is measured."""
-        self.add_argument("--suite", type=Path, metavar="FILE", help="train what is missing of these experiments first;"
-                          " it also says the defaults of --data, --size, --metrics and --out")  # fmt: skip
-        self.add_argument("--budget", metavar="TIME", help="of a suite: for each of its runs, as in 90s, 20m or 2h"
-                          " (its own steps end it, too)")  # fmt: skip
-        self.add_argument("--train", metavar="SOURCE", help="of a suite: other photographs to train on; --data are then"
-                          " those of the validation, too")  # fmt: skip
+        """Add the options of a suite of experiments, which is trained before it is measured."""
+        self.add_argument("--suite", type=Path, metavar="FILE", help="train the unfinished experiments of this file"
+                          " first; it also contains defaults of --data, --size, --metrics and --out")  # fmt: skip
+        self.add_argument("--budget", metavar="TIME", help="of a suite: time limit of each run, as in 90s, 20m or 2h;"
+                          " a run also ends after its own number of steps")  # fmt: skip
+        self.add_argument("--train", metavar="SOURCE", help="of a suite: other training photographs; --data is then"
+                          " used for validation, too")  # fmt: skip
 
     def check_suite(self, args: argparse.Namespace) -> None:
-        """See that what is given goes together. Raises UserError where it does not."""
+        """Raise UserError if the given options contradict each other."""
         needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
         if not args.suite and (missing := [name for name, value in needed.items() if not value]):
             self.error(f"the following arguments are required: {', '.join(missing)}")
         if not args.suite and (args.budget or args.train):
-            self.error(f"{'--budget' if args.budget else '--train'} is given without --suite, whose runs it is for")
+            self.error(
+                f"{'--budget' if args.budget else '--train'} is given without --suite, and is an option of its runs"
+            )
 
     def add_measuring(self, required: bool = True) -> None:
-        """The options of everything that measures on a source of photographs. required: whether it has to be named."""
+        """Add the options of scripts that measure on a source of photographs. required: whether --data is."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
-                          help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
+                          help="part of the source (auto: val if the source has one, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
-        self.add_argument("--size", type=int, help="side of the square they are measured at (default: as trained)")
+        self.add_argument("--size", type=int, help="side of the squares that are measured (default: as trained)")
         self.add_argument("--metrics", nargs="+",
-                          help="default: those that need no network; `default` among names means those")  # fmt: skip
+                          help="names of metrics; `default` stands for those that need no network")  # fmt: skip
         self.add_argument("--features", default="torchvision_inception_v3",
-                          help="network of fid_paired and fid_disjoint: %(default)s, or any of timm's")  # fmt: skip
-        self.add_argument("--judge_from", metavar="SOURCE",
-                          help="photographs to train judges on (default: half of the measured ones)")  # fmt: skip
+                          help="network of fid_paired and fid_disjoint: %(default)s, or a name of timm's")  # fmt: skip
+        self.add_argument("--real_fake_from", "--judge_from", metavar="SOURCE", help="training photographs of"
+                          " real_fake_classifier (default: half of the measured ones)")  # fmt: skip
         self.add_argument("--semantics_from", metavar="SOURCE",
-                          help="photographs in a folder for each class, to train semantics' network on")  # fmt: skip
+                          help="training photographs of semantics, in one folder per class")  # fmt: skip
         self.add_argument("--semantics_network", metavar="NAME[=FILE]",
-                          help="or a network of timm's with ImageNet's classes, its weights on this disk")  # fmt: skip
-        self.add_argument("--limit", type=positive, help="only so many photographs, spread evenly over the source")
+                          help="or a timm network with ImageNet's classes, and the file of its weights")  # fmt: skip
+        self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
-                          help="of classification models: a row for each (default: as trained)")  # fmt: skip
-        self.add_argument("--prior", help="file of scripts.compute_prior that auc_rebalanced weighs by"
-                          " (default: the measured photographs')")  # fmt: skip
-        self.add_argument("--mean_from", help="source whose mean color the row 'mean' paints")
+                          help="of classification models: one row per temperature (default: as trained)")  # fmt: skip
+        self.add_argument("--prior", help="file of scripts.compute_prior, for auc_rebalanced"
+                          " (default: the prior of the measured photographs)")  # fmt: skip
+        self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")
         self.add_argument("--batch_size", type=positive, default=32)
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="of the row 'shuffled'")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
         self.add_argument("--keep", type=Path, metavar="FOLDER",
-                          help="where measured values are kept: what was measured once, or before a run was cut off,"
-                          " is not measured again (default: in the cache folder)")  # fmt: skip
-        self.add_argument("--no_keep", action="store_true", help="keep no values, and use none that are kept")
+                          help="folder where measured values are cached, so that nothing is measured twice"
+                          " (default: in the cache folder)")  # fmt: skip
+        self.add_argument("--no_keep", action="store_true", help="do not use the cache of measured values")
         self.add_stacking()

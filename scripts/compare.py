@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, natural, positive
+from scripts.arguments import Parser, measure_options, natural, positive
 
 
 @entry_point
@@ -53,19 +53,19 @@ def main(argv: list[str] | None = None) -> int:
     done = trained_suite(args, progress) if args.suite else Trained(args.runs)
     args.metrics, wrong = known_metrics(args.metrics)
     names, groups = expand_groups(done.rows)
-    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature, args)
+    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
     rows.failures[:0] = done.failures
     if not rows.cards:
         raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
-    pack = open_measured(args, rows, progress)
+    options = measure_options(args)
+    pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
     wrong += rows.failures + drop_unfit(rows, pack, pick_device(args.device))
     if not rows.cards:
         raise UserError("; ".join(wrong))
     wrong += unfinished(rows) + smaller_photographs(pack)
-    rows.failures.clear()  # told from here on: metrics that could not be measured
-    result = measure(rows, pack, args, progress, processes)
-    wrong += rows.failures
+    result = measure(rows, pack, options, progress, processes)
+    wrong += result.failures
     remarks = wrong + other_sizes(rows, pack.size)
     if not processes.main:
         return 1 if wrong else 0

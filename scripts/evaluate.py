@@ -5,10 +5,10 @@ examples:
   python -m scripts.evaluate runs/cnn grey --data 'val-*.tar' --damage grain fading
   python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
 
-A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH names it.
-Under torchrun, processes share the photographs:
+A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH gives its title.
+Under torchrun, the photographs are divided among the processes:
   python -m torch.distributed.run --nproc_per_node 2 -m -- scripts.evaluate runs/cnn grey --data 'val-*.tar'
---damage measures the rows again on photographs damaged as old ones are; without a kind, on every kind.
+--damage measures the rows again on photographs with the damage of old prints; without a kind, with every kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
 from common.utils.files import write_text
-from scripts.arguments import Parser
+from scripts.arguments import Parser, measure_options
 
 
 @entry_point
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("python -m scripts.evaluate", __doc__)
     parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
     parser.add_measuring()
-    parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
-    parser.add_argument("--damage", nargs="*", metavar="KIND", help="a second table: the rows under each damage of"
+    parser.add_argument("--json", type=Path, help="write means, intervals and the protocol to this file")
+    parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of photographs with damage:"
                         " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 
@@ -47,22 +47,24 @@ def main(argv: list[str] | None = None) -> int:
         )
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
-    rows = load_rows(args.rows, args.device, args.temperature, args)
-    if not rows.predictors:
+    rows = load_rows(args.rows, args.device, args.temperature)
+    if not rows.by_title:
         raise UserError("; ".join(rows.failures))
-    pack = open_measured(args, rows, progress)
+    options = measure_options(args)
+    pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
-    result = measure(rows, pack, args, progress, processes)
+    result = measure(rows, pack, options, progress, processes)
     if kinds:
-        result.damage = measure_damage(rows, pack, kinds, args, progress, processes)
+        result.damage = measure_damage(rows, pack, kinds, options, progress, processes)
+    failures = rows.failures + result.failures
     if not processes.main:
-        return 1 if rows.failures else 0
+        return 1 if failures else 0
     print(markdown_table(result.table, result.protocol))
     if kinds:
         print(damage_table(result.damage))
     if args.json:
         write_text(args.json, result.to_json())
-    return report_failures(rows.failures)
+    return report_failures(failures)
 
 
 if __name__ == "__main__":

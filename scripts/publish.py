@@ -86,7 +86,8 @@ def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa:
     """Scores of the very weights that are written, for the card."""
     from common.data.packing import open_pack
     from common.data.sources import list_photos
-    from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
+    from common.evaluation.evaluate import evaluate, model_predictor
+    from common.evaluation.metrics import training_metrics
     from common.utils.progress import Progress
 
     colorizer.load_state_dict(state, strict=False)
@@ -95,7 +96,7 @@ def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa:
     listing, progress = list_photos(args.data, args.cache), Progress()
     with progress.task(f"packing {args.data}") as report:
         pack = open_pack(listing, colorizer.card["size"], listing.measured_split, cache=args.cache, progress=report)
-    result = evaluate({"it": model_predictor(colorizer)}, pack, TRAINING_METRICS, intervals=False)
+    result = evaluate({"it": model_predictor(colorizer)}, pack, training_metrics(), intervals=False)
     scores = {name: value["mean"] for name, value in result.table["it"].items()}
     return {"validation": scores, "measured_on": f"{len(pack)} photographs of {Path(args.data).name}"}
 

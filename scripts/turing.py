@@ -111,14 +111,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
+    from common.evaluation.options import MeasureOptions
     from common.evaluation.rows import load_rows, open_measured
     from common.utils.progress import Progress
 
     progress = Progress()
-    rows = load_rows(args.models, args.device, args=args)
+    rows = load_rows(args.models, args.device)
     if rows.failures:
         raise UserError("; ".join(rows.failures))
-    pack = open_measured(args, rows, progress)
+    options = MeasureOptions(args.data, args.split, args.val_fraction, args.size, cache=args.cache)
+    pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
     return rows, pack, progress
 

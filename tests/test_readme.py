@@ -12,7 +12,8 @@ import torch
 
 from common.checkpoint import save_weights
 from common.evaluation import metrics
-from common.evaluation.metrics import Metric, Pictures
+from common.evaluation.metrics import Metric
+from common.evaluation.pictures import Pictures
 from common.imaging.read import open_image
 from common.imaging.write import save_image
 from common.photo.colorize import colorize

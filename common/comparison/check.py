@@ -12,7 +12,7 @@ import yaml
 from common.checkpoint import WEIGHTS, read_card
 from common.colorizer import Batch
 from common.data.packing import Pack
-from common.evaluation.metrics import METRICS
+from common.evaluation.metrics import METRICS, metric_name
 from common.evaluation.rows import Rows, run_folder
 from common.utils.errors import UserError, near, one_sentence
 
@@ -24,7 +24,7 @@ def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[s
     """
     if names is None:
         return None, []
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(map(metric_name, names)))
     there = (*METRICS, "default")
     wrong = [f"'{n}' is no metric: it takes {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
     known = [n for n in names if n in there]
@@ -105,6 +105,5 @@ def drop_unfit(rows: Rows, pack: Pack, device: torch.device) -> list[str]:
             reason = one_sentence(error)
         if reason:
             wrong.append(f"{title} cannot colorize pictures of {pack.size} px ({reason}): leave it out")
-            for known in (rows.predictors, rows.cards, rows.paths):
-                known.pop(title, None)
+            del rows.by_title[title]
     return wrong

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from common.data.batches import DataConfig, training_packs
-from common.ensemble.expressions import Expression, parse_ensemble, split_title
+from common.ensemble.expressions import Expression, parse_ensemble
 from common.evaluation.evaluate import TRIVIAL, pick_metrics
+from common.evaluation.rows import split_title
 from common.training.config import RunConfig, TrainConfig, load_config, seconds
 from common.training.parser import parse_config
 from common.training.run_dir import is_finished

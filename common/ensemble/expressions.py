@@ -64,14 +64,6 @@ def parse_ensemble(text: str) -> Expression | None:
     return Expression(head[1], tuple(parse_ensemble(part) or part for part in parts))
 
 
-def split_title(text: str) -> tuple[str, str]:
-    """`NAME=PATH` or `NAME=mean(a,b)` -> (NAME, the rest); NAME is empty where none is given, and may have brackets."""
-    cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
-    there = (cut for cut in cuts if Path(cut[1]).exists())
-    whole = (cut for cut in reversed(cuts) if re.match(r"\w+\(", cut[1]) and cut[0].count("(") == cut[0].count(")"))
-    return next(there, None) or next(whole, None) or cuts[-1]
-
-
 def checked(expression: Expression) -> Expression:
     """The same. Raises UserError where it, or a member of it, has fewer than two members."""
     if len(expression.members) < 2:
@@ -109,9 +101,3 @@ def load_mean(expression: Expression) -> Colorizer:
         "seed": None, "validation": {}, "config": cards[0].get("config", {}) | config,
     })  # fmt: skip
     return colorizer
-
-
-def cards_within(card: dict) -> list[dict]:
-    """A card, and those of the members that it holds, and of theirs."""
-    members = card.get("model", {}).get("members", [])
-    return [card, *(inner for member in members if isinstance(member, dict) for inner in cards_within(member))]

@@ -13,6 +13,8 @@ from common.data.batches import training_packs
 from common.data.packing import Pack
 from common.data.sources import list_photos
 from common.ensemble.expressions import Expression, checked, parse_ensemble
+from common.evaluation.options import MeasureOptions
+from common.evaluation.rows import open_measured
 from common.registry import load_colorizer
 from common.training.config import TrainConfig
 from common.training.parser import parse_config
@@ -96,9 +98,8 @@ def _config(title: str, names: list[str], cards: list[dict], args: argparse.Name
 
 def _keep_apart(title: str, train: Pack, cards: list[dict], args: argparse.Namespace) -> None:
     """Raise UserError where a stack would learn from files that it is measured on, whatever their names."""
-    from common.evaluation.rows import Rows, open_measured
-
-    measured = open_measured(args, Rows(cards={str(i): card for i, card in enumerate(cards)}), Progress(quiet=True))
+    options = MeasureOptions(args.data, args.split, args.val_fraction, args.size, cache=args.cache)
+    measured = open_measured(options, {str(i): card for i, card in enumerate(cards)}, Progress(quiet=True))
     learned = {train.digests[row] for row in train.color_indices}
     if both := len(learned & set(measured.digests)):
         raise UserError(

@@ -1,145 +1,218 @@
-"""Values of photographs, column by column, in memory and on disk, so that a cut-off evaluation goes on where it was.
+"""Measured values of photographs, in memory and in a database on disk, so that no value is measured twice.
 
-A row's file is a list of records that are appended whole, one a batch. A record that a killed process left torn is
-passed over; several processes may append to one file.
+The database is one SQLite file in the cache folder. Several processes may use it at the same time. Each batch is
+one transaction, so a process that is killed loses the batch that it was measuring, and no other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import json
-import os
-from collections.abc import Callable, Iterator
+import sqlite3
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from common.utils.errors import UserError, one_sentence
+from common.utils.files import locked
+from common.utils.progress import Progress
 
-_MARK = b"\n\x00values\x00"
 _COMMON = Path(__file__).resolve().parent.parent
+_SCHEMA = "CREATE TABLE IF NOT EXISTS batches (key TEXT, indices BLOB, array BLOB, checksum INTEGER)"
+_INDEX = "CREATE INDEX IF NOT EXISTS by_key ON batches (key)"
+_LIBRARIES = ("torch", "torchvision", "timm", "lpips", "numpy", "scipy")  # whose versions can change a value
+_WAIT = 60.0  # seconds to wait for another process that writes
+
+T = TypeVar("T")
 
 
-class Columns:
-    """Named columns over photographs, each known for some of them. Rows of the pack say which photographs."""
+class ValueCache:
+    """A database of arrays by key and photograph. A damaged database is replaced by an empty one, and this is logged.
 
-    def __init__(self, rows: np.ndarray, path: Path | None = None) -> None:
-        """rows: of the pack, int [n]. path: where what is added is kept, and what was kept is read from."""
-        self.rows, self.path = rows, path
-        self._values: dict[str, np.ndarray] = {}
-        self._known: dict[str, np.ndarray] = {}
-        places = {int(row): i for i, row in enumerate(rows)}
-        for kept_rows, names, array in _records(path) if path else ():
-            found = [(i, places[row]) for i, row in enumerate(kept_rows) if row in places]
-            if found:
-                at, to = np.array(found).T
-                self._put(to, names, array[at])
+    Every method raises UserError where the folder cannot be read or written.
+    """
 
-    def lacking(self, names: list[str], positions: np.ndarray) -> list[str]:
-        """Which columns are not known for all of these positions among the rows."""
-        return [n for n in names if n not in self._known or not self._known[n][positions].all()]
+    def __init__(self, folder: Path) -> None:
+        """folder: it is created if it does not exist."""
+        self.path = folder / "values.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        self._file = 0  # inode of the database that is open
 
-    def add(self, positions: np.ndarray, found: list[tuple[list[str], np.ndarray]]) -> None:
-        """Take in values of these positions, each array for the columns that it belongs to, and keep them."""
-        for names, array in found:
-            self._put(positions, names, array)
-        if self.path and found:
-            _append(self.path, self.rows[positions], found)
+    def __enter__(self) -> ValueCache:
+        return self
 
-    def _put(self, positions: np.ndarray, names: list[str], array: np.ndarray) -> None:
-        for name in names:
-            if name not in self._known:
-                self._known[name] = np.zeros(len(self.rows), bool)
-                self._values[name] = np.full((len(self.rows), *array.shape[1:]), np.nan)
-            self._values[name][positions] = array
-            self._known[name][positions] = True
+    def __exit__(self, *_: object) -> None:
+        if self._connection:
+            self._connection.close()
 
-    def part(self, names: list[str], positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Values of these columns at these positions."""
-        return {name: self._values[name][positions] for name in names} if len(positions) else {}
+    def read(self, key: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """All batches of a key: (index of each photograph, int64 [n]; its values, [n, ...]), oldest first."""
+        query = "SELECT indices, array, checksum FROM batches WHERE key = ? ORDER BY rowid"
+        found = self._attempt(lambda database: database.execute(query, (key,)).fetchall())
+        return [
+            (np.frombuffer(indices, np.int64), np.load(io.BytesIO(array), allow_pickle=False))
+            for indices, array, checksum in found
+            if zlib.crc32(indices + array) == checksum  # SQLite does not detect a changed byte within a value
+        ]
 
-    def merge(self, positions: np.ndarray, part: dict[str, np.ndarray]) -> None:
-        """Take in what another process has found, which has kept it, too."""
-        for name, array in part.items():
-            self._put(positions, [name], array)
+    def write(self, indices: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        """Add a batch. indices: int [n], of photographs. arrays: by key, [n, ...] each."""
+        records, which = [], indices.astype(np.int64).tobytes()
+        for key, array in arrays.items():
+            file = io.BytesIO()
+            np.save(file, array, allow_pickle=False)
+            records.append((key, which, file.getvalue(), zlib.crc32(which + file.getvalue())))
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        """float64 [n] or [n, D]: NaN where a value is not known."""
-        return self._values[name]
+        def insert(database: sqlite3.Connection) -> None:
+            with database:  # one transaction
+                database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?)", records)
 
+        self._attempt(insert)
 
-def _append(path: Path, rows: np.ndarray, found: list[tuple[list[str], np.ndarray]]) -> None:
-    arrays = [np.ascontiguousarray(array) for _, array in found]
-    payload = b"".join(array.tobytes() for array in arrays)
-    header = {
-        "rows": [int(row) for row in rows],
-        "arrays": [[names, str(a.dtype), a.shape] for (names, _), a in zip(found, arrays, strict=True)],
-    }
-    said = json.dumps(header).encode()
-    body = len(said).to_bytes(8, "little") + len(payload).to_bytes(8, "little") + said + payload
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    def _attempt(self, action: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            os.write(file, _MARK + hashlib.sha256(body).digest() + body)  # one write: others append whole, too
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise UserError(
-            f"measured values cannot be kept in {path.parent} ({one_sentence(error)}): free space, or choose another"
-            " folder with --keep, or --no_keep"
-        ) from None
+            try:
+                return action(self._open())
+            except sqlite3.OperationalError:  # a full disk, a folder without permission
+                raise
+            except sqlite3.DatabaseError as error:
+                self._replace(one_sentence(error))
+                return action(self._open())
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"measured values cannot be cached in {self.path.parent} ({one_sentence(error)}): free space, or choose"
+                " another folder with --keep, or --no_keep"
+            ) from None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self.path.with_suffix(".lock")):
+                self.path.touch()
+                self._file = self.path.stat().st_ino
+                connection = sqlite3.connect(self.path, timeout=_WAIT)
+                try:
+                    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", _SCHEMA, _INDEX):
+                        connection.execute(statement)
+                except BaseException:
+                    connection.close()
+                    raise
+                self._connection = connection
+        return self._connection
+
+    def _replace(self, reason: str) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+        with locked(self.path.with_suffix(".lock")):
+            if self.path.exists() and self.path.stat().st_ino == self._file:  # no other process has replaced it
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                Progress().say(f"{self.path} is damaged ({reason}) and is replaced: its values are measured again")
 
 
-def _records(path: Path) -> Iterator[tuple[list[int], list[str], np.ndarray]]:
-    """(rows of the pack, names, values) of every whole record."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(
-            f"kept values {path} cannot be read ({one_sentence(error)}): choose another --keep, or --no_keep"
-        ) from None
-    at = data.find(_MARK)
-    while at >= 0:
-        start = at + len(_MARK)
-        begin = start + 32 + 16
-        sizes = [int.from_bytes(data[start + k : start + k + 8], "little") for k in (32, 40)]
-        end = begin + sum(sizes)
-        if end <= len(data) and hashlib.sha256(data[start + 32 : end]).digest() == data[start : start + 32]:
-            header, offset = json.loads(data[begin : begin + sizes[0]]), begin + sizes[0]
-            for names, dtype, shape in header["arrays"]:
-                count = int(np.prod(shape))
-                array = np.frombuffer(data, dtype, count, offset).reshape(shape)
-                offset += array.nbytes
-                yield header["rows"], names, array
-            at = data.find(_MARK, end)
-        else:
-            at = data.find(_MARK, start)
+class ImageValues:
+    """Values of photographs by column, in memory; read from a cache, and added to it, if there is one."""
+
+    def __init__(
+        self, indices: np.ndarray, columns: Iterable[str], cache: ValueCache | None = None, key: str = ""
+    ) -> None:
+        """indices: of the photographs in the pack, int [n]. key: of the predictor, for the cache."""
+        self.indices, self.columns, self._cache = indices, list(columns), cache
+        self._keys = {column: digest(key, column) for column in self.columns}
+        self._values: dict[str, np.ndarray] = {}
+        self._known: dict[str, np.ndarray] = {column: np.zeros(len(indices), bool) for column in self.columns}
+        position_of = {int(index): position for position, index in enumerate(indices)}
+        for column in self.columns if cache else ():
+            for cached, array in cache.read(self._keys[column]):
+                found = [(i, position_of[index]) for i, index in enumerate(cached.tolist()) if index in position_of]
+                if found:
+                    source, positions = np.array(found).T
+                    self._put(positions, column, array[source])
+
+    def missing(self, positions: np.ndarray) -> list[str]:
+        """Columns that lack a value at any of these positions."""
+        return [column for column in self.columns if not self._known[column][positions].all()]
+
+    def add(self, positions: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        """Add values at these positions, also to the cache. arrays: by column, [n] or [n, D]."""
+        self.merge(positions, arrays)
+        if self._cache and arrays:
+            self._cache.write(self.indices[positions], {self._keys[c]: array for c, array in arrays.items()})
+
+    def part(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The values of all columns at these positions."""
+        return {column: self._values[column][positions] for column in self.columns} if len(positions) else {}
+
+    def merge(self, positions: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        """Add values at these positions in memory only: another process has added them to the cache."""
+        for column, array in arrays.items():
+            self._put(positions, column, array)
+
+    def _put(self, positions: np.ndarray, column: str, array: np.ndarray) -> None:
+        if column not in self._values:
+            self._values[column] = np.full((len(self.indices), *array.shape[1:]), np.nan)
+        self._values[column][positions] = array
+        self._known[column][positions] = True
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """float64 [n] or [n, D]; NaN where a value is not known."""
+        return self._values[column]
 
 
 def digest(*parts: object) -> str:
-    """A name for whatever these JSON-able parts say."""
+    """A digest of values that JSON can represent: 24 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 @lru_cache(maxsize=64)
-def code_digest(*files: Path) -> str:
-    """A name for the content of source files."""
+def file_digest(*files: Path) -> str:
+    """A digest of the contents of files: 16 hexadecimal digits. Each file is read once per process."""
     content = hashlib.sha256()
     for file in files:
         content.update(file.read_bytes())
     return content.hexdigest()[:16]
 
 
-def code_of(*things: Callable | type) -> str:
-    """A digest of all source files of `common`, and of the packages in which these functions or classes are defined."""
+def code_digest(*objects: object) -> str:
+    """A digest of the source code that can change what these objects compute.
+
+    objects: functions, classes, or their instances. The source files are all of `common`, and the whole top-level
+    package in which each function or class is defined.
+    """
     files = set(_COMMON.rglob("*.py"))
-    for thing in things:
-        module = inspect.getmodule(thing) or inspect.getmodule(type(thing))
-        if module and getattr(module, "__file__", None):
-            files.update(Path(module.__file__).parent.rglob("*.py"))
-    return code_digest(*sorted(files))
+    for name in {_top_level(each) for each in objects} - {"common", "builtins", ""}:
+        files.update(_sources(name))
+    return file_digest(*sorted(files))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change a value; "" for one that is not installed."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = ""
+    return found
+
+
+def _top_level(thing: object) -> str:
+    module = inspect.getmodule(thing) or inspect.getmodule(type(thing))
+    return module.__name__.partition(".")[0] if module else ""
+
+
+def _sources(package: str) -> Iterator[Path]:
+    module = sys.modules[package]
+    for folder in getattr(module, "__path__", ()):
+        yield from Path(folder).rglob("*.py")
+    if not hasattr(module, "__path__") and getattr(module, "__file__", None):
+        yield Path(module.__file__)

@@ -1,4 +1,4 @@
-"""What a colorizer costs: multiply-adds, time an image, and memory, measured on this machine."""
+"""The cost of a colorizer, measured on this machine: multiply-adds, time per image, and memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from common.colorizer import Batch
 from common.data.packing import Pack
 from common.evaluation.evaluate import Predict
 
-_SECONDS = 1.0  # for the repetitions of one timing, at most
+_SECONDS = 1.0  # time limit for the repetitions of one timing
 _REPEATS = 9
 
 HOW = (
-    "Multiply-adds are those of convolutions and matrix products for one image, counted while it is colorized. Time is"
-    " the median of repeated calls of the network, L on the device to ab on the device, with no file read or written."
-    " Memory is the peak of the tensors alive in one such call beyond weights and input: {memory}."
+    "Multiply-adds are counted over the convolutions and matrix products of one image. Time is the median of repeated"
+    " calls of the network, from L on the device to ab on the device, without reading or writing files. Memory is the"
+    " peak during one such call, without weights and input: {memory}."
 )
-MEMORY_CPU = "summed over the storages that torch's operators return, without their own scratch space"
-MEMORY_CUDA = "what torch's allocator on the GPU had given out"
+MEMORY_CPU = "the storages that torch's operators return, without temporary memory inside operators"
+MEMORY_CUDA = "the memory that torch's GPU allocator had allocated"
 
 
-class _Alive(TorchDispatchMode):
-    """Follows the bytes of the storages that operators make, from their making to their release."""
+class _LiveStorages(TorchDispatchMode):
+    """Tracks the bytes of the storages that operators create, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Alive(TorchDispatchMode):
         for tensor in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
-                if storage._cdata not in inputs:  # a view of its input is no new memory
+                if storage._cdata not in inputs:  # a view of an input is no new memory
                     self.known.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
         self.known = {key: (ref, size) for key, (ref, size) in self.known.items() if not ref.expired()}
         self.peak = max(self.peak, sum(size for _, size in self.known.values()))
@@ -52,22 +52,22 @@ class _Alive(TorchDispatchMode):
 
 @torch.no_grad()
 def measure_cost(predict: Predict, pack: Pack, device: torch.device, batch_size: int) -> dict:
-    """{"multiply_adds", "ms_one", "ms_batched", "batch", "memory", "memory_batched"} of a predictor on a pack.
+    """Measure a predictor on the first photographs of a pack. HOW describes the method.
 
-    ms_*: median milliseconds an image, by itself and in batches of `batch` (no more than the pack has). memory*: peak
-    bytes of one call, as HOW says.
+    Returns "multiply_adds" of one image; "ms_one" and "ms_batched", median milliseconds per image, alone and in batches
+    of "batch" (at most the size of the pack); "memory" and "memory_batched", peak bytes of such calls.
     """
     batch_size = min(batch_size, len(pack))
     out: dict = {"batch": batch_size}
     for count, time_key, memory_key in ((1, "ms_one", "memory"), (batch_size, "ms_batched", "memory_batched")):
-        rows = np.arange(count)
-        batch = Batch(*(x.to(device) for x in pack.lab(rows)))
+        indices = np.arange(count)
+        batch = Batch(*(x.to(device) for x in pack.lab(indices)))
         if count == 1:
             with FlopCounterMode(display=False) as counter:
-                predict(batch, rows)
+                predict(batch, indices)
             out["multiply_adds"] = counter.get_total_flops() // 2
-        out[memory_key] = _peak(lambda batch=batch, rows=rows: predict(batch, rows), device)
-        out[time_key] = _median_ms(lambda batch=batch, rows=rows: predict(batch, rows), device) / count
+        out[memory_key] = _peak(lambda batch=batch, indices=indices: predict(batch, indices), device)
+        out[time_key] = _median_ms(lambda batch=batch, indices=indices: predict(batch, indices), device) / count
     return out
 
 
@@ -77,15 +77,15 @@ def _peak(call: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    with _Alive() as alive:
+    with _LiveStorages() as live:
         call()
-    return alive.peak
+    return live.peak
 
 
 def _median_ms(call: Callable[[], object], device: torch.device) -> float:
     wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
     times: list[float] = []
-    call()  # warms up
+    call()  # warm-up
     wait()
     while len(times) < 3 or (len(times) < _REPEATS and sum(times) < _SECONDS):
         started = time.perf_counter()

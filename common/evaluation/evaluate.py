@@ -1,20 +1,19 @@
-"""Measuring colorizers: the same photographs, the same metrics, intervals, and a card that says how.
+"""Measuring colorizers: the same photographs, the same metrics, with confidence intervals and a protocol.
 
-An evaluator knows only a predict function. Photographs stream through in batches; what stays in memory is one number
-per image and metric (one vector, for distances between sets). Several processes share the batches. Where a folder is
-given, values are kept there, so that a run that was cut off goes on, and a second table costs next to nothing.
+An evaluator knows only a predict function. Photographs are processed in batches; one number per image and metric (one
+vector, for distances between sets) stays in memory. Several processes can divide the batches. If a cache folder is
+given, values are read from it and added to it, so that an interrupted run resumes.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
-import sys
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,51 +21,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.color.ab_bins import ABBins
 from common.colorizer import Batch, Colorizer, predict_ab
-from common.data.color_prior import Prior, compute_prior, read_prior
+from common.data.color_prior import Prior
 from common.data.degradations import damage, row_noise
 from common.data.packing import Pack
-from common.evaluation.bootstrap import RESAMPLES, summarise
-from common.evaluation.cache import Columns, code_digest, code_of, digest
+from common.evaluation.bootstrap import RESAMPLES, Cell, summarize
+from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest, library_versions
 from common.evaluation.feature_networks import DEFAULT_FEATURES
-from common.evaluation.metrics import Metric, Pictures, pick_metrics, predicted_pictures, rarity
+from common.evaluation.metrics import Metric, pick_metrics
+from common.evaluation.pictures import Pictures, predicted_pictures
+from common.evaluation.rarity import PixelRarity, measured_prior, rarity
 from common.utils.distributed import ALONE, Processes
-from common.utils.errors import UserError, one_sentence
-from common.utils.files import locked
+from common.utils.errors import UserError
 
-# (batch, its rows in the pack) -> ab [N, 2, H, W]. Its attribute `key`, where it has one, is a function without
-# arguments that gives a text: predictors with equal keys predict the same. Without one, values are not kept.
+# (batch, index of each photograph in the pack) -> ab [N, 2, H, W], CIELAB units. The attribute `key`, if it has one, is
+# a function without arguments that returns the cache key: predictors with equal keys predict the same. The values of
+# a predictor without a key are not cached.
 Predict = Callable[[Batch, np.ndarray], Tensor]
 
 TRIVIAL = ("grey", "mean", "shuffled", "original")
-TRAINING_METRICS = (
-    "rmse_ab",
-    "mae_ab",
-    "psnr",
-    "auc",
-    "colorfulness_ratio",
-)  # cheap: for validation while training
 
 
 @dataclass
 class Evaluation:
-    """The outcome: `table[row][metric]` = {"mean", "low", "high"}, per-image values, and the protocol card."""
+    """What was measured.
 
-    table: dict[str, dict[str, dict]]
+    Attributes:
+        table: [row][metric].
+        values: [row][metric], float64 [n] or [n, D], of each photograph.
+        protocol: how it was measured, JSON-able.
+        references: [metric]: the references of the photographs, [n] or [n, D]; see `Metric`.
+        damage: [row][kind][metric], if damage was measured.
+        failures: one sentence for each metric that could not be measured.
+    """
+
+    table: dict[str, dict[str, Cell]]
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
-    references: dict[str, np.ndarray] = field(default_factory=dict)  # [metric]: what its values are held against
-    damage: dict[str, dict[str, dict[str, dict]]] = field(default_factory=dict)  # [row][kind][metric], where measured
+    references: dict[str, np.ndarray] = field(default_factory=dict)
+    damage: dict[str, dict[str, dict[str, Cell]]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The table with the protocol, and the damage, beside its rows: {row: {metric: {...}}, "protocol": {...}}."""
+        """{row: {metric: cell}, "protocol": {...}}, and "damage" if it was measured."""
         more = {"damage": self.damage} if self.damage else {}
         return json.dumps(self.table | more | {"protocol": self.protocol}, indent=1)
 
 
 def keyed(predict: Predict, key: Callable[[], str]) -> Predict:
-    """The predictor, with what its values are kept under: see `Predict`."""
+    """The predictor, with its cache key: see `Predict`."""
     predict.key = key
     return predict
 
@@ -74,64 +77,87 @@ def keyed(predict: Predict, key: Callable[[], str]) -> Predict:
 def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> Predict:
     """Predict with a colorizer, at the size of the batch, in the precision of its weights.
 
-    temperature: of a colorizer that has one (default: its own).
+    temperature: of a colorizer that predicts distributions (default: its own). The colorizer is not changed.
     """
 
-    def predict(batch: Batch, rows: np.ndarray) -> Tensor:
-        if temperature is not None:
-            colorizer.temperature = temperature
-        return predict_ab(colorizer, batch.L)
+    def predict(batch: Batch, indices: np.ndarray) -> Tensor:
+        with _at_temperature(colorizer, temperature):
+            return predict_ab(colorizer, batch.L)
 
-    return keyed(predict, cache(lambda: digest(_content(colorizer), temperature or colorizer.temperature)))
+    return keyed(predict, functools.cache(lambda: _colorizer_key(colorizer, temperature)))
 
 
-def _content(colorizer: Colorizer) -> str:
-    """A name for a colorizer's tensors and the code of its family."""
-    content = hashlib.sha256(type(colorizer).__qualname__.encode())
+@contextmanager
+def _at_temperature(colorizer: Colorizer, temperature: float | None) -> Iterator[None]:
+    """Set the temperature, and restore it at the end, of the colorizer and of those that it consists of."""
+    if temperature is None:
+        yield
+        return
+    parts = [part for part in colorizer.modules() if isinstance(part, Colorizer) and part.temperature is not None]
+    before = [part.temperature for part in parts]
+    colorizer.temperature = temperature
+    try:
+        yield
+    finally:
+        for part, own in zip(parts, before, strict=True):  # the members of an ensemble come after it
+            part.temperature = own
+
+
+def _colorizer_key(colorizer: Colorizer, temperature: float | None) -> str:
+    """A digest of a colorizer's tensors, its options, and the code of all families that it consists of."""
+    content = hashlib.sha256()
     for name, tensor in colorizer.state_dict().items():
         content.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    source = getattr(sys.modules[type(colorizer).__module__], "__file__", None)
-    content.update(code_digest(*sorted(Path(source).parent.glob("*.py"))).encode() if source else b"")
-    content.update(json.dumps((colorizer.card or {}).get("model"), sort_keys=True, default=str).encode())
-    return content.hexdigest()
+    parts = [part for part in colorizer.modules() if isinstance(part, Colorizer)]
+    with _at_temperature(colorizer, temperature):
+        temperatures = [part.temperature for part in parts]
+    types = [kind for part in parts for kind in type(part).__mro__ if issubclass(kind, Colorizer)]
+    return digest(
+        content.hexdigest(), temperatures, (colorizer.card or {}).get("model"),
+        [f"{kind.__module__}.{kind.__qualname__}" for kind in types], code_digest(*types),
+    )  # fmt: skip
 
 
 def damaged(predict: Predict, kind: str, seed: int = 0) -> Predict:
-    """The same predictor, shown photographs with a kind of damage (`common.data.degradations`). The truth is unchanged.
+    """A predictor that is given photographs with a kind of damage (`common.data.degradations`).
 
-    How a photograph is damaged depends on (seed, its row) alone, so all predictors see the same.
+    The true colors are unchanged. The damage of a photograph depends on (seed, its index) alone, so it is the same for
+    all predictors.
     """
 
-    def predict_damaged(batch: Batch, rows: np.ndarray) -> Tensor:
-        seen = damage(batch.L, batch.ab, kind, row_noise(rows, seed).to(batch.L.device))
-        return predict(batch._replace(L=seen), rows)
+    def predict_damaged(batch: Batch, indices: np.ndarray) -> Tensor:
+        seen = damage(batch.L, batch.ab, kind, row_noise(indices, seed).to(batch.L.device))
+        return predict(batch._replace(L=seen), indices)
 
     key = getattr(predict, "key", None)
-    return keyed(predict_damaged, lambda: digest(key(), kind, seed, code_of(damage))) if key else predict_damaged
+    return keyed(predict_damaged, lambda: digest(key(), kind, seed, code_digest(damage))) if key else predict_damaged
 
 
 def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = None, seed: int = 0) -> Predict:
-    """The rows every table needs.
+    """A predictor of a row that every table shows.
 
-    `grey`: ab = 0. `mean`: one color everywhere, `mean_ab` (the training set's), else the mean of the pack
-    itself. `shuffled`: another photograph's ab, by one random cycle through the pack. `original`: the truth.
+    `grey`: ab = 0. `mean`: one color everywhere, `mean_ab` (of the training set), else the mean of the pack.
+    `shuffled`: the ab of another photograph, by one random cycle through the pack. `original`: the truth. Raises
+    UserError for another name, and for `shuffled` if the pack has one photograph.
     """
     if name == "grey":
-        return keyed(lambda batch, rows: torch.zeros_like(batch.ab), lambda: name)
+        return keyed(lambda batch, indices: torch.zeros_like(batch.ab), lambda: name)
     if name == "mean":
         color = torch.tensor(list(mean_ab or pack.manifest["mean_ab_with_grey"]), dtype=torch.float32).view(1, 2, 1, 1)
         return keyed(
-            lambda batch, rows: color.to(batch.ab.device).expand_as(batch.ab), lambda: digest(name, color.tolist())
+            lambda batch, indices: color.to(batch.ab.device).expand_as(batch.ab), lambda: digest(name, color.tolist())
         )
     if name == "shuffled":
         if len(pack) < 2:
             raise UserError("the row 'shuffled' needs two photographs or more: leave it out")
         cycle = np.random.default_rng(seed).permutation(len(pack))
         following = np.empty_like(cycle)
-        following[cycle] = np.roll(cycle, -1)  # nobody follows himself
-        return keyed(lambda batch, rows: pack.lab(following[rows])[1].to(batch.ab.device), lambda: digest(name, seed))
+        following[cycle] = np.roll(cycle, -1)  # no photograph gets its own colors
+        return keyed(
+            lambda batch, indices: pack.lab(following[indices])[1].to(batch.ab.device), lambda: digest(name, seed)
+        )
     if name == "original":
-        return keyed(lambda batch, rows: batch.ab, lambda: name)
+        return keyed(lambda batch, indices: batch.ab, lambda: name)
     raise UserError(f"'{name}' is no trivial row: it takes one of {', '.join(TRIVIAL)}")
 
 
@@ -148,174 +174,138 @@ def evaluate(
     intervals: bool = True,
     prior: Prior | None = None,
     features: str = DEFAULT_FEATURES,
-    keep: Path | None = None,
+    cache: Path | None = None,
     processes: Processes = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure predictors on the pictures of a pack, grey ones included.
+    """Measure predictors on the photographs of a pack, grey ones included.
 
-    metrics: names in METRICS (default: those that are cheap and need nothing). limit: so many rows, spread evenly over
-    the pack. prior: by which `auc_rebalanced` weighs pixels (default: that of the pack's own color photographs).
-    features: the network of `fid_paired` and `fid_disjoint`. keep: a folder for values; a value that is there is not
-    measured again, as long as the predictor's key, the pack, the metric and its code are the same. processes: those
-    that share the work, each a part of the batches; all get the whole outcome.
+    metrics: names in METRICS (default: those that are cheap and need no network). limit: number of photographs, spread
+    evenly over the pack. prior: weights the pixels of `auc_rebalanced` (default: that of the pack's own color
+    photographs). features: network of `fid_paired` and `fid_disjoint`. cache: folder of values; a value is read from it
+    if predictor, photographs, metric, code and library versions are the same. processes: divide the batches; all get
+    the whole result.
 
-    Returns means over images with 95 % bootstrap intervals. A metric that this machine lacks something for has no
-    numbers, and a note in the protocol. Raises UserError for an unknown metric, and for a prediction of the wrong shape
-    or with values that are not finite.
+    Returns means over images with 95 % bootstrap intervals. A metric that cannot be measured on this machine has no
+    numbers, and a note in the protocol. Raises UserError for an unknown metric, for a prediction of the wrong shape or
+    with values that are not finite, and for a cache folder that cannot be used.
     """
     chosen = pick_metrics(metrics, features)
     notes = {name: note for name, metric in chosen.items() if metric.missing and (note := metric.missing())}
-    there = {name: metric for name, metric in chosen.items() if name not in notes}
-    measured = measured_indices(pack, limit)
+    measurable = {name: metric for name, metric in chosen.items() if name not in notes}
+    indices = measured_indices(pack, limit)
     weigh = None
-    if any(metric.reference is rarity for metric in there.values()):
-        prior = prior or _prior_of(pack, keep)
+    if any(metric.reference is rarity for metric in measurable.values()):
+        prior = prior or measured_prior(pack, cache)
         weigh = PixelRarity(prior).to(device)
-    columns = {name: _column(name, metric, prior) if keep else name for name, metric in there.items()}
-    references = {metric.reference: _column("", metric, prior) if keep else name for name, metric in there.items()}
-    versions = [version(p) for p in ("torch", "numpy")]
-    base = [pack.manifest["content"], pack.size, str(torch.device(device).type), versions]
-
-    def file_of(key: str) -> Path | None:
-        return keep / f"{digest(base, key)}.values" if keep else None
-
-    keys = {row: predict.key() if keep and hasattr(predict, "key") else None for row, predict in predictors.items()}
-    found = {row: Columns(measured, file_of(key) if key else None) for row, key in keys.items()}
-    truth = Columns(measured, file_of("truth"))
-    starts = range(0, len(measured), batch_size)
-    positions = [np.arange(start, min(start + batch_size, len(measured))) for start in starts]
+    columns = {name: _column(name, metric, prior) if cache else name for name, metric in measurable.items()}
+    references = {m.reference: _column("", m, prior) if cache else name for name, m in measurable.items()}
+    base = [pack.manifest["content"], pack.size, torch.device(device).type, library_versions()]
+    starts = range(0, len(indices), batch_size)
+    positions = [np.arange(start, min(start + batch_size, len(indices))) for start in starts]
     mine = positions[processes.rank :: processes.count]
 
-    def measure(here: np.ndarray) -> None:
-        lacking = {row: found[row].lacking(list(columns.values()), here) for row in predictors}
-        lacking_truth = truth.lacking(list(references.values()), here)
-        if not lacking_truth and not any(lacking.values()):
-            return
-        rows = measured[here]
-        batch = Batch(*(x.to(device) for x in pack.lab(rows)))
-        rgb = torch.from_numpy(pack.images[rows]).permute(0, 3, 1, 2).to(device)
-        true = Pictures(batch.ab, rgb, weigh(batch.ab) if weigh else None, batch.L)
-        new = {reference: [name] for reference, name in references.items() if name in lacking_truth}
-        truth.add(here, [(names, _numbers(reference(true))) for reference, names in new.items()])
-        for row, predict in predictors.items():
-            if not lacking[row]:
-                continue
-            ab = predict(batch, rows).float()
-            if ab.shape != batch.ab.shape:
-                raise UserError(f"{row} predicts ab of shape {list(ab.shape)} where {list(batch.ab.shape)} belongs")
-            if not ab.isfinite().all():
-                raise UserError(f"{row} predicts colors that are not finite: its training diverged, or it overflows")
-            predicted = predicted_pictures(batch.L, ab)
-            shared: dict[Callable, list[str]] = {}  # several columns rest on one function
-            for name, metric in there.items():
-                if columns[name] in lacking[row]:
-                    shared.setdefault(metric.per_image, []).append(columns[name])
-            found[row].add(here, [(names, _numbers(each(predicted, true))) for each, names in shared.items()])
+    with ValueCache(cache) if cache else nullcontext() as database:
 
-    def measure_mine() -> None:
-        for i, here in enumerate(mine):
-            measure(here)
-            if progress:
-                progress(i + 1, len(mine))
+        def values_of(names: Iterable[str], key: str | None) -> ImageValues:
+            return ImageValues(indices, names, database if key else None, digest(base, key))
 
-    processes.agree(measure_mine)
-    if processes.count > 1:
-        _gather(processes, found, truth, list(columns.values()), list(references.values()), positions)
-    nothing = np.full(len(measured), np.nan)
-    values = {row: {m: found[row][columns[m]] if m in there else nothing for m in chosen} for row in predictors}
-    against = {m: truth[references[chosen[m].reference]] if m in there else nothing for m in chosen}
+        keys = {row: predict.key() for row, predict in predictors.items() if cache and hasattr(predict, "key")}
+        found = {row: values_of(columns.values(), keys.get(row)) for row in predictors}
+        truth = values_of(references.values(), "truth")
+
+        def measure(here: np.ndarray) -> None:
+            missing = {row: found[row].missing(here) for row in predictors}
+            missing_truth = truth.missing(here)
+            if not missing_truth and not any(missing.values()):
+                return
+            batch = Batch(*(x.to(device) for x in pack.lab(indices[here])))
+            rgb = torch.from_numpy(pack.images[indices[here]]).permute(0, 3, 1, 2).to(device)
+            true = Pictures(batch.ab, rgb, weigh(batch.ab) if weigh else None, batch.L)
+            truth.add(here, {name: _numpy(of(true)) for of, name in references.items() if name in missing_truth})
+            for row, predict in predictors.items():
+                if missing[row]:
+                    predicted = predicted_pictures(batch.L, _checked(row, predict(batch, indices[here]), batch.ab))
+                    needed = {columns[n]: m.per_image for n, m in measurable.items() if columns[n] in missing[row]}
+                    computed = {each: _numpy(each(predicted, true)) for each in set(needed.values())}
+                    found[row].add(here, {name: computed[each] for name, each in needed.items()})
+
+        def measure_mine() -> None:
+            for i, here in enumerate(mine):
+                measure(here)
+                if progress:
+                    progress(i + 1, len(mine))
+
+        processes.agree(measure_mine)
+    _gather(processes, [truth, *found.values()], positions)
+    unknown = np.full(len(indices), np.nan)
+    values = {row: {m: found[row][columns[m]] if m in columns else unknown for m in chosen} for row in predictors}
+    reference = {m: truth[references[chosen[m].reference]] if m in columns else unknown for m in chosen}
     table = {
-        row: {m: _finite(summarise(chosen[m], v, against[m], intervals)) for m, v in of_row.items()}
+        row: {m: _finite(summarize(chosen[m], v, reference[m], intervals)) for m, v in of_row.items()}
         for row, of_row in values.items()
     }
-    protocol = protocol_card(pack, chosen, measured, seed) | ({"prior": prior.describe()} if weigh else {})
-    return Evaluation(table, values, protocol | ({"notes": notes} if notes else {}), against)
+    protocol = protocol_card(pack, chosen, indices, seed) | ({"prior": prior.describe()} if weigh else {})
+    return Evaluation(table, values, protocol | ({"notes": notes} if notes else {}), reference)
 
 
-def _numbers(values: Tensor) -> np.ndarray:
+def _checked(row: str, ab: Tensor, true_ab: Tensor) -> Tensor:
+    if ab.shape != true_ab.shape:
+        raise UserError(f"{row} predicts ab of shape {list(ab.shape)}: it must be {list(true_ab.shape)}")
+    if not ab.isfinite().all():
+        raise UserError(f"{row} predicts colors that are not finite: its training diverged, or it overflows")
+    return ab.float()
+
+
+def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()
 
 
-def _finite(cell: dict) -> dict:
-    """A set whose number cannot be told (a distance of no photographs) is one that was not measured."""
+def _finite(cell: Cell) -> Cell:
+    """An empty cell for a number that is not finite, such as a distance of no photographs."""
     return cell if cell["mean"] is None or np.isfinite(cell["mean"]) else {"mean": None, "low": None, "high": None}
 
 
 def _column(name: str, metric: Metric, prior: Prior | None) -> str:
-    """What decides the values of a metric (of its reference, where the name is empty), in one text."""
+    """What decides the values of a metric, or of its reference if the name is empty, as the name of a cache column."""
     weights = hashlib.sha256(prior.p.numpy().tobytes()).hexdigest()[:16] if metric.reference is rarity else ""
-    if name:
-        return f"{name}|{metric.variant}|{weights}|{code_of(metric.per_image)}"
-    of = metric.reference
-    return f"{of.__module__}.{of.__qualname__}|{weights}|{code_of(of)}"
+    weights += file_digest(*metric.files()) if metric.files else ""
+    function = metric.per_image if name else metric.reference
+    what = f"{name}|{metric.variant}" if name else f"{function.__module__}.{function.__qualname__}"
+    return f"{what}|{weights}|{code_digest(function)}"
 
 
-def _gather(
-    processes: Processes, found: dict[str, Columns], truth: Columns, names: list[str], references: list[str],
-    positions: list[np.ndarray],
-) -> None:  # fmt: skip
-    """Bring what each process has measured into all of them."""
-    shares = [np.concatenate([*positions[r :: processes.count], np.empty(0, int)]) for r in range(processes.count)]
-    mine = shares[processes.rank].astype(int)
-    parts = processes.gather((truth.part(references, mine), {row: c.part(names, mine) for row, c in found.items()}))
-    for share, (of_truth, of_rows) in zip(shares, parts, strict=True):
-        truth.merge(share.astype(int), of_truth)
-        for row, part in of_rows.items():
-            found[row].merge(share.astype(int), part)
-
-
-def _prior_of(pack: Pack, keep: Path | None) -> Prior:
-    """The prior of the pack's color photographs (of all, where all are grey), kept like values."""
-    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
-    if not keep:
-        return compute_prior(pack, rows=rows)
-    path = keep / f"{digest(pack.manifest['content'], rows.tolist(), code_of(compute_prior))}.prior.json"
-    with ExitStack() as held:
-        try:
-            keep.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(keep / ".prior.lock"))  # of several processes, the first counts
-        except OSError as error:
-            raise UserError(
-                f"{keep} cannot be written ({one_sentence(error)}): choose another folder with --keep, or --no_keep"
-            ) from None
-        try:
-            return replace(read_prior(path), source=pack.manifest["source"])
-        except UserError:  # there is none yet, or it is damaged
-            prior = compute_prior(pack, rows=rows)
-            prior.save(path)
-            return prior
+def _gather(processes: Processes, values: list[ImageValues], positions: list[np.ndarray]) -> None:
+    """Exchange what each process has measured, so that all have everything."""
+    if processes.count == 1:
+        return
+    shares = [
+        np.concatenate([*positions[rank :: processes.count], np.empty(0, int)]).astype(int)
+        for rank in range(processes.count)
+    ]
+    gathered = processes.gather([each.part(shares[processes.rank]) for each in values])
+    for share, parts in zip(shares, gathered, strict=True):
+        for each, part in zip(values, parts, strict=True):
+            each.merge(share, part)
 
 
 def measured_indices(pack: Pack, limit: int | None) -> np.ndarray:
-    """The rows that are measured: so many, spread evenly over the pack."""
+    """Indices of the photographs that are measured: at most `limit`, spread evenly over the pack. int [n]."""
     return np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
 
 
-class PixelRarity(torch.nn.Module):
-    """1 / prior of the bin that each pixel's color lies in; 0 where the prior has never seen it."""
-
-    def __init__(self, prior: Prior) -> None:
-        super().__init__()
-        self.bins = ABBins(prior.grid)
-        self.register_buffer("weights", torch.where(prior.p > 0, 1 / prior.p, 0.0).float())
-
-    def forward(self, ab: Tensor) -> Tensor:
-        """ab [N, 2, H, W] in CIELAB units -> [N, H, W]."""
-        return self.weights[self.bins.nearest(ab)]
-
-
-def protocol_card(pack: Pack, metrics: dict[str, Metric], rows: np.ndarray, seed: int) -> dict:
-    """What a reader must know to repeat or to doubt a table."""
+def protocol_card(pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, seed: int) -> dict:
+    """What a reader must know to repeat a table. indices: of the measured photographs."""
     m = pack.manifest
     tiled = m["photographs"] < m["count"]
+    files = {pack.names[i].rpartition("#")[0] or pack.names[i] for i in indices} if tiled else indices
     return {
         "source": m["source"],
         "split": m["split"],
-        "count": len(rows),
+        "count": len(indices),
         "of": m["count"],
-        "photographs": len({pack.names[i].rpartition("#")[0] or pack.names[i] for i in rows}) if tiled else len(rows),
-        "grey": int(pack.grey[rows].sum()),
+        "photographs": len(files),
+        "grey": int(pack.grey[indices].sum()),
         "content": m["content"],
         "size": m["size"],
         "crop": m["crop"],

@@ -1,6 +1,6 @@
-"""Feature vectors of pictures by a published network that lies on this machine, for Frechet distances (FID).
+"""Feature vectors of pictures from a published network, for Frechet distances (FID).
 
-Nothing is ever downloaded here: a network whose weights are not there is missing, and the column says so.
+Nothing is downloaded: if the weights are not on this machine, the metric has no numbers, and a note says why.
 """
 
 from __future__ import annotations
@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.evaluation.pictures import Pictures
 from common.networks.pretrained import checkpoints, hub_cache
 from common.utils.errors import UserError, near, one_sentence
-
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
 
 DEFAULT_FEATURES = "torchvision_inception_v3"
 _INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
@@ -26,14 +23,20 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def features_variant(name: str) -> str:
-    """The network in words, for the protocol card."""
+    """The network in words, for the protocol."""
     if name == DEFAULT_FEATURES:
         return "Inception v3 of torchvision (ImageNet1K V1; not the TensorFlow one of published FIDs), 2048 features"
     return f"{name} of timm, pooled features"
 
 
+def features_files(name: str) -> list[Path]:
+    """The file of the network's weights."""
+    file = checkpoints() / _INCEPTION_FILE if name == DEFAULT_FEATURES else _timm_weights(name)
+    return [file] if file else []
+
+
 def features_missing(name: str) -> str:
-    """What the network lacks on this machine and how to get it; "" where it can be used."""
+    """What this machine lacks to use the network, and how to get that; "" if nothing."""
     try:
         _network(name)
     except UserError as error:
@@ -43,9 +46,9 @@ def features_missing(name: str) -> str:
 
 @lru_cache(maxsize=4)
 def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor], Callable[[Pictures], Tensor]]:
-    """(of predicted pictures, of true pictures): 8-bit sRGB -> float32 [N, D], pooled before the classifier.
+    """Two functions, of (predicted, true) and of true pictures: features before the classifier, float32 [N, D].
 
-    Pictures are resized to the network's own input, bilinear with antialiasing, and normalised as it was trained.
+    8-bit sRGB is resized to the network's own input, bilinear with antialiasing, and normalized as in its training.
     """
 
     def of_truth(true: Pictures) -> Tensor:
@@ -58,13 +61,13 @@ def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor],
     def of_prediction(predicted: Pictures, true: Pictures) -> Tensor:
         return of_truth(predicted)
 
-    of_truth.__qualname__ = f"features of {name}"  # what kept values are told apart by
+    of_truth.__qualname__ = f"features of {name}"  # the name of the cache column
     return of_prediction, of_truth
 
 
 @lru_cache(maxsize=2)
 def _network(name: str) -> tuple[nn.Module, tuple[int, int], Tensor, Tensor]:
-    """(network that gives pooled features, input size, mean, std). Raises UserError where it cannot be had."""
+    """(network that returns pooled features, (height, width) of its input, mean [3], std [3]). Raises UserError."""
     network, size, mean, std = _inception() if name == DEFAULT_FEATURES else _of_timm(name)
     return network.eval().requires_grad_(False), size, torch.tensor(mean), torch.tensor(std)
 
@@ -92,13 +95,13 @@ def _of_timm(name: str) -> tuple:
 
     if not timm.is_model(name):
         known = [DEFAULT_FEATURES, *timm.list_models()]
-        raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one that is, or {DEFAULT_FEATURES}")
+        raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
     file = _timm_weights(name)
     if file is None:
         raise UserError(
             f"the weights of timm's {name} are not on this machine: run"
             f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" where there is a network"
-            f" (they are kept in {hub_cache()} or {checkpoints()}), or name another with --features"
+            f" (they are stored in {hub_cache()} or {checkpoints()}), or name another with --features"
         )
     try:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, num_classes=0)
@@ -109,7 +112,7 @@ def _of_timm(name: str) -> tuple:
 
 
 def _timm_weights(name: str) -> Path | None:
-    """The file of a timm network's weights in the caches of the hub and of torch, without asking the network."""
+    """The file of a timm network's weights in the cache folders of Hugging Face and torch; None if there is none."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

@@ -1,27 +1,30 @@
-"""LPIPS, by the package of its authors, where that and its network are on this machine; nothing is downloaded."""
+"""LPIPS, computed by the package of its authors. Nothing is downloaded: AlexNet's weights must be on this machine."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from common.evaluation.pictures import Pictures
 from common.networks.pretrained import checkpoints
 from common.utils.errors import UserError, one_sentence
 
-if TYPE_CHECKING:
-    from common.evaluation.metrics import Pictures
-
 _ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-_LEAST = 32  # pixels a side that AlexNet takes
+_SMALLEST = 32  # smallest side that AlexNet accepts, in pixels
+
+
+def lpips_files() -> list[Path]:
+    """The file of AlexNet's weights."""
+    return [checkpoints() / _ALEXNET_FILE]
 
 
 def lpips_missing() -> str:
-    """What it lacks on this machine and how to get that; "" where it can be measured."""
+    """What this machine lacks to measure it, and how to get that; "" if nothing."""
     if importlib.util.find_spec("lpips") is None:
         return "the package lpips is not installed: pip install 'colorization-lab[metrics]'"
     path = checkpoints() / _ALEXNET_FILE
@@ -39,22 +42,20 @@ def _distance() -> nn.Module:
     import lpips
 
     try:
-        with warnings.catch_warnings():  # it names torchvision's weights in the old way
+        with warnings.catch_warnings():  # it uses a deprecated argument of torchvision
             warnings.simplefilter("ignore")
             return lpips.LPIPS(net="alex", version="0.1", verbose=False).eval().requires_grad_(False)
-    except Exception as error:  # of a damaged file, or of versions that do not fit each other: nearly every type
-        raise UserError(
-            f"lpips cannot be made ready ({one_sentence(error)}): install it and its weights anew"
-        ) from None
+    except Exception as error:  # damaged files and incompatible versions raise nearly every type
+        raise UserError(f"lpips cannot be loaded ({one_sentence(error)}): install it and its weights again") from None
 
 
 @torch.no_grad()
 def lpips(predicted: Pictures, true: Pictures) -> Tensor:
-    """Learned perceptual distance of 8-bit sRGB (Zhang et al. 2018): AlexNet, linear heads 0.1, one value per image.
+    """Learned perceptual distance of 8-bit sRGB (Zhang et al. 2018), AlexNet with linear heads of version 0.1: [N].
 
-    Pictures are compared at their own size; NaN below 32 pixels, which the network does not take.
+    Pictures are compared at their own size. NaN if they are smaller than 32 pixels.
     """
-    if min(true.rgb.shape[-2:]) < _LEAST:
+    if min(true.rgb.shape[-2:]) < _SMALLEST:
         return torch.full((len(true.rgb),), torch.nan)
     network = _distance().to(true.rgb.device)
     return network(*(x.rgb.float() / 127.5 - 1 for x in (predicted, true))).flatten()

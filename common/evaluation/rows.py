@@ -1,8 +1,9 @@
-"""Rows of a table: from names on a command line to predict functions, measured alike."""
+"""Rows of a table: from names on a command line to predictors that are measured under the same conditions."""
 
 from __future__ import annotations
 
-import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from common.checkpoint import installed_models, weights_file
 from common.colorizer import Colorizer
 from common.data.color_prior import read_prior
 from common.data.packing import Pack, open_pack
-from common.data.sources import cache_dir, list_photos
-from common.ensemble.expressions import cards_within, parse_ensemble, split_title
+from common.data.sources import list_photos
 from common.evaluation.evaluate import (
     TRIVIAL,
+    Cell,
     Evaluation,
     Predict,
     damaged,
@@ -21,188 +22,230 @@ from common.evaluation.evaluate import (
     model_predictor,
     trivial_predictor,
 )
-from common.evaluation.learned.studies import Scene, add_studies, rows_beside
+from common.evaluation.learned.studies import StudyContext, add_studies, required_rows
+from common.evaluation.metrics import brief_metrics
+from common.evaluation.options import MeasureOptions
 from common.registry import load_colorizer
 from common.utils.device import machine, pick_device
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
 from common.utils.progress import Progress
 
-DAMAGE_METRICS = ("rmse_ab", "auc", "colorfulness_ratio")
+_JSON_KEYS = ("protocol", "damage", "comparison")  # keys of a table's JSON file that stand beside its rows
+
+
+@dataclass
+class Row:
+    """One row of a table: a model, or a trivial row.
+
+    Attributes:
+        title: unique within the table.
+        predictor: None for a trivial row that has not been prepared for a pack.
+        trivial: the name of a trivial row; "" for a model.
+        card: of a model.
+        path: run folder or weights file of a model; None for a mean of models, which has no file.
+    """
+
+    title: str
+    predictor: Predict | None = None
+    trivial: str = ""
+    card: dict | None = None
+    path: Path | None = None
 
 
 @dataclass
 class Rows:
-    """Predictors by row name, the cards of those that are models, and what could not be read."""
+    """Rows by title, and one sentence for each name that could not be loaded."""
 
-    predictors: dict[str, Predict] = field(default_factory=dict)
-    cards: dict[str, dict] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
+    by_title: dict[str, Row] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
+    def add(self, row: Row) -> None:
+        """Add a row. Its title gets a number where another row, or a key of the table's JSON file, has the same."""
+        count, wanted = 1, row.title
+        while (
+            row.title in self.by_title or row.title in _JSON_KEYS or (row.title in TRIVIAL and row.title != row.trivial)
+        ):
+            count += 1
+            row.title = f"{wanted} ({count})"
+        self.by_title[row.title] = row
 
-def open_measured(args: argparse.Namespace, rows: Rows, progress: Progress) -> Pack:
-    """The pack that the options of `Parser.add_measuring` name.
+    @property
+    def predictors(self) -> dict[str, Predict]:
+        """Predictors by title, of models and of the trivial rows that are prepared."""
+        return {title: row.predictor for title, row in self.by_title.items() if row.predictor}
 
-    Without a size, the largest that a model was trained at. Without a split, the source's own validation part; of a
-    source that a model was trained on a part of, the part that it did not see; else all.
-    """
-    size = args.size or max((card["size"] for card in rows.cards.values()), default=64)
-    if not 16 <= size <= 4096:
-        raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
-    listing, split, fraction = list_photos(args.data, args.cache), args.split, args.val_fraction
-    if split == "auto":
-        split = listing.measured_split
-        for title, card in ((t, inner) for t, whole in rows.cards.items() for inner in cards_within(whole)):
-            seen = card["trained_on"]
-            if split == "all" and seen["split"] == "train" and Path(seen["source"]) == Path(args.data):
-                split, fraction = "val", card["config"]["data"]["val_fraction"]
-                progress.say(f"{title} was trained on a part of {args.data}: the rest is measured (--split all: all)")
-    with progress.task(f"packing {args.data}") as report:
-        return open_pack(listing, size, split, val_fraction=fraction, cache=args.cache, progress=report)
+    @property
+    def cards(self) -> dict[str, dict]:
+        """Cards of the models by title."""
+        return {title: row.card for title, row in self.by_title.items() if row.card}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Run folders or weights files of the models by title."""
+        return {title: row.path for title, row in self.by_title.items() if row.path}
+
+    def prepared(self, pack: Pack, mean_ab: Sequence[float] | None, seed: int) -> dict[str, Predict]:
+        """Predictors of all rows by title, the trivial ones for this pack. See `trivial_predictor`."""
+        return {
+            title: trivial_predictor(row.trivial, pack, mean_ab, seed) if row.trivial else row.predictor
+            for title, row in self.by_title.items()
+        }
 
 
-def load_rows(
-    names: list[str],
-    device: str,
-    temperatures: list[float] | None = None,
-    args: argparse.Namespace | None = None,
-) -> Rows:
-    """Load models: each a weights file, run folder, installed name, or `mean(a,b)` or `stack(a,b)` of such.
+def load_rows(names: Sequence[str], device: str, temperatures: Sequence[float] | None = None) -> Rows:
+    """Load models; trivial rows are prepared later, when the photographs are known.
 
-    `NAME=...` names a row. Trivial names are kept for later. temperatures: a model that predicts distributions gets a
-    row for each (default: one, at its own). args: the parsed command line, which says how stacks are trained (see
-    `without_stacks`; without it they are refused). What cannot be read becomes a failure, not an exception: the other
-    rows are still worth a table.
+    names: each a weights file, a run folder, the name of an installed model or of a trivial row, or `mean(a,b)`;
+    `NAME=...` gives the row's title. temperatures: a model that predicts distributions gets one row per temperature
+    (default: one row, at its own). A name that cannot be loaded is added to the failures, so that the other rows can
+    still be measured. Raises UserError if temperatures are given and no model has one.
     """
     rows, used = Rows(), False
     for name in names:
         title, path = split_title(name)
         if path in TRIVIAL:
-            told = path if title in ("", path) else _free_title(title, rows.predictors)
-            rows.predictors[told] = path  # type: ignore[assignment]
+            if title or path not in rows.by_title:
+                rows.add(Row(title or path, trivial=path))
             continue
         try:
-            colorizer, file = _load_row(path, device, args)
+            colorizer, file = _load_model(path, device)
         except UserError as error:
             rows.failures.append(str(error))
             continue
-        title = title or row_title(colorizer.card, path)
+        title = title or colorizer.card.get("name") or Path(path).stem
         tempered = temperatures if colorizer.temperature else None
         used = used or bool(tempered)
         for temperature in tempered or [None]:
-            told = title if temperature is None else f"{title} T={temperature:g}"
-            told = _free_title(told, rows.predictors)
-            rows.predictors[told] = model_predictor(colorizer, temperature)
-            rows.cards[told] = colorizer.card
-            if file:
-                rows.paths[told] = file
+            suffix = "" if temperature is None else f" T={temperature:g}"
+            predictor = model_predictor(colorizer, temperature)
+            rows.add(Row(title + suffix, predictor, card=colorizer.card, path=file))
     if temperatures and not used:
         raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
     return rows
 
 
-def _load_row(path: str, device: str, args: argparse.Namespace | None) -> tuple[Colorizer, Path | None]:
-    """(the colorizer, its run folder or weights; None for a mean, which has none)."""
-    if expression := parse_ensemble(path):
-        from common.ensemble.stacks import without_stacks
+def split_title(text: str) -> tuple[str, str]:
+    """Split `NAME=PATH` or `NAME=mean(a,b)` into (NAME, the rest). NAME is empty if none is given."""
+    cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
+    existing = (cut for cut in cuts if Path(cut[1]).exists())
+    ensembles = (cut for cut in reversed(cuts) if _is_ensemble(cut[1]) and cut[0].count("(") == cut[0].count(")"))
+    return next(existing, None) or next(ensembles, None) or cuts[-1]
 
-        path = without_stacks(expression, args, Progress())
-    elif not Path(path).exists() and path not in installed_models():
+
+def _is_ensemble(name: str) -> bool:
+    return bool(re.match(r"\w+\(", name)) and not Path(name).exists()
+
+
+def _load_model(path: str, device: str) -> tuple[Colorizer, Path | None]:
+    """(colorizer, its run folder or weights file; None for an ensemble)."""
+    if _is_ensemble(path):
+        return load_colorizer(path, pick_device(device)), None
+    if not Path(path).exists() and path not in installed_models():
         known = [*TRIVIAL, *installed_models()]
         raise UserError(
             f"row {path} is no run folder, no weights file, no mean(a,b) or stack(a,b), and none of"
             f" {', '.join(known)}{near(path, known)}"
         )
-    file = None if parse_ensemble(path) else Path(path) if Path(path).exists() else weights_file(path)
+    file = Path(path) if Path(path).exists() else weights_file(path)
     return load_colorizer(path, pick_device(device)), file
 
 
-def row_title(card: dict, path: str) -> str:
-    """What a row is called that nobody named: by its card; a stack by its members, as it is written."""
-    if card["family"] == "ensemble" and parse_ensemble(path):
-        return f"{card['model']['kind']}({','.join(member.get('name', '?') for member in card['model']['members'])})"
-    return card.get("name") or Path(path).stem
+def open_measured(options: MeasureOptions, cards: dict[str, dict], progress: Progress) -> Pack:
+    """The pack of the photographs that are measured.
+
+    cards: of the models, by title. If no size is given, it is the largest that a model was trained at. If no split is
+    given, it is the source's own validation part; if a model was trained on a part of this source, the part that it
+    was not trained on; else all. Raises UserError for a size outside of 16 to 4096.
+    """
+    size = options.size or max((card["size"] for card in cards.values()), default=64)
+    if not 16 <= size <= 4096:
+        raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
+    data, listing = options.data, list_photos(options.data, options.cache)
+    split, fraction = options.split, options.val_fraction
+    if split == "auto":
+        split = listing.measured_split
+        for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
+            seen = card["trained_on"]
+            if split == "all" and seen["split"] == "train" and Path(seen["source"]) == Path(data):
+                split, fraction = "val", card["config"]["data"]["val_fraction"]
+                progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")
+    with progress.task(f"packing {data}") as report:
+        return open_pack(listing, size, split, val_fraction=fraction, cache=options.cache, progress=report)
 
 
-def _free_title(title: str, taken: dict) -> str:
-    count, free = 1, title
-    while free in taken or free in (*TRIVIAL, "protocol", "damage", "comparison"):  # the JSON's own keys
-        count += 1
-        free = f"{title} ({count})"
-    return free
-
-
-def with_trivial(
-    predictors: dict[str, Predict | str], pack: Pack, mean_ab: list[float] | None, seed: int
-) -> dict[str, Predict]:
-    """The same predictors, with those that are names of trivial rows made ready for a pack."""
-    return {
-        title: trivial_predictor(predict, pack, mean_ab, seed) if isinstance(predict, str) else predict
-        for title, predict in predictors.items()
-    }
-
-
-def keep_folder(args: argparse.Namespace) -> Path | None:
-    """Where the options of `Parser.add_measuring` have measured values kept."""
-    return None if args.no_keep else args.keep or cache_dir(args.cache) / "measured"
+def _with_member_cards(card: dict) -> list[dict]:
+    """A card and, of an ensemble, the cards of its members and of their members."""
+    members = card.get("model", {}).get("members", [])
+    return [card, *(inner for member in members if isinstance(member, dict) for inner in _with_member_cards(member))]
 
 
 def measure(
-    rows: Rows, pack: Pack, args: argparse.Namespace, progress: Progress, processes: Processes = ALONE
+    rows: Rows, pack: Pack, options: MeasureOptions, progress: Progress, processes: Processes = ALONE
 ) -> Evaluation:
-    """Evaluate the rows on a pack; fills in the trivial ones, and adds those that a metric is read beside."""
-    mean_ab, mean_of = _mean_color(rows, pack, args)
-    named = rows.predictors | {r: r for r in rows_beside(args.metrics) if r not in rows.predictors.values()}
-    rows.predictors = with_trivial(named, pack, mean_ab, args.seed)
+    """Evaluate the rows on a pack.
+
+    The trivial rows are prepared for this pack, and the rows that a metric requires (`required_rows`) are added.
+    """
+    mean_ab, mean_of = _mean_color(rows, pack, options)
+    present = {row.trivial for row in rows.by_title.values()}
+    for name in required_rows(options.metrics):
+        if name not in present:
+            rows.add(Row(name, trivial=name))
+    for title, predictor in rows.prepared(pack, mean_ab, options.seed).items():
+        rows.by_title[title].predictor = predictor
     with progress.task("evaluating") as report:
         result = evaluate(
-            rows.predictors, pack, args.metrics, limit=args.limit, batch_size=args.batch_size,
-            device=pick_device(args.device), seed=args.seed, progress=report, features=args.features,
-            keep=keep_folder(args), processes=processes,
-            prior=read_prior(args.prior) if args.prior else None,
+            rows.predictors, pack, options.metrics, limit=options.limit, batch_size=options.batch_size,
+            device=pick_device(options.device), seed=options.seed, progress=report, features=options.features,
+            cache=options.value_cache, processes=processes,
+            prior=read_prior(options.prior) if options.prior else None,
         )  # fmt: skip
-    result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.predictors else {})
+    result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.by_title else {})
     result.protocol["models"] = {
         title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
         for title, card in rows.cards.items()
     }
-    scene = Scene(pack, lambda other: with_trivial(named, other, mean_ab, args.seed), args, progress)
-    rows.failures += add_studies(result, rows.predictors, scene, keep_folder(args), processes)
+    context = StudyContext(pack, lambda other: rows.prepared(other, mean_ab, options.seed), options, progress)
+    result.failures += add_studies(result, rows.predictors, context, processes)
     return result
 
 
 def measure_damage(
-    rows: Rows, pack: Pack, kinds: list[str], args: argparse.Namespace, progress: Progress, processes: Processes = ALONE
-) -> dict[str, dict[str, dict[str, dict]]]:
-    """Evaluate the rows, as `measure` has filled them in, under each kind of damage and under none.
+    rows: Rows, pack: Pack, kinds: Sequence[str], options: MeasureOptions, progress: Progress,
+    processes: Processes = ALONE,
+) -> dict[str, dict[str, dict[str, Cell]]]:  # fmt: skip
+    """Evaluate the rows, as `measure` has prepared them, on undamaged photographs and under each kind of damage.
 
-    Returns [row][kind][metric] of DAMAGE_METRICS, as in an evaluation's table; the first kind is `none`.
+    Returns [row][kind][metric] for the `brief_metrics`; the first kind is `none`.
     """
-    out: dict[str, dict[str, dict[str, dict]]] = {title: {} for title in rows.predictors}
+    out: dict[str, dict[str, dict[str, Cell]]] = {title: {} for title in rows.predictors}
     for kind in ["none", *kinds]:
-        shown = {t: p if kind == "none" else damaged(p, kind, args.seed) for t, p in rows.predictors.items()}
+        predictors = {t: p if kind == "none" else damaged(p, kind, options.seed) for t, p in rows.predictors.items()}
         with progress.task(f"evaluating, damage {kind}") as report:
             result = evaluate(
-                shown, pack, DAMAGE_METRICS, limit=args.limit, batch_size=args.batch_size,
-                device=pick_device(args.device), seed=args.seed, progress=report,
-                keep=keep_folder(args), processes=processes,
+                predictors, pack, brief_metrics(), limit=options.limit, batch_size=options.batch_size,
+                device=pick_device(options.device), seed=options.seed, progress=report,
+                cache=options.value_cache, processes=processes,
             )  # fmt: skip
-        for title, measured in result.table.items():
-            out[title][kind] = measured
+        for title, cells in result.table.items():
+            out[title][kind] = cells
     return out
 
 
-def _mean_color(rows: Rows, pack: Pack, args: argparse.Namespace) -> tuple[list[float], str]:
-    if args.mean_from:
-        training = open_pack(args.mean_from, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
-        return training.manifest["mean_ab"], f"the training part of `{args.mean_from}`"
+def _mean_color(rows: Rows, pack: Pack, options: MeasureOptions) -> tuple[list[float], str]:
+    """(the color of the row `mean`, in words what it is the mean of)."""
+    if options.mean_from:
+        training = open_pack(
+            options.mean_from, pack.size, "train", val_fraction=options.val_fraction, cache=options.cache
+        )
+        return training.manifest["mean_ab"], f"the training part of `{options.mean_from}`"
     for card in rows.cards.values():
-        return card["trained_on"]["mean_ab"], f"what `{card['name']}` was trained on"
+        return card["trained_on"]["mean_ab"], f"the training photographs of `{card['name']}`"
     return pack.manifest["mean_ab_with_grey"], "the measured pictures themselves (no training set was named)"
 
 
 def run_folder(path: Path) -> Path | None:
-    """The run folder that weights lie in, where they lie in one."""
+    """The run folder that contains these weights, or None if they are not in one."""
     folder = path if path.is_dir() else path.parent
     return folder if (folder / "metrics.jsonl").exists() else None

@@ -18,27 +18,27 @@ _GAP, _HEADER, _INK, _PAPER = 6, 30, (32, 32, 32), (255, 255, 255)
 
 @torch.no_grad()
 def color_columns(
-    predictors: dict[str, Predict], pack: Pack, rows: Sequence[int], device: str | torch.device = "cpu"
+    predictors: dict[str, Predict], pack: Pack, indices: Sequence[int], device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Column title -> uint8 [N, S, S, 3], from `grey` to `original`, for rows of a pack."""
-    rows = np.asarray(rows)
-    batch = Batch(*(x.to(device) for x in pack.lab(rows)))
-    ab = {"grey": torch.zeros_like(batch.ab)} | {name: p(batch, rows).float() for name, p in predictors.items()}
+    """Colorize photographs of a pack: column title -> uint8 [N, S, S, 3], from `grey` to `original`."""
+    indices = np.asarray(indices)
+    batch = Batch(*(x.to(device) for x in pack.lab(indices)))
+    ab = {"grey": torch.zeros_like(batch.ab)} | {name: p(batch, indices).float() for name, p in predictors.items()}
     columns = {name: ab_to_rgb8(batch.L, x).permute(0, 2, 3, 1).cpu().numpy() for name, x in ab.items()}
-    return columns | {"original": np.asarray(pack.images[rows])}
+    return columns | {"original": np.asarray(pack.images[indices])}
 
 
 def spread_indices(pack: Pack, count: int) -> list[int]:
-    """A fixed choice of color photographs, spread evenly over the pack (shards and folders are often sorted)."""
-    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
-    return [int(rows[i]) for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    """Indices of at most `count` color photographs, spread evenly, because shards and folders are often sorted."""
+    indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
+    return [int(indices[i]) for i in np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)]
 
 
 def sheet(sections: dict[str, dict[str, np.ndarray]], tile: int | None = None) -> np.ndarray:
-    """Draw sections of a sheet, one below the other, each with its heading (none where that is empty).
+    """Draw the sections of a sheet below each other, each under its heading, unless that is empty.
 
-    sections: heading -> column title -> uint8 [N, S, S, 3]; all with the same columns. tile: side of a picture on
-    the sheet (default: a whole multiple of S near 160). Returns uint8 [H, W, 3].
+    sections: heading -> column title -> uint8 [N, S, S, 3]; all have the same columns. tile: side of a picture on the
+    sheet, in pixels (default: the multiple of S nearest to 160). Returns uint8 [H, W, 3].
     """
     first = next(iter(sections.values()))
     size = next(iter(first.values())).shape[1]

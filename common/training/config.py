@@ -11,12 +11,10 @@ import yaml
 
 from common.data.augment import AugmentConfig
 from common.data.batches import DataConfig
-from common.evaluation.metrics import METRICS
+from common.evaluation.metrics import METRICS, monitorable_metrics
 from common.utils.errors import UserError
 from common.utils.files import write_atomically
 from common.utils.options import refuse_unused
-
-MONITORED = [name for name, metric in METRICS.items() if metric.default and metric.better != "truth"]
 
 
 @dataclass
@@ -121,7 +119,7 @@ class RunConfig:
         for name in ("sample_every", "keep_every", "early_stop"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         _check("seed", self.seed, 0 <= self.seed < 2**63, "a whole number from 0 to 2^63 - 1")
-        _check("monitor", self.monitor, self.monitor in MONITORED, ", ".join(MONITORED))
+        _check("monitor", self.monitor, self.monitor in monitorable_metrics(), ", ".join(monitorable_metrics()))
         seconds(self.budget)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from common.checkpoint import BEST, WEIGHTS, parameter_count, published_state, save_weights
 from common.colorizer import Batch, Colorizer, Objective, predict_ab
 from common.data.batches import TrainingData, grey_pictures, training_packs
-from common.evaluation.evaluate import TRAINING_METRICS, Predict, evaluate
+from common.evaluation.evaluate import Predict, evaluate
+from common.evaluation.metrics import training_metrics
 from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.registry import build_colorizer, without_downloads
 from common.training.config import OptimConfig, TrainConfig
@@ -301,7 +302,7 @@ class Run:
             result = evaluate(
                 {"model": predict},
                 self.val_pack,
-                dict.fromkeys((*TRAINING_METRICS, self.config.loop.monitor)),
+                training_metrics(self.config.loop.monitor),
                 limit=self.config.data.val_limit,
                 device=self.device,
                 intervals=False,

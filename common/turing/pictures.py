@@ -22,7 +22,7 @@ from common.color.lab import ab_to_rgb8
 from common.colorizer import Batch
 from common.data.packing import Pack
 from common.evaluation.evaluate import Predict
-from common.evaluation.rows import Rows, with_trivial
+from common.evaluation.rows import Rows
 from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, colors_of
 from common.utils.errors import UserError
 
@@ -46,9 +46,9 @@ def ready_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     mean_ab = next((card["trained_on"]["mean_ab"] for card in rows.cards.values() if "trained_on" in card), None)
-    if "original" in rows.predictors.values():
+    if any(row.trivial == "original" for row in rows.by_title.values()):
         raise UserError("the original is beside every colorization already: leave the row original out")
-    return with_trivial(rows.predictors, pack, mean_ab, seed)
+    return rows.prepared(pack, mean_ab, seed)
 
 
 def plan_study(

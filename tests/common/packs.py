@@ -1,4 +1,4 @@
-"""Small packs in memory, for tests of what is trained."""
+"""Small packs in memory, for tests of networks that are trained."""
 
 import hashlib
 

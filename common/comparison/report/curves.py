@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.evaluation.metrics import METRICS, brief_metrics
 from common.training.logger import read_metrics
-
-# What a person wants to see first: is it getting better, and does it stay colorful?
-PANELS = (
-    ("rmse_ab", "rmse_ab (validation, lower is better)"),
-    ("auc", "auc (validation, higher is better)"),
-    ("colorfulness_ratio", "colorfulness_ratio (validation, 1 is true)"),
-)
 
 
 def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
@@ -30,15 +24,18 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
         return False
     most = max(line["step"] * batch for lines, batch in logs.values() for line in lines)
     unit, said = (1000, "thousands") if most >= 20_000 else (1, "number")
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.8), layout="constrained")
-    for axis, (metric, label) in zip(axes, PANELS, strict=True):
+    panels = [m for m in brief_metrics() if all(m in line for lines, _ in logs.values() for line in lines)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
+    for axis, metric in zip(axes, panels, strict=True):
+        ideal, better = METRICS[metric].ideal, METRICS[metric].better
         for title, (lines, batch) in logs.items():
             seen = [line["step"] * batch / unit for line in lines]
             axis.plot(seen, [line[metric] for line in lines], label=title, marker="o", markersize=3, linewidth=1.5)
-        if metric == "colorfulness_ratio":
-            axis.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+        if ideal is not None:
+            axis.axhline(ideal, color="grey", linewidth=0.8, linestyle="--")
             axis.set_ylim(bottom=0)
-        axis.set_title(label, fontsize=10)
+        best = f"{better} is better" if ideal is None else f"{ideal:g} is true"
+        axis.set_title(f"{metric} (validation, {best})", fontsize=10)
         axis.set_xlabel(f"photographs seen ({said})", fontsize=9)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

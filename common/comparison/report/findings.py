@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from common.comparison.paired import Standings
-from common.evaluation.metrics import METRICS
+from common.evaluation.metrics import METRICS, headline_metrics
 
 
 def listed(names: Iterable[str]) -> str:
@@ -15,17 +15,13 @@ def listed(names: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
 
 
-# One metric a question, of the many that answer the same: error, what the eye sees of it, rare colors, colorfulness,
-# the palette of the set, ugliness.
-HEADLINE = ("rmse_ab", "delta_e", "auc_rebalanced", "colorfulness_ratio", "frechet_color", "blotch")
-
-
 def headline(metrics: Iterable[str]) -> list[str]:
     """The metrics that answer first: all where they are few, else one a question, and those that were asked for."""
     metrics = list(metrics)
-    if len(metrics) <= len(HEADLINE) + 2:
+    first = headline_metrics()
+    if len(metrics) <= len(first) + 2:
         return metrics
-    return [m for m in metrics if m in HEADLINE or (m in METRICS and not METRICS[m].default)] or metrics
+    return [m for m in metrics if m in first or (m in METRICS and not METRICS[m].default)] or metrics
 
 
 def findings(standings: Standings) -> list[str]:

@@ -169,7 +169,7 @@ def _validation(runs: dict[str, tuple[Path, int]]) -> dict:
     for panel in validation_curves(runs):
         series = [s | {"index": index[s["title"]]} for s in panel["series"]]
         drawn |= {s["title"] for s in series}
-        truth = 1.0 if panel["metric"] == "colorfulness_ratio" else None
+        truth = METRICS[panel["metric"]].ideal if panel["metric"] in METRICS else None
         svg = charts.line_chart(panel["metric"], series, truth, below="photographs seen")
         arrow = ARROW[better_of(panel["metric"])].split()[0] if panel["metric"] in METRICS else ""
         panels.append({"metric": panel["metric"], "arrow": arrow, "svg": svg})

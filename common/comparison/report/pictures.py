@@ -11,7 +11,7 @@ from PIL import Image
 
 from common.data.packing import Pack
 from common.evaluation.evaluate import Evaluation, Predict
-from common.evaluation.metrics import METRICS
+from common.evaluation.metrics import METRICS, headline_metrics
 from common.evaluation.sheets import color_columns
 
 TILE = 192  # pixels of a picture's side on the page, at most
@@ -57,11 +57,11 @@ def grid(
 
 
 def extremes_metric(result: Evaluation) -> str | None:
-    """By which metric photographs are sorted: rmse_ab, else the first that has one value an image and a better end."""
-    for name in ("rmse_ab", *next(iter(result.values.values()), {})):
+    """The metric that photographs are sorted by: the first with one value per image, headline metrics first."""
+    for name in (*headline_metrics(), *next(iter(result.values.values()), {})):
         metric = METRICS.get(name)
         values = [columns.get(name) for columns in result.values.values()]
-        usable = metric and metric.better != "truth" and not metric.against and not metric.statistic
+        usable = metric and metric.better != "truth" and not metric.relation and not metric.statistic
         if usable and all(v is not None and v.ndim == 1 for v in values):
             return name
     return None

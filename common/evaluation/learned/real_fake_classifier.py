@@ -1,7 +1,7 @@
-"""`judge`: can a small network, trained to, tell originals from a model's colorizations of other photographs?
+"""`real_fake_classifier`: accuracy of a small network trained to distinguish originals from a model's colorizations.
 
-A classifier two-sample test (Lopez-Paz and Oquab 2017) with the model's own photographs: its accuracy on photographs
-that it has not seen; 1/2 is indistinguishable, to this network.
+A classifier two-sample test (Lopez-Paz and Oquab 2017): the network is tested on photographs that it was not trained
+on; an accuracy of 1/2 means that it cannot distinguish them.
 """
 
 from __future__ import annotations
@@ -27,78 +27,80 @@ from common.evaluation.learned.small_classifier import (
     build_network,
     fit,
     logits_of,
-    shown,
+    render,
 )
 from common.utils.errors import UserError
 
-# cell: a judge that is shown ab in full looks at how sharp it is, which eyes hardly do. At 64 px of imagenette160 it
-# was right on 95 of 100 pictures where the fake was the original with ab blurred by a Gaussian of sigma 1 pixel; with
-# ab in cells of 4 pixels, on 57.
+# cell: at full resolution the network learns the sharpness of ab, to which people are hardly sensitive. With originals
+# whose ab was blurred by a Gaussian of sigma 1 pixel as fakes (imagenette160 at 64 px), its accuracy was 0.95; with ab
+# averaged over cells of 4 pixels, it was 0.57.
 RECIPE = Recipe(width=16, blocks=(1, 1, 1, 1), steps=240, cell=4)
-FEWEST = 8  # color photographs, other squares of one not counted: under that, a half has too few to hold one out
-MOST = 4000  # photographs of another source that judges are trained on
-_HELD_OUT = 0.2  # of the training photographs, to pick the best network by
-_ROOM = 8  # pixels that a crop may move by, of 64
+FEWEST = 8  # color photographs, squares of the same one counted once; a half of fewer cannot be split again
+MOST = 4000  # training photographs from another source
+_HELD_OUT = 0.2  # share of the training photographs that selects the best network
+_MARGIN = 8  # random crops move by up to 8 of 64 pixels
 
 Pairs = tuple[np.ndarray, np.ndarray]  # originals and their colorizations, uint8 [n, S, S, 3] each
 
 
-class Teaching(NamedTuple):
-    """Photographs of another source that judges are trained on, and the rows' predictors for them."""
+class TrainingSource(NamedTuple):
+    """Photographs of another source to train on, and the predictors of the rows for them."""
 
     predictors: dict[str, Predict]
     pack: Pack
 
 
-def judge_values(
+def accuracy_values(
     predictors: dict[str, Predict],
     pack: Pack,
     *,
-    rows: np.ndarray | None = None,
-    teaching: Teaching | None = None,
+    indices: np.ndarray | None = None,
+    training: TrainingSource | None = None,
     recipe: Recipe = RECIPE,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     seed: int = 0,
     progress: Report | None = None,
 ) -> dict[str, np.ndarray]:
-    """Of each photograph, the share of its two pictures, original and colorization, that is judged rightly.
+    """For each photograph, the share of its two pictures, original and colorization, that is classified correctly.
 
-    Judges are trained by cross-fitting: the color photographs are cut into two halves by their files' digests, and
-    each half is judged by a network that was trained on the other one (with `teaching`: both by one network that was
-    trained there). All rows get the same network, first weights, batches and crops; a batch holds both pictures of a
-    photograph, cut alike, so that lightness tells nothing.
+    Networks are trained by cross-fitting: the color photographs are split into halves by the digests of their files,
+    and each half is classified by a network trained on the other half (with `training`: both by one network trained on
+    that source). All rows use the same initial weights, batches and crops. A batch contains both pictures of each of
+    its photographs with the same crop, so that lightness carries no information.
 
-    rows: of the pack, those measured (default: all). Returns row -> float64 [n] of 0, 0.5, 1, and NaN for grey
-    photographs, which are left out. Memory: two pictures of 12 kB a photograph. Raises UserError where there are fewer
-    than FEWEST color photographs.
+    indices: of the measured photographs in the pack, int [n] (default: all). Returns row -> float64 [n] of 0, 0.5 or 1,
+    and NaN for grey photographs, which are excluded. Memory: two pictures of 12 kB per photograph. Raises UserError if
+    there are fewer than FEWEST color photographs.
     """
     device = torch.device(device)
-    rows = np.arange(len(pack)) if rows is None else np.asarray(rows)
-    check_photographs(pack, rows, teaching and teaching.pack)
-    judged = np.flatnonzero(~pack.grey[rows])
-    show = {"batch_size": batch_size, "device": device}
-    originals = shown(_true, pack, rows[judged], **show)
-    digests = [pack.digests[i] for i in rows[judged]]
-    if teaching:
-        taught = taught_rows(teaching.pack, pack)
-        learned = shown(_true, teaching.pack, taught, **show), [teaching.pack.digests[i] for i in taught]
+    indices = np.arange(len(pack)) if indices is None else np.asarray(indices)
+    check_photographs(pack, indices, training and training.pack)
+    in_color = np.flatnonzero(~pack.grey[indices])  # positions among the measured photographs
+    how = {"batch_size": batch_size, "device": device}
+    originals = render(_true, pack, indices[in_color], **how)
+    digests = [pack.digests[i] for i in indices[in_color]]
+    if training:
+        chosen = training_indices(training.pack, pack)
+        training_originals = render(_true, training.pack, chosen, **how)
+        training_digests = [training.pack.digests[i] for i in chosen]
         rounds = [(None, slice(None))]
     else:
-        half = parts(digests, 0.5, seed)
+        half = random_share(digests, 0.5, seed)
         rounds = [(np.flatnonzero(~half), half), (np.flatnonzero(half), ~half)]
     out: dict[str, np.ndarray] = {}
     for row, predict in predictors.items():
-        fakes = shown(predict, pack, rows[judged], **show)
-        values = np.full(len(rows), np.nan)
+        fakes = render(predict, pack, indices[in_color], **how)
+        values = np.full(len(indices), np.nan)
         for turn, (train, test) in enumerate(rounds):
             if train is None:
-                pairs, files = (learned[0], shown(teaching.predictors[row], teaching.pack, taught, **show)), learned[1]
+                training_fakes = render(training.predictors[row], training.pack, chosen, **how)
+                pairs, files = (training_originals, training_fakes), training_digests
             else:
                 pairs, files = (originals[train], fakes[train]), [digests[i] for i in train]
             report = progress and _part(progress, len(out) * len(rounds) + turn, len(predictors) * len(rounds))
-            judge = train_judge(pairs, files, recipe, device, derived_seed(seed, turn), report)
-            values[judged[test]] = judged_rightly(judge, (originals[test], fakes[test]), device)
+            network = train_classifier(pairs, files, recipe, device, derived_seed(seed, turn), report)
+            values[in_color[test]] = correct_share(network, (originals[test], fakes[test]), device)
         out[row] = values
     return out
 
@@ -107,35 +109,35 @@ def _part(progress: Report, index: int, count: int) -> Report:
     return lambda step, steps: progress(index * steps + step, count * steps)
 
 
-def _true(batch: Batch, rows: np.ndarray) -> Tensor:
+def _true(batch: Batch, indices: np.ndarray) -> Tensor:
     return batch.ab
 
 
-def taught_rows(source: Pack, pack: Pack) -> np.ndarray:
-    """Rows of another source that judges are trained on: in color, not in the judged pack, at most MOST."""
+def training_indices(source: Pack, pack: Pack) -> np.ndarray:
+    """Indices of another source's training photographs: at most MOST, in color, and not in the measured pack."""
     color = source.without(pack).color_indices
     return color[np.linspace(0, len(color) - 1, min(MOST, len(color))).round().astype(int)]
 
 
-def check_photographs(pack: Pack, rows: np.ndarray, source: Pack | None) -> int:
-    """How many photographs a judge is trained on, those held out to pick the best network among them.
+def check_photographs(pack: Pack, indices: np.ndarray, source: Pack | None) -> int:
+    """The number of photographs that a network is trained on, the held-out ones included.
 
-    Raises UserError where there are fewer than FEWEST to train on or to judge.
+    Raises UserError if there are fewer than FEWEST to train on, or to test on.
     """
-    judged = rows[~pack.grey[rows]]
-    taught = taught_rows(source, pack) if source else judged
-    files = min(len({p.digests[i] for i in r}) for p, r in ((pack, judged), (source or pack, taught)))
+    tested = indices[~pack.grey[indices]]
+    trained = training_indices(source, pack) if source else tested
+    files = min(len({p.digests[i] for i in chosen}) for p, chosen in ((pack, tested), (source or pack, trained)))
     if files < FEWEST:
-        where = (source if source and len(judged) >= FEWEST else pack).manifest["source"]
+        where = (source if source and len(tested) >= FEWEST else pack).manifest["source"]
         raise UserError(
-            f"judge needs {FEWEST} color photographs or more, and {where} has {files}: give more, or leave the metric"
-            " out"
+            f"real_fake_classifier needs {FEWEST} color photographs or more, and {where} has {files}: give more, or"
+            " leave the metric out"
         )
-    return len(taught) if source else len(taught) // 2
+    return len(trained) if source else len(trained) // 2
 
 
 def describe(recipe: Recipe = RECIPE) -> str:
-    """The network, for the protocol card."""
+    """The metric and its network in words, for the protocol."""
     return (
         f"accuracy on original and colorization, 0.5 is indistinguishable; residual network of {sum(recipe.blocks)}"
         f" blocks, width {recipe.width}, on Lab at {SIDE} px at most, ab in cells of {recipe.cell} px, {recipe.steps}"
@@ -143,30 +145,33 @@ def describe(recipe: Recipe = RECIPE) -> str:
     )
 
 
-def parts(digests: list[str], share: float, seed: int) -> np.ndarray:
-    """bool [n]: a random share of the photographs, at least one; squares of one photograph stay together."""
+def random_share(digests: list[str], share: float, seed: int) -> np.ndarray:
+    """Choose a random share of the photographs, at least one: bool [n]. Squares of one photograph stay together."""
     different = sorted(set(digests))
     order = np.random.default_rng(seed).permutation(len(different))
     chosen = {different[i] for i in order[: max(1, round(share * len(different)))]}
     return np.array([d in chosen for d in digests], dtype=bool)
 
 
-def train_judge(
+def train_classifier(
     pairs: Pairs, digests: list[str], recipe: Recipe, device: torch.device, seed: int, report: Report | None = None
 ) -> SmallResNet:
-    """A network trained to tell originals (class 1) from colorizations (class 0), tested inside on a fifth of them."""
-    held_out = parts(digests, _HELD_OUT, seed)
-    learned = np.flatnonzero(~held_out)
+    """A network that classifies originals (class 1) and colorizations (class 0).
+
+    digests: of the photographs' files, [n]. A fifth of the photographs is held out, to select the best weights.
+    """
+    held_out = random_share(digests, _HELD_OUT, seed)
+    trained = np.flatnonzero(~held_out)
     originals, fakes = pairs
     size = originals.shape[1]
     network = build_network(2, recipe, seed, device)
-    config, cut = AugmentConfig(), size - size * _ROOM // 64
+    config, cut = AugmentConfig(), size - size * _MARGIN // 64
     each = recipe.batch_size // 2
     labels = torch.tensor([1] * each + [0] * each, device=device)
 
     def batch_of(step: int) -> tuple[Tensor, Tensor]:
         draws = np.random.default_rng((seed, step))
-        photos = draws.choice(learned, each, replace=len(learned) < each)
+        photos = draws.choice(trained, each, replace=len(trained) < each)
         noise = draws.random((each, 8), dtype=np.float32)
         pictures = np.concatenate([originals[photos], fakes[photos]])
         return augmented(pictures, np.concatenate([noise, noise]), cut, config, device), labels
@@ -181,11 +186,11 @@ def train_judge(
     return network
 
 
-def judged_rightly(judge: SmallResNet, pairs: Pairs, device: torch.device) -> np.ndarray:
-    """Share of each photograph's two pictures that is judged rightly: float64 [n] of 0, 0.5, 1.
+def correct_share(network: SmallResNet, pairs: Pairs, device: torch.device) -> np.ndarray:
+    """The share of each photograph's two pictures that is classified correctly: float64 [n] of 0, 0.5 or 1.
 
-    Two equal pictures get the same verdict, so one of them is right: exactly 0.5.
+    Two equal pictures are in the same predicted class, which is correct for one of them: exactly 0.5.
     """
-    original, fake = (logits_of(judge, x, device) for x in pairs)
-    right = (original[:, 1] > original[:, 0]).double() + (fake[:, 1] <= fake[:, 0]).double()
-    return (right / 2).numpy()
+    original, fake = (logits_of(network, x, device) for x in pairs)
+    correct = (original[:, 1] > original[:, 0]).double() + (fake[:, 1] <= fake[:, 0]).double()
+    return (correct / 2).numpy()

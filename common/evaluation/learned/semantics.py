@@ -1,9 +1,9 @@
-"""`semantics`: does color help to recognize what a photograph shows?
+"""`semantics`: top-1 accuracy of a classifier on colorized photographs.
 
-Top-1 of a classifier on colorized photographs, to be read between those on grey ones and on originals (Zhang, Isola and
-Efros 2016, section 3.1, did it with VGG). Here the classifier is a small network trained on the class folders of a
-source, on color photographs and without any grey augmentation: so a grey photograph is also one of a kind it has never
-seen, and the gap between the rows `grey` and `original` is not the worth of color alone.
+It is to be compared with the accuracy on grey photographs and on originals (Zhang, Isola and Efros 2016, section 3.1,
+used VGG). The classifier is a small network trained on the color photographs of a source with class folders, without
+grey augmentation. Grey photographs are therefore out of its training distribution, and the difference between the rows
+`grey` and `original` does not measure the value of color alone.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from common.evaluation.learned.small_classifier import (
     build_network,
     fit,
     logits_of,
-    shown,
+    render,
 )
 from common.utils.errors import UserError
 from common.utils.files import locked, write_atomically
 
 RECIPE = Recipe(width=24, blocks=(1, 1, 1, 1), steps=1200, lr=6e-3, smoothing=0.1)
 _AUGMENT = AugmentConfig(crop="resized", min_scale=0.6)
-_VERSION = 1  # of the training; a network of another one is trained anew
+_VERSION = 1  # of the training code; cached networks of other versions are not used
 
-Recognizer = Callable[[np.ndarray], np.ndarray]  # pictures uint8 [n, S, S, 3] -> a class name of each, [n]
+Recognizer = Callable[[np.ndarray], np.ndarray]  # pictures uint8 [n, S, S, 3] -> predicted class names, str [n]
 
 
 def class_of(name: str) -> str | None:
-    """The class of a photograph: the innermost folder in its name, None where it lies in none."""
+    """The class of a photograph: the innermost folder in its name, or None if it is in no folder."""
     folders = name.split("/")[:-1]
     return folders[-1] if folders else None
 
@@ -56,37 +56,37 @@ def semantics_values(
     recognize: Recognizer,
     classes: list[str],
     *,
-    rows: np.ndarray | None = None,
+    indices: np.ndarray | None = None,
     side: int | None = SIDE,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     progress: Report | None = None,
 ) -> dict[str, np.ndarray]:
-    """Whether each photograph, in the colors of each row, is recognized.
+    """Whether each photograph is classified correctly in the colors of each row.
 
-    recognize, classes: as `trained_recognizer` or `timm_recognizer` gives them. rows: of the pack, those measured
-    (default: all). side: pictures are reduced to it (None: shown as they are). Returns row -> float64 [n]: 1 where the
-    first guess is the photograph's class folder, else 0; NaN where that folder is no class of the network. Raises
-    UserError where no photograph has a class it knows.
+    recognize, classes: from `trained_recognizer` or `timm_recognizer`. indices: of the measured photographs in the
+    pack, int [n] (default: all). side: larger pictures are reduced to it (None: never). Returns row -> float64 [n]: 1
+    if the predicted class is the photograph's class folder, else 0; NaN if this folder is not among the classes.
+    Raises UserError if no photograph is in a folder of these classes.
     """
     device = torch.device(device)
-    rows = np.arange(len(pack)) if rows is None else np.asarray(rows)
-    known = known_rows(pack, rows, classes)
-    truth = np.array([class_of(pack.names[i]) for i in rows[known]])
+    indices = np.arange(len(pack)) if indices is None else np.asarray(indices)
+    known = known_positions(pack, indices, classes)
+    truth = np.array([class_of(pack.names[i]) for i in indices[known]])
     out: dict[str, np.ndarray] = {}
     for row, predict in predictors.items():
-        out[row] = np.full(len(rows), np.nan)
-        pictures = shown(predict, pack, rows[known], side=side, batch_size=batch_size, device=device)
+        out[row] = np.full(len(indices), np.nan)
+        pictures = render(predict, pack, indices[known], side=side, batch_size=batch_size, device=device)
         out[row][known] = recognize(pictures) == truth
         if progress:
             progress(len(out), len(predictors))
     return out
 
 
-def known_rows(pack: Pack, rows: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Which of these rows of a pack lie in folders of these classes. Raises UserError where none does."""
-    folders, there = [class_of(pack.names[i]) for i in rows], set(classes)
-    known = np.flatnonzero([folder in there for folder in folders])
+def known_positions(pack: Pack, indices: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Positions among `indices` of the photographs in folders of these classes. Raises UserError if there are none."""
+    folders, known_classes = [class_of(pack.names[i]) for i in indices], set(classes)
+    known = np.flatnonzero([folder in known_classes for folder in folders])
     if not len(known):
         raise UserError(
             f"semantics needs photographs in class folders that its network knows ({_some(classes)}), and those of"
@@ -97,7 +97,7 @@ def known_rows(pack: Pack, rows: np.ndarray, classes: list[str]) -> np.ndarray:
 
 
 def describe(classes: int, recipe: Recipe = RECIPE) -> str:
-    """The network, for the protocol card."""
+    """The metric and its network in words, for the protocol."""
     return (
         f"top-1 of {classes} classes, to be read between the rows grey and original; residual network of"
         f" {sum(recipe.blocks)} blocks, width {recipe.width}, on Lab at {SIDE} px at most, {recipe.steps} steps of"
@@ -106,7 +106,7 @@ def describe(classes: int, recipe: Recipe = RECIPE) -> str:
 
 
 def trained_recognizer(
-    teaching: Pack,
+    source: Pack,
     measured: Pack,
     *,
     size: int,
@@ -116,36 +116,36 @@ def trained_recognizer(
     cache: str | None = None,
     progress: Report | None = None,
 ) -> tuple[Recognizer, list[str]]:
-    """(recognizer, its classes): a network trained on the class folders of a pack, or the same one from the cache.
+    """Train a network on the class folders of a pack, or load it from the cache: (recognizer, its classes).
 
-    Photographs that are grey, or whose file is in the measured pack too, are not learned from. size: side of the
-    crops, at most the pack's. Raises UserError where there are not two class folders or more.
+    Grey photographs, and those that are also in the measured pack, are not used. size: side of the crops, at most the
+    pack's. Raises UserError if there are fewer than two class folders, or if the cache folder cannot be used.
     """
     device = torch.device(device)
-    rows = teaching.without(measured).color_indices
-    names = [class_of(teaching.names[i]) for i in rows]
+    indices = source.without(measured).color_indices
+    names = [class_of(source.names[i]) for i in indices]
     classes = sorted({name for name in names if name})
     if len(classes) < 2 or None in names:
         have = f"only '{classes[0]}'" if len(classes) == 1 else f"{names.count(None)} photographs outside of folders"
         raise UserError(
-            f"{teaching.manifest['source']} has no class folders to learn from ({have if names else 'nothing new'}):"
+            f"{source.manifest['source']} has no class folders to learn from ({have if names else 'nothing new'}):"
             " name a source with --semantics_from whose photographs lie in a folder for each class"
         )
     labels = np.searchsorted(classes, names)
-    key = json.dumps([_VERSION, size, teaching.size, seed, asdict(recipe), asdict(_AUGMENT), classes])
-    digest = hashlib.sha256(key.encode() + teaching.manifest["content"].encode() + rows.tobytes() + labels.tobytes())
+    key = json.dumps([_VERSION, size, source.size, seed, asdict(recipe), asdict(_AUGMENT), classes])
+    digest = hashlib.sha256(key.encode() + source.manifest["content"].encode() + indices.tobytes() + labels.tobytes())
     path = cache_dir(cache) / "classifiers" / f"semantics-{size}-{digest.hexdigest()[:16]}.safetensors"
     network = build_network(len(classes), recipe, seed, device)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
             if not path.exists():
-                _train(network, teaching, rows, labels, size, recipe, device, seed, progress)
+                _train(network, source, indices, labels, size, recipe, device, seed, progress)
                 state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
                 write_atomically(path, lambda to: save_file(state, to, metadata={"classes": json.dumps(classes)}))
     except OSError as error:
         raise UserError(
-            f"the classifier cannot be kept in {path.parent} ({error.strerror}): choose another --cache"
+            f"the classifier cannot be cached in {path.parent} ({error.strerror}): choose another --cache"
         ) from None
     try:
         with safe_open(path, framework="pt") as file:
@@ -156,24 +156,24 @@ def trained_recognizer(
 
 
 def _train(
-    network: SmallResNet, teaching: Pack, rows: np.ndarray, labels: np.ndarray, size: int, recipe: Recipe,
+    network: SmallResNet, source: Pack, indices: np.ndarray, labels: np.ndarray, size: int, recipe: Recipe,
     device: torch.device, seed: int, progress: Report | None,
 ) -> None:  # fmt: skip
     def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         draws = np.random.default_rng((seed, step))
-        chosen = draws.integers(0, len(rows), recipe.batch_size)
+        chosen = draws.integers(0, len(indices), recipe.batch_size)
         noise = draws.random((recipe.batch_size, 8), dtype=np.float32)
-        pictures = augmented(teaching.images[rows[chosen]], noise, size, _AUGMENT, device)
+        pictures = augmented(source.images[indices[chosen]], noise, size, _AUGMENT, device)
         return pictures, torch.from_numpy(labels[chosen]).to(device)
 
     fit(network, batch_of, recipe, device, report=progress)
 
 
 def timm_recognizer(given: str, device: str | torch.device = "cpu") -> tuple[Recognizer, list[str]]:
-    """(recognizer, its classes): a timm network with published weights that are on this disk, by ImageNet's folders.
+    """Load a timm network that classifies ImageNet: (recognizer, its classes by the names of ImageNet's folders).
 
-    given: a name of timm's, or NAME=FILE with its weights. Pictures are enlarged to the size it was trained at. Nothing
-    is downloaded. Raises UserError where the name, or its weights, or the names of its classes are not there.
+    given: a name of timm's whose weights are on this disk, or NAME=FILE. Pictures are resized to the network's own
+    input. Nothing is downloaded. Raises UserError for an unknown name, missing weights, or classes of another data set.
     """
     import timm
     from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
@@ -200,7 +200,7 @@ def timm_recognizer(given: str, device: str | torch.device = "cpu") -> tuple[Rec
         constants.HF_HUB_OFFLINE = online
     subset = infer_imagenet_subset(network)
     if subset is None:
-        raise UserError(f"{name} tells {network.num_classes} classes that are not ImageNet's: name another network")
+        raise UserError(f"{name} has {network.num_classes} classes that are not ImageNet's: name another network")
     classes = ImageNetInfo(subset).label_names()
     config = resolve_model_data_config(network)
     network = network.eval().to(torch.device(device))

@@ -1,6 +1,6 @@
-"""A small network that tells classes of photographs apart, and its training: what `judge` and `semantics` share.
+"""A small residual classifier and its training, for the metrics `real_fake_classifier` and `semantics`.
 
-Everything random is a function of the seed, so on one CPU the same call gives the same network.
+Everything random is a function of the seed, so the same call on the same CPU returns the same network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from common.evaluation.evaluate import Predict
 from common.utils.device import pick_precision
 from common.utils.errors import UserError
 
-SIDE = 64  # pictures are shown to the networks at this size at most
+SIDE = 64  # larger pictures are reduced to this side for the networks
 Report = Callable[[int, int], None]
 
 
@@ -32,14 +32,14 @@ class Recipe:
 
     Attributes:
         width: channels of the first stage; it doubles from stage to stage.
-        blocks: residual blocks of each stage, of which each halves the picture.
-        steps: optimizer steps at most.
-        batch_size: pictures a step.
+        blocks: residual blocks of each stage; each stage halves the resolution.
+        steps: maximum number of optimizer steps.
+        batch_size: pictures per step.
         lr: peak of the one-cycle schedule (AdamW).
         weight_decay: of AdamW.
         smoothing: of the labels, for cross-entropy.
-        cell: side of the squares, in pixels, that ab is averaged over before the network sees it.
-        checks: how often the held-out part is looked at; the network of the best look is kept.
+        cell: ab is averaged over squares of this side, in pixels, before it enters the network.
+        checks: number of evaluations on the held-out part; the best weights are used.
     """
 
     width: int
@@ -97,14 +97,14 @@ class SmallResNet(nn.Module):
 
 
 def coarse_color(x: Tensor, cell: int) -> Tensor:
-    """The same network input [N, 3, H, W] with ab averaged over squares of `cell` pixels, then smoothly enlarged."""
+    """Average the ab of a network input [N, 3, H, W] over squares of `cell` pixels, then enlarge it bilinearly."""
     ab = F.adaptive_avg_pool2d(x[:, 1:], [max(1, side // cell) for side in x.shape[-2:]])
     ab = F.interpolate(ab, size=x.shape[-2:], mode="bilinear", align_corners=False)
     return torch.cat([x[:, :1], ab], dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def build_network(classes: int, recipe: Recipe, seed: int, device: torch.device) -> SmallResNet:
-    """A network with fresh weights that depend on the seed alone."""
+    """A network with initial weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallResNet(classes, recipe)
@@ -112,29 +112,29 @@ def build_network(classes: int, recipe: Recipe, seed: int, device: torch.device)
 
 
 def network_input(L: Tensor, ab: Tensor) -> Tensor:
-    """What the networks see: L and ab in network range, [N, 3, H, W], channels last."""
+    """L [N, 1, H, W] and ab [N, 2, H, W] in CIELAB units -> network input [N, 3, H, W], channels last."""
     return torch.cat([L_to_unit(L), ab_to_unit(ab)], dim=1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def shown(
+def render(
     predict: Predict,
     pack: Pack,
-    rows: np.ndarray,
+    indices: np.ndarray,
     *,
     side: int | None = SIDE,
     batch_size: int = 32,
     device: torch.device,
 ) -> np.ndarray:
-    """Pictures as people get them, reduced to `side` where they are larger (None: as they are): uint8 [n, S, S, 3].
+    """Colorize photographs of a pack to sRGB: uint8 [n, S, S, 3], reduced to `side` if they are larger (None: never).
 
-    Color is brought into sRGB at constant lightness and rounded to 8 bits; a reduced picture is rounded again.
-    Originals must come through here too (as the row `original`): then nothing but their colors tells them apart.
-    Raises UserError for a prediction that is not finite.
+    Chroma is reduced at constant lightness to fit into sRGB; pictures are rounded to 8 bits, reduced ones twice.
+    Originals must be processed the same way (as the row `original`), so that they differ from colorizations in color
+    alone. Raises UserError for a prediction that is not finite.
     """
     out = []
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
+    for start in range(0, len(indices), batch_size):
+        part = indices[start : start + batch_size]
         batch = Batch(*(x.to(device) for x in pack.lab(part)))
         ab = predict(batch, part).float()
         if not ab.isfinite().all():
@@ -150,7 +150,7 @@ def shown(
 def augmented(
     pictures: np.ndarray, noise: np.ndarray, size: int, config: AugmentConfig, device: torch.device
 ) -> Tensor:
-    """Network input of pictures uint8 [n, S, S, 3], cut and mirrored as noise [n, 8] in [0, 1) says."""
+    """Network input [n, 3, size, size] of pictures uint8 [n, S, S, 3]: crops and flips, by noise [n, 8] in [0, 1)."""
     moved = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
     return network_input(*augment(moved, torch.from_numpy(noise).to(device), size, config))
 
@@ -163,10 +163,10 @@ def fit(
     check: Callable[[], float] | None = None,
     report: Report | None = None,
 ) -> None:
-    """Train by cross-entropy, AdamW and one cycle; leaves the network in eval mode.
+    """Train a network with cross-entropy, AdamW and a one-cycle schedule, and put it in eval mode.
 
-    batch_of: step -> (network input, labels int64 [n]). check: the loss on a held-out part: where it is given, the
-    best network of `recipe.checks` looks is kept, and training ends early where nothing is left to learn.
+    batch_of: step -> (network input [n, 3, H, W], labels int64 [n]). check: returns the loss on a held-out part. If it
+    is given, the best weights of `recipe.checks` evaluations are used, and training ends once this loss is near 0.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
@@ -197,9 +197,9 @@ def fit(
 
 @torch.no_grad()
 def logits_of(network: nn.Module, pictures: np.ndarray, device: torch.device) -> Tensor:
-    """Logits [n, classes], float32 on the CPU, of pictures uint8 [n, S, S, 3]; mean over each and its mirror image.
+    """Pictures uint8 [n, S, S, 3] -> logits float32 [n, classes] on the CPU, averaged over each and its mirror image.
 
-    In eval mode: under batch statistics the pictures of a batch would tell of each other.
+    The network is put in eval mode, so that a picture's logits do not depend on its batch.
     """
     network.eval()
     out = []

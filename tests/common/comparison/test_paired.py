@@ -9,7 +9,7 @@ from scipy import stats
 
 from common.comparison.groups import Contestant, contestants, expand_groups, same_experiment
 from common.comparison.paired import compare_rows
-from common.evaluation.bootstrap import RESAMPLES, draws, of_set, resampled, summarise
+from common.evaluation.bootstrap import RESAMPLES, draws, of_set, resampled, summarize
 from common.evaluation.evaluate import evaluate, model_predictor, trivial_predictor
 from common.evaluation.metrics import METRICS, Metric
 from common.utils.errors import UserError
@@ -21,7 +21,7 @@ def standings(values, metrics=MAE, references=None, groups=None, seed=0, trivial
     """Compare rows of constructed values: values[row][metric]."""
     references = references or {m: np.ones(len(next(iter(values.values()))[m])) for m in metrics}
     table = {
-        row: {m: summarise(metrics[m], v, references[m]) for m, v in columns.items()} for row, columns in values.items()
+        row: {m: summarize(metrics[m], v, references[m]) for m, v in columns.items()} for row, columns in values.items()
     }
     who = contestants(values, [row for row in values if row not in trivial], groups)
     return compare_rows(values, references, metrics, who, table, seed)

@@ -15,7 +15,7 @@ import torch
 from common.comparison.report.report import standings_of, write_report
 from common.comparison.report.tables import csv_table, markdown_table, notes, table_lines, tex, tex_table
 from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
-from common.evaluation.rows import Rows
+from common.evaluation.rows import Row, Rows
 
 EVIL = "<script>alert('&')</script>"
 ODD = 'a|b_\\%$#{}~^\x1b"\ud800'
@@ -34,6 +34,10 @@ def painter(strength):
     return lambda batch, rows: batch.ab * strength + 0 * network(batch.L / 100).detach()
 
 
+def rows_of(predictors, cards):
+    return Rows({title: Row(title, predict, card=cards.get(title)) for title, predict in predictors.items()})
+
+
 @pytest.fixture(scope="module")
 def measured(demo_pack):
     """Two odd names, two seeds of one experiment, the trivial rows, and a metric that is n/a."""
@@ -43,7 +47,7 @@ def measured(demo_pack):
     result = evaluate(predictors, demo_pack, ["rmse_ab", "psnr", "colorfulness_ratio", "auc_rebalanced"])
     for cells in result.table.values():
         cells["lpips"] = {"mean": None, "note": "needs weights <that> are & not here"}
-    return result, Rows(predictors, cards, {})
+    return result, rows_of(predictors, cards)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +210,7 @@ def test_markdown_marks_what_is_best_and_what_is_within_noise(measured):
 def test_a_single_model_is_not_called_best(demo_pack):
     predictors = {"mine": painter(0.5), "grey": trivial_predictor("grey", demo_pack)}
     result = evaluate(predictors, demo_pack, ["rmse_ab"])
-    standings = standings_of(result, Rows(predictors, {"mine": card(0)}, {}))
+    standings = standings_of(result, rows_of(predictors, {"mine": card(0)}))
     lines = table_lines(result.table, standings)
     assert [line.marks for line in lines] == [{}, {}]
     assert pandas.read_csv(io.StringIO(csv_table(lines))).mark.isna().all()

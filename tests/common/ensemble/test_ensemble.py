@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from common.checkpoint import published_state, read_card, save_weights
 from common.colorizer import Batch
 from common.data.packing import open_pack
-from common.ensemble.expressions import parse_ensemble, split_title
+from common.ensemble.expressions import parse_ensemble
 from common.ensemble.stacks import train_stack
-from common.evaluation.rows import load_rows
+from common.evaluation.rows import load_rows, split_title
 from common.photo.colorize import colorize
 from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
@@ -248,7 +248,7 @@ def test_rows_of_ensembles_have_cards_like_any_other(members):
     ],
 )
 def test_what_is_no_ensemble_is_one_sentence_and_the_others_are_loaded(name, told, tmp_path):
-    rows = load_rows([name, "calm64"], "cpu", args=options(tmp_path))
+    rows = load_rows([name, "calm64"], "cpu")
     (failure,) = rows.failures
     assert told in failure
     assert "\n" not in failure

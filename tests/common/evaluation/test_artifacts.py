@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from common.color.lab import rgb8_to_lab
 from common.evaluation.artifacts import bleeding, blotch, gamut_share
-from common.evaluation.metrics import Pictures, predicted_pictures
+from common.evaluation.pictures import Pictures, predicted_pictures
 from tests.conftest import photo_array
 
 SIZE = 48

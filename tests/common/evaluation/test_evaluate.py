@@ -6,10 +6,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.comparison.report.tables import markdown_table
-from common.evaluation.bootstrap import summarise
-from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
+from common.evaluation.bootstrap import summarize
+from common.evaluation.evaluate import TRIVIAL, evaluate, model_predictor, trivial_predictor
 from common.evaluation.metrics import METRICS, colorfulness_of
+from common.registry import load_colorizer
 from common.utils.errors import UserError
+from tests.conftest import save_painter
 
 
 def predictors(pack, names=TRIVIAL, **options):
@@ -85,7 +87,7 @@ def test_the_interval_covers_the_mean_19_times_of_20():
     hits = 0
     for _ in range(200):
         values = rng.normal(10, 3, 100)
-        result = summarise(metric, values, np.ones(100))
+        result = summarize(metric, values, np.ones(100))
         assert result["low"] < result["mean"] < result["high"]
         hits += result["low"] <= 10 <= result["high"]
     assert 180 <= hits <= 199
@@ -153,3 +155,22 @@ def test_the_table_says_how_it_came_about(demo_pack):
     assert demo_pack.manifest["content"] in text
     assert "| original | " in text
     assert "exact" in text
+
+
+def test_a_temperature_leaves_the_colorizer_as_it_was(demo_pack, tmp_path):
+    paths = [save_painter(tmp_path / f"{name}.safetensors", name=name) for name in "ab"]
+    for name in (str(paths[0]), f"mean({paths[0]},{paths[1]})"):
+        colorizer = load_colorizer(name)
+        for part, own in zip(getattr(colorizer, "members", [colorizer]), (0.5, 0.9), strict=False):
+            part.temperature = own
+        rows = {"own": model_predictor(colorizer), "hot": model_predictor(colorizer, 1.0)}
+        keys = {row: predict.key() for row, predict in rows.items()}
+        alone = evaluate({"own": rows["own"]}, demo_pack, ["mae_ab"]).table["own"]
+        reverse = evaluate(dict(reversed(rows.items())), demo_pack, ["mae_ab"], batch_size=5).table
+        assert reverse["own"]["mae_ab"]["mean"] == pytest.approx(alone["mae_ab"]["mean"], rel=1e-5)
+        assert reverse["hot"]["mae_ab"]["mean"] != pytest.approx(alone["mae_ab"]["mean"], rel=1e-3)
+        assert [part.temperature for part in getattr(colorizer, "members", [colorizer])] in ([0.5], [0.5, 0.9])
+        assert keys == {
+            row: predict.key()
+            for row, predict in {"own": model_predictor(colorizer), "hot": model_predictor(colorizer, 1.0)}.items()
+        }

@@ -14,7 +14,8 @@ from common.comparison.report.tables import markdown_table
 from common.evaluation import feature_networks as features
 from common.evaluation.evaluate import evaluate, trivial_predictor
 from common.evaluation.lpips import _distance, lpips, lpips_missing
-from common.evaluation.metrics import METRICS, Pictures, pick_metrics
+from common.evaluation.metrics import METRICS, pick_metrics
+from common.evaluation.pictures import Pictures
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.color.ab_bins import in_gamut_bins
-from common.evaluation.bootstrap import resampled, summarise
+from common.evaluation.bootstrap import resampled, summarize
 from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
 from common.evaluation.frechet import (
     color_histogram,
@@ -93,7 +93,7 @@ def test_the_interval_is_as_wide_as_a_plain_bootstraps_and_holds_the_estimate():
     metric = METRICS["frechet_color"]
     ours, plain = (resampled(m, values, reference) for m in (metric, metric._replace(influence=None)))
     assert ours.std() == pytest.approx(plain.std(), rel=0.15)
-    cell = summarise(metric, values, reference)
+    cell = summarize(metric, values, reference)
     assert cell["low"] < cell["mean"] < cell["high"]
     assert plain.mean() > ours.mean()  # a resample is a smaller sample: biased once more
 

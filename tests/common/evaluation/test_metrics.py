@@ -8,8 +8,13 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from common.color.ciede2000 import ciede2000
 from common.color.lab import rgb8_to_lab
+from common.comparison.report.findings import headline
+from common.comparison.report.tables import markdown_table
 from common.evaluation import metrics as m
-from common.evaluation.metrics import METRICS, Pictures, pick_metrics, predicted_pictures
+from common.evaluation.evaluate import evaluate, trivial_predictor
+from common.evaluation.metrics import METRICS, pick_metrics
+from common.evaluation.pictures import Pictures, predicted_pictures
+from common.training.config import RunConfig
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 
@@ -92,9 +97,9 @@ def test_every_metric_is_perfect_for_the_truth():
             assert metric.statistic(values.numpy(), metric.reference(true).numpy()) < 1e-9
             continue
         assert values.shape == (4,)
-        if metric.better == "lower" and not metric.against:
+        if metric.better == "lower" and not metric.relation:
             assert float(values.nan_to_num().abs().max()) < 1e-9, name  # NaN: it has no borders to bleed over
-        if metric.better == "higher" and metric.against == "ratio":
+        if metric.better == "higher" and metric.relation == "ratio":
             torch.testing.assert_close(values, metric.reference(true))
     assert torch.isinf(m.psnr(T, T)).all()
 
@@ -150,3 +155,23 @@ def test_which_metrics_are_measured_without_being_asked_for():
     assert "resnet18 of timm" in pick_metrics(["fid_disjoint"], "resnet18")["fid_disjoint"].variant
     with pytest.raises(UserError, match=r"'bleding' is no metric.*did you mean 'bleeding'"):
         pick_metrics(["bleding"])
+
+
+def test_one_entry_makes_a_metric_known_everywhere(demo_pack, monkeypatch):
+    def error(predicted, true):
+        return (predicted.ab - true.ab).abs().amax(dim=(1, 2, 3))
+
+    entry = m.Metric(error, "lower", 1, "largest error", headline="how bad is the worst pixel?")
+    monkeypatch.setitem(METRICS, "largest", entry)
+    assert "largest" in pick_metrics(None)
+    assert "largest" in headline(METRICS)
+    assert RunConfig(monitor="largest").monitor == "largest"
+    assert "largest" in m.training_metrics("largest")
+    assert "largest" not in m.training_metrics()
+    result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack)
+    assert "| largest " in markdown_table(result.table, result.protocol)
+    assert result.table["grey"]["largest"]["mean"] > 10
+
+
+def test_a_renamed_metric_is_found_by_its_old_name():
+    assert list(pick_metrics(["judge", "real_fake_classifier"])) == ["real_fake_classifier"]

@@ -1,4 +1,4 @@
-"""The judge finds what there is to find, and nothing where there is nothing."""
+"""The classifier distinguishes what can be distinguished, and nothing else."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.evaluation.evaluate import trivial_predictor
-from common.evaluation.learned import real_fake_classifier as judge
-from common.evaluation.learned.real_fake_classifier import Teaching, judge_values, parts
+from common.evaluation.learned import real_fake_classifier
+from common.evaluation.learned.real_fake_classifier import TrainingSource, accuracy_values, random_share
 from common.evaluation.learned.small_classifier import (
     Recipe,
     build_network,
     coarse_color,
     logits_of,
     network_input,
-    shown,
+    render,
 )
 from common.utils.errors import UserError
 from tests.common.packs import flat, pack_of, painted
@@ -52,7 +52,7 @@ def test_what_is_evident_is_found_and_what_is_not_is_guessed(pack):
         "original": trivial_predictor("original", pack),
         "hardly": hardly,
     }
-    values = judge_values(predictors, pack, recipe=TINY)
+    values = accuracy_values(predictors, pack, recipe=TINY)
     assert list(values) == list(predictors)
     for row, found in values.items():
         assert found.shape == (42,), row
@@ -67,13 +67,13 @@ def test_what_is_evident_is_found_and_what_is_not_is_guessed(pack):
 
 @pytest.mark.slow
 def test_a_row_is_judged_alike_whatever_stands_beside_it(pack):
-    both = judge_values({"a": hardly, "b": turned}, pack, recipe=TINY, seed=3)
-    alone = judge_values({"c": turned}, pack, recipe=TINY, seed=3, batch_size=5)
+    both = accuracy_values({"a": hardly, "b": turned}, pack, recipe=TINY, seed=3)
+    alone = accuracy_values({"c": turned}, pack, recipe=TINY, seed=3, batch_size=5)
     np.testing.assert_array_equal(both["b"], alone["c"])
 
 
 def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
-    """A judge that takes bright pictures for originals, so the order of values can be read off the photographs."""
+    """A classifier that takes bright pictures for originals, so the order of values can be read off the photographs."""
     trained = []
 
     def remember(pairs, digests, recipe, device, seed, report):
@@ -83,11 +83,11 @@ def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
     def bright(network, pairs, device):
         return pairs[0].mean(axis=(1, 2, 3))
 
-    monkeypatch.setattr(judge, "train_judge", remember)
-    monkeypatch.setattr(judge, "judged_rightly", bright)
+    monkeypatch.setattr(real_fake_classifier, "train_classifier", remember)
+    monkeypatch.setattr(real_fake_classifier, "correct_share", bright)
     rows = np.array([41, 3, *range(10, 25)])
     told = []
-    values = judge_values({"x": turned}, pack, rows=rows, recipe=TINY, progress=lambda *a: told.append(a))["x"]
+    values = accuracy_values({"x": turned}, pack, indices=rows, recipe=TINY, progress=lambda *a: told.append(a))["x"]
     assert np.isnan(values[1])
     expected = [pack.images[row].mean() for row in rows if row != 3]
     np.testing.assert_allclose(values[~np.isnan(values)], expected)
@@ -99,16 +99,16 @@ def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
 
 def test_nobody_is_judged_by_a_network_that_has_seen_him(pack, monkeypatch):
     seen, judged = [], []
-    monkeypatch.setattr(judge, "train_judge", lambda pairs, *_: seen.append(pairs[0]))
+    monkeypatch.setattr(real_fake_classifier, "train_classifier", lambda pairs, *_: seen.append(pairs[0]))
     monkeypatch.setattr(
-        judge, "judged_rightly", lambda _, pairs, __: judged.append(pairs[0]) or np.zeros(len(pairs[0]))
+        real_fake_classifier, "correct_share", lambda _, pairs, __: judged.append(pairs[0]) or np.zeros(len(pairs[0]))
     )
-    judge_values({"x": turned}, pack, recipe=TINY)
+    accuracy_values({"x": turned}, pack, recipe=TINY)
     for learned, tested in zip(seen, judged, strict=True):
         assert not {x.tobytes() for x in learned} & {x.tobytes() for x in tested}
     other = pack_of([painted(i) for i in [*range(100, 110), *range(5)]])  # five of them are judged, too
     seen.clear()
-    judge_values({"x": turned}, pack, teaching=Teaching({"x": turned}, other), recipe=TINY)
+    accuracy_values({"x": turned}, pack, training=TrainingSource({"x": turned}, other), recipe=TINY)
     assert {x.tobytes() for x in seen[0]} == {other.images[i].tobytes() for i in range(10)} | {
         other.images[13].tobytes()  # number 3 is grey in the judged pack: another file
     }
@@ -117,14 +117,14 @@ def test_nobody_is_judged_by_a_network_that_has_seen_him(pack, monkeypatch):
 @pytest.mark.slow
 def test_taught_elsewhere(pack):
     other = pack_of([painted(i) for i in range(100, 140)])
-    values = judge_values({"x": turned}, pack, teaching=Teaching({"x": turned}, other), recipe=TINY)["x"]
+    values = accuracy_values({"x": turned}, pack, training=TrainingSource({"x": turned}, other), recipe=TINY)["x"]
     assert np.nanmean(values) > 0.95
     assert np.isnan(values).sum() == 2
 
 
 @given(st.lists(st.sampled_from("abcdefghij"), min_size=2), st.integers(0, 100))
 def test_squares_of_one_photograph_stay_together(digests, seed):
-    chosen = parts(digests, 0.5, seed)
+    chosen = random_share(digests, 0.5, seed)
     sides = {}
     for digest, side in zip(digests, chosen, strict=True):
         assert sides.setdefault(digest, side) == side
@@ -148,7 +148,7 @@ def test_a_verdict_is_of_one_picture_alone():
 
 def test_originals_pass_unchanged_and_colors_lose_their_sharpness(pack):
     rows = np.arange(4)
-    same = shown(lambda batch, rows: batch.ab, pack, rows, device=CPU)
+    same = render(lambda batch, rows: batch.ab, pack, rows, device=CPU)
     np.testing.assert_array_equal(same, pack.images[:4])
     L = torch.zeros(1, 1, 32, 32)
     checks = torch.ones(1, 2, 32, 32)
@@ -158,22 +158,22 @@ def test_originals_pass_unchanged_and_colors_lose_their_sharpness(pack):
     x = network_input(L + 30, torch.full((1, 2, 32, 32), 25.0))
     torch.testing.assert_close(coarse_color(x, 4), x)
     large = pack_of([painted(i, 128) for i in range(2)])
-    assert shown(lambda batch, rows: batch.ab, large, np.arange(2), device=CPU).shape == (2, 64, 64, 3)
+    assert render(lambda batch, rows: batch.ab, large, np.arange(2), device=CPU).shape == (2, 64, 64, 3)
 
 
 def test_too_few_photographs():
     few = pack_of([painted(i) for i in range(7)], source="few")
-    with pytest.raises(UserError, match="judge needs 8 color photographs or more, and few has 7"):
-        judge_values({"x": turned}, few)
+    with pytest.raises(UserError, match="real_fake_classifier needs 8 color photographs or more, and few has 7"):
+        accuracy_values({"x": turned}, few)
     tiles = pack_of([painted(i) for i in range(20)])
     tiles.digests[:] = ["one", "two"] * 10
     with pytest.raises(UserError, match="has 2"):
-        judge_values({"x": turned}, tiles)
+        accuracy_values({"x": turned}, tiles)
     enough = pack_of([painted(i) for i in range(9)])
     with pytest.raises(UserError, match="and few has 0: give more"):
-        judge_values({"x": turned}, enough, teaching=Teaching({"x": turned}, few))
+        accuracy_values({"x": turned}, enough, training=TrainingSource({"x": turned}, few))
     grey = pack_of([flat((90, 90, 90), i) for i in range(20)], source="old")
     with pytest.raises(UserError, match="old has 0"):
-        judge_values({"x": turned}, grey)
+        accuracy_values({"x": turned}, grey)
     with pytest.raises(UserError, match="not finite"):
-        judge_values({"x": lambda batch, rows: batch.ab * float("nan")}, enough)
+        accuracy_values({"x": lambda batch, rows: batch.ab * float("nan")}, enough)

@@ -1,4 +1,4 @@
-"""The recognizer learns class folders, from color where color is all there is, and is kept."""
+"""The recognizer learns class folders, from color where color is all there is, and is cached."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_values_are_in_the_order_of_the_rows_and_nan_where_the_class_is_unknown(
     rows = np.array([8, 1, 2, 3])
     steps = []
     values = semantics_values(
-        told, measured, by_color, ["blue", "red"], rows=rows, batch_size=2, progress=lambda *a: steps.append(a)
+        told, measured, by_color, ["blue", "red"], indices=rows, batch_size=2, progress=lambda *a: steps.append(a)
     )
     assert list(values) == ["original", "grey"]
     np.testing.assert_array_equal(values["original"], [np.nan, 1, 1, 1])
@@ -113,7 +113,7 @@ def test_sources_without_class_folders(measured, tmp_path):
     with pytest.raises(UserError, match=r"knows \(cat, dog\), and those of measured are blue, green, red: measure"):
         semantics_values({}, measured, None, ["cat", "dog"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be kept in"):
+    with pytest.raises(UserError, match="cannot be cached in"):
         trained_recognizer(pack_of(images, ["x/a.jpg", "y/b.jpg"]), measured, size=28, cache=str(tmp_path / "file"))
 
 

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from common.evaluation.evaluate import evaluate, trivial_predictor
-from common.evaluation.learned import real_fake_classifier as judge
-from common.evaluation.learned import semantics
+from common.evaluation.learned import real_fake_classifier, semantics
 from common.evaluation.learned.small_classifier import Recipe
-from common.evaluation.learned.studies import STUDIES, rows_beside
+from common.evaluation.learned.studies import STUDIES, required_rows
 from common.evaluation.metrics import METRICS, pick_metrics
 from common.utils.errors import UserError
 from scripts import evaluate as script
@@ -24,13 +23,13 @@ TINY = Recipe(width=8, blocks=(1,), steps=8, batch_size=16, checks=2)
 def quick(monkeypatch):
     """The same studies with a moment's training; the rows judged and the networks trained are noted down."""
     done = []
-    judged, trained = judge.judge_values, semantics.trained_recognizer
+    measured, trained = real_fake_classifier.accuracy_values, semantics.trained_recognizer
 
-    def judge_values(predictors, *args, **options):
+    def accuracy_values(predictors, *args, **options):
         done.extend(predictors)
-        return judged(predictors, *args, **options, recipe=TINY)
+        return measured(predictors, *args, **options, recipe=TINY)
 
-    monkeypatch.setattr(judge, "judge_values", judge_values)
+    monkeypatch.setattr(real_fake_classifier, "accuracy_values", accuracy_values)
     monkeypatch.setattr(semantics, "trained_recognizer", partial(trained, recipe=TINY))
     return done
 
@@ -50,18 +49,18 @@ def classes(tmp_path_factory):
 def test_studies_are_metrics_that_nobody_gets_unasked():
     assert set(STUDIES) < set(METRICS)
     assert not set(STUDIES) & set(pick_metrics(None))
-    assert list(pick_metrics(["judge", "auc"])) == ["judge", "auc"]
+    assert list(pick_metrics(["judge", "auc"])) == ["real_fake_classifier", "auc"]
     with pytest.raises(UserError, match=r"'jugde' is no metric.*did you mean 'judge'"):
         pick_metrics(["jugde"])
-    assert rows_beside(["judge", "rmse_ab"]) == rows_beside(None) == []
-    assert rows_beside(["rmse_ab", "semantics"]) == ["grey", "original"]
+    assert required_rows(["judge", "rmse_ab"]) == required_rows(None) == []
+    assert required_rows(["rmse_ab", "semantics"]) == ["grey", "original"]
 
 
 def test_a_batch_does_not_tell(demo_pack):
     """Alone, `evaluate` says why there are no numbers; it measures the others."""
-    result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack, ["judge", "mae_ab"])
-    assert result.table["grey"]["judge"]["mean"] is None
-    assert "trains a network" in result.protocol["notes"]["judge"]
+    result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack, ["real_fake_classifier", "mae_ab"])
+    assert result.table["grey"]["real_fake_classifier"]["mean"] is None
+    assert "trains a network" in result.protocol["notes"]["real_fake_classifier"]
     assert result.table["grey"]["mae_ab"]["mean"] > 1
 
 
@@ -73,15 +72,15 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
     argv += [f"--semantics_from={teaching}", f"--keep={tmp_path / 'kept'}", f"--json={out}"]
     assert script.main(argv) == 0
     result = json.loads(out.read_text())
-    assert list(result["mean"]) == ["judge", "rmse_ab", "semantics"]
+    assert list(result["mean"]) == ["real_fake_classifier", "rmse_ab", "semantics"]
     assert set(result) == {"mean", "grey", "original", "protocol"}  # semantics is read between two rows
-    assert result["original"]["judge"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert result["original"]["real_fake_classifier"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     for row in ("mean", "grey", "original"):
         cell = result[row]["semantics"]
         assert 0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1
         assert cell["mean"] * 12 == pytest.approx(round(cell["mean"] * 12))
     said = result["protocol"]["metrics"]
-    assert "half of the photographs" in said["judge"]
+    assert "half of the photographs" in said["real_fake_classifier"]
     assert teaching in said["semantics"]
     assert "12 of the 12 photographs" in said["semantics"]
     assert "notes" not in result["protocol"]
@@ -95,7 +94,10 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
     quick.clear()
     assert script.main([*argv, "--limit", "10", f"--judge_from={teaching}", "--seed=1"]) == 0
     assert quick == ["mean", "grey", "original"]
-    assert f"trained on 12 photographs of `{teaching}`" in json.loads(out.read_text())["protocol"]["metrics"]["judge"]
+    assert (
+        f"trained on 12 photographs of `{teaching}`"
+        in json.loads(out.read_text())["protocol"]["metrics"]["real_fake_classifier"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,11 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
         (["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"], "resnet5000 is no network of timm"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "demo"], "demo has no class folders to learn from"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "nowhere"], "source nowhere is neither a folder"),
-        (["--metrics", "mae_ab", "judge", "--limit", "5"], "judge needs 8 color photographs or more"),
-        (["--metrics", "mae_ab", "judge", "--judge_from", "demo", "--limit", "5"], "judge needs 8 color photographs"),
+        (["--metrics", "mae_ab", "judge", "--limit", "5"], "real_fake_classifier needs 8 color photographs or more"),
+        (
+            ["--metrics", "mae_ab", "judge", "--judge_from", "demo", "--limit", "5"],
+            "real_fake_classifier needs 8 color photographs",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, argv, says, tmp_path, capsys):
@@ -116,7 +121,7 @@ def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, a
     assert len(told) == 1
     assert says in told[0]
     result = json.loads(out.read_text())
-    study = argv[2]
+    study = argv[2].replace("judge", "real_fake_classifier")
     assert result["grey"]["mae_ab"]["mean"] > 1
     assert result["grey"][study] == {"mean": None, "low": None, "high": None}
     assert says in result["protocol"]["notes"][study]
@@ -129,6 +134,6 @@ def test_the_trained_rows_agree_whoever_measures_them(classes, quick, tmp_path):
     for rows in (["grey"], ["mean", "grey", "original"]):
         out = tmp_path / "out.json"
         assert script.main([*rows, *argv, f"--json={out}"]) == 0
-        values.append(json.loads(out.read_text())["grey"]["judge"])
+        values.append(json.loads(out.read_text())["grey"]["real_fake_classifier"])
     assert values[0] == values[1]
     assert np.isfinite(values[0]["mean"])
