@@ -239,7 +239,7 @@ function listModels() {
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: i < 2 });
     const name = document.createElement("span");
     name.textContent = model.name;
-    name.append(Object.assign(document.createElement("small"), { textContent: model.about }));
+    name.append(Object.assign(document.createElement("small"), { textContent: model.description }));
     box.addEventListener("change", () => showModel(model.name, box.checked));
     label.append(box, name);
     $("models").append(label);

@@ -81,8 +81,8 @@ export class Panel {
   }
 
   show(about, beforeUrl) {
-    this.view.style.setProperty("--ratio", String(about.seen_width / about.seen_height));
-    this.view.style.setProperty("--width", `${4 * about.seen_width}px`);
+    this.view.style.setProperty("--ratio", String(about.preview_width / about.preview_height));
+    this.view.style.setProperty("--width", `${4 * about.preview_width}px`);
     this.view.classList.add("waiting");
     this.before.alt = `${about.name} before`;
     this.after.alt = `${about.name} colored by ${this.model}`;
