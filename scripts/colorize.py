@@ -295,7 +295,7 @@ def list_models(argv: list[str]) -> int:
     for name, card in cards.items():
         trained, scores = card["trained_on"], card["validation"]
         print(f"{name}{'  (default)' if name == DEFAULT_MODEL else ''}")
-        print(f"  {card['family']}, {card['parameters'] / 1e6:.2f} M parameters, input {card["size"]} px")
+        print(f"  {card['family']}, {card['parameters'] / 1e6:.2f} M parameters, input {card['size']} px")
         print(f"  trained on {trained['count']} photographs of {trained['source']}")
         if scores:
             listed = ", ".join(f"{metric} {scores[metric]:.4g}" for metric in ("rmse_ab", "colorfulness_ratio"))

@@ -280,5 +280,5 @@ def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
             count += 1
             unique = f"{title} ({count})"
         config = PredictorConfig(card["size"])
-        models[unique] = Model(unique, colorizer, config, f"{card['family']}, input {card["size"]} px")
+        models[unique] = Model(unique, colorizer, config, f"{card['family']}, input {card['size']} px")
     return list(models.values())
