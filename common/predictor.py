@@ -1,8 +1,13 @@
-"""Colorize one photograph of any size: its luminance stays, only color is added."""
+"""Colorize one photograph of any size: predict ab at the network's size, then upsample it along the edges of L.
+
+Stages, each usable on its own: `working_lightness` -> `predict_within_memory` -> `apply_ab`; `colorize_photo` runs all
+three. Colors are in CIELAB units.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,109 +22,170 @@ from common.imaging.read import eight_bits
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
 
-# (L [1, 1, h, w], predicted ab [1, 2, h, w]) -> changed ab, both in CIELAB units
-ChangeAb = Callable[[Tensor, Tensor], Tensor]
-_STRIP_PIXELS = 500_000  # small enough to stay in the processor's cache
-_SMALLEST = 32  # side below which a network that runs out of memory is not tried any more
+# (L [1, 1, h, w] in 0..100, ab [1, 2, h, w]) -> changed ab of the same shape
+AbTransform = Callable[[Tensor, Tensor], Tensor]
+Report = Callable[[str], None]
 
 
-def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
-    if rgb.dtype == np.uint16:
-        values = torch.from_numpy(rgb.astype(np.float32) / 65535).to(device)
-        return rgb_to_lab(values.permute(2, 0, 1)[None])[:, :1]
-    rgb = np.require(rgb, requirements=["C", "W"])  # torch warns of arrays that it must not write
-    return rgb8_to_L(torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None])
+@dataclass(frozen=True)
+class PredictorConfig:
+    """How a photograph is passed through a network.
 
+    Attributes:
+        size: side of the square that the network sees, in pixels.
+        min_size: smallest side that is tried when memory runs out, in pixels.
+        strip_pixels: pixels that are converted at once at full size. The default fits in a CPU's cache.
+    """
 
-def _strips(height: int, width: int) -> list[slice]:
-    rows = max(1, _STRIP_PIXELS // width)
-    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+    size: int
+    min_size: int = 32
+    strip_pixels: int = 500_000
 
 
 def working_lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
-    """Lightness [1, 1, h, w] of a photograph [H, W, 3] at `working_size`.
+    """Lightness of a photograph at `working_size`.
 
-    It is made smaller by Pillow, which keeps borders where they are.
+    Args:
+        rgb: uint8 or uint16 [H, W, 3] sRGB.
+        device: device of the result.
+
+    Returns:
+        float32 [1, 1, h, w] in 0..100.
     """
     height, width = working_size(*rgb.shape[:2])
+    # Pillow keeps borders in place where it downscales
     small = Image.fromarray(eight_bits(rgb)).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return _lightness(np.array(small), device)
 
 
-def squeezed(working: Tensor, size: int) -> Tensor:
-    """[1, 1, h, w] -> [1, 1, size, size]: the whole picture in a square, as the network was trained on squares."""
+def network_input(working: Tensor, size: int) -> Tensor:
+    """Resize L [1, 1, h, w] to [1, 1, size, size], without cropping: networks are trained on squares."""
     return F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def predict_within_memory(
-    colorizer: Colorizer, working: Tensor, size: int, say: Callable[[str], None] = lambda line: None
+    colorizer: Colorizer, working: Tensor, config: PredictorConfig, report: Report = lambda message: None
 ) -> Tensor:
-    """ab of a photograph as the network predicts it, [1, 2, s, s] on the CPU or where the colorizer is.
+    """Predict the ab of a photograph, at a smaller size or on the CPU if memory runs out.
 
-    Where the device's memory does not do, at half the size, then at a quarter and so on, then all of these on the CPU,
-    and `say` is told. Raises UserError where nothing fits.
+    The size is halved down to `config.min_size`, first on the colorizer's device, then on the CPU. The colorizer stays
+    on the device that succeeded.
+
+    Args:
+        colorizer: the network.
+        working: L [1, 1, h, w] in 0..100, from `working_lightness`.
+        config: sizes.
+        report: called with one sentence if the prediction fell back to another size or device.
+
+    Returns:
+        ab [1, 2, s, s] on the device of `working`; s is `config.size` unless memory ran out.
+
+    Raises:
+        UserError: no size fits in memory.
     """
     home = colorizer.device
     for device in dict.fromkeys((home, torch.device("cpu"))):
-        side = size
-        while side >= min(size, _SMALLEST):
+        size = config.size
+        while size >= min(config.size, config.min_size):
             try:
-                ab = predict_ab(colorizer.to(device), squeezed(working.to(device), side)).float().to(working.device)
-                if (side, device) != (size, home):
-                    say(f"out of memory: predicted at {side} px on {device} instead of {size} px on {home}")
+                L = network_input(working.to(device), size)
+                ab = predict_ab(colorizer.to(device), L).float().to(working.device)
+                if (size, device) != (config.size, home):
+                    report(f"out of memory: predicted at {size} px on {device} instead of {config.size} px on {home}")
                 return ab
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                side //= 2
-    raise UserError(f"the network does not fit in memory, not even at {_SMALLEST} px: use a smaller model")
+                size //= 2
+    raise UserError(f"the network does not fit in memory, not even at {config.min_size} px: use a smaller model")
+
+
+def fit_upsampling(
+    working: Tensor, ab: Tensor, size: tuple[int, int], transform: AbTransform | None = None
+) -> GuidedUpsampling:
+    """Fit a prediction to the edges of a photograph.
+
+    Args:
+        working: L [1, 1, h, w] in 0..100, from `working_lightness`.
+        ab: prediction [1, 2, s, t], not larger than `working`.
+        size: (height, width) of the upsampled result.
+        transform: applied to ab at the size of `working`, before the fit.
+
+    Returns:
+        The upsampling, which yields ab strip by strip.
+    """
+    spread = max(working.shape[-2:]) / max(ab.shape[-2:])
+    ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
+    return GuidedUpsampling(working, transform(working, ab) if transform else ab, spread, size)
+
+
+@torch.no_grad()
+def apply_ab(
+    rgb: np.ndarray, working: Tensor, ab: Tensor, config: PredictorConfig, transform: AbTransform | None = None
+) -> np.ndarray:
+    """Give a photograph predicted colors and keep its lightness.
+
+    The conversion runs in strips, so memory beyond the input and the output does not grow with the photograph.
+
+    Args:
+        rgb: uint8 or uint16 [H, W, 3] sRGB. Only its lightness is used.
+        working: L [1, 1, h, w] of the same photograph, from `working_lightness`.
+        ab: prediction [1, 2, s, t], not larger than `working`.
+        config: sizes.
+        transform: applied to ab before upsampling.
+
+    Returns:
+        Array of the shape and dtype of `rgb`, with the same lightness up to rounding.
+    """
+    height, width = rgb.shape[:2]
+    upsampling = fit_upsampling(working, ab, (height, width), transform)
+    out = np.empty_like(rgb)
+    rows = max(1, config.strip_pixels // width)
+    for top in range(0, height, rows):
+        L = _lightness(rgb[top : top + rows], working.device)
+        strip = upsampling.strip(L, top)
+        if rgb.dtype == np.uint16:
+            converted = (ab_to_rgb(L, strip) * 65535).round()[0].permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+        else:
+            converted = ab_to_rgb8(L, strip)[0].permute(1, 2, 0).cpu().numpy()
+        out[top : top + rows] = converted
+    return out
 
 
 @torch.no_grad()
 def colorize_photo(
     colorizer: Colorizer,
     rgb: np.ndarray,
-    size: int,
-    edit: ChangeAb | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    config: PredictorConfig,
+    transform: AbTransform | None = None,
+    report: Report = lambda message: None,
 ) -> np.ndarray:
-    """Colorize a photograph.
+    """Colorize one photograph.
 
-    rgb: uint8 or uint16 [H, W, 3] sRGB, grey or not: only its lightness is used. size: side of the square that the
-    network sees. edit: what to change of the predicted color. say: is told where memory did not do. Returns the same
-    shape and depth, of the same lightness up to rounding. Works in strips: beside the picture and its copies it needs
-    about 100 MB, whatever the size.
+    It needs about 100 MB beyond the input, its 8-bit copy and the output, whatever the size.
+
+    Args:
+        colorizer: the network.
+        rgb: uint8 or uint16 [H, W, 3] sRGB, grey or in color. Only its lightness is used.
+        config: sizes.
+        transform: applied to the predicted ab, for example a `common.photo.edit.Edit`.
+        report: called with one sentence if memory ran out at the requested size.
+
+    Returns:
+        Array of the shape and dtype of `rgb`, with the same lightness up to rounding.
+
+    Raises:
+        UserError: the network does not fit in memory.
     """
-    device = colorizer.device
-    working = working_lightness(rgb, device)
-    return paint(rgb, working, predict_within_memory(colorizer, working, size, say), edit)
+    working = working_lightness(rgb, colorizer.device)
+    ab = predict_within_memory(colorizer, working, config, report)
+    return apply_ab(rgb, working, ab, config, transform)
 
 
-def fit(working: Tensor, ab: Tensor, edit: ChangeAb | None, size: tuple[int, int]) -> GuidedUpsampling:
-    """Fit predicted colors, edited, to the edges of a photograph; its strips are of (height, width) `size`.
-
-    Shapes are those of `paint`.
-    """
-    spread = max(working.shape[-2:]) / max(ab.shape[-2:])  # working pixels for one predicted pixel
-    ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
-    return GuidedUpsampling(working, edit(working, ab) if edit else ab, spread, size)
-
-
-@torch.no_grad()
-def paint(rgb: np.ndarray, working: Tensor, ab: Tensor, edit: ChangeAb | None = None) -> np.ndarray:
-    """Give a photograph [H, W, 3] colors that were predicted for it: the second half of `colorize`.
-
-    working: its lightness [1, 1, h, w] at `working_size`. ab: [1, 2, s, t] of any smaller size.
-    """
-    height, width = rgb.shape[:2]
-    upsampling = fit(working, ab, edit, (height, width))
-    out = np.empty_like(rgb)
-    for rows in _strips(height, width):
-        L = _lightness(rgb[rows], working.device)
-        strip = upsampling.strip(L, rows.start)
-        if rgb.dtype == np.uint16:
-            found = (ab_to_rgb(L, strip) * 65535).round()[0].permute(1, 2, 0).cpu().numpy().astype(np.uint16)
-        else:
-            found = ab_to_rgb8(L, strip)[0].permute(1, 2, 0).cpu().numpy()
-        out[rows] = found
-    return out
+def _lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
+    """L float32 [1, 1, H, W] of uint8 or uint16 [H, W, 3] sRGB."""
+    if rgb.dtype == np.uint16:
+        values = torch.from_numpy(rgb.astype(np.float32) / 65535).to(device)
+        return rgb_to_lab(values.permute(2, 0, 1)[None])[:, :1]
+    rgb = np.require(rgb, requirements=["C", "W"])  # torch warns of read-only arrays
+    return rgb8_to_L(torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None])

@@ -1,4 +1,4 @@
-"""Colorize photographs: same size, same light, only color is added.
+"""Colorize photographs. Size and lightness stay the same; only color is added.
 
 examples:
   colorize old.jpg                                     # writes old.color.jpg
@@ -6,13 +6,14 @@ examples:
   colorize portrait.tif --model runs/mine --hint 120,80,#8a4b2d --saturation 1.2 --compare
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
   colorize - < old.png > new.png
-  colorize models                                      # what is installed
-  colorize serve                                       # a page to do it on
+  colorize models                                      # list the installed models
+  colorize serve                                       # colorize in the browser
   python -m scripts.colorize scans/*.tif
 
-IN may be files, folders (their pictures, without what this command wrote), patterns, or - for standard input. OUT is a
-file where IN is one file and OUT names a picture format, else a folder. Without --out, NAME.color.EXT is written beside
-the input. Nothing that exists is overwritten without --overwrite.
+IN is any number of files, folders and patterns, or - for standard input. A folder stands for the pictures in it, except
+those that this command wrote. OUT is a file if IN is one file and OUT ends in the suffix of a picture format; otherwise
+it is a folder. Without --out, NAME.color.EXT is written beside the input. Existing files are replaced only with
+--overwrite.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
 
     from common.colorizer import Colorizer
     from common.imaging.read import Picture
-    from common.photo.batch import Outcome, Settings, Task
+    from common.photo.batch import BatchConfig, Outcome, Task
+    from common.photo.edit import Edit
 
 DEFAULT_MODEL = "calm64"
 
 
 @entry_point
 def main(argv: list[str] | None = None) -> int:
-    """Parse, colorize, say what became of each file."""
+    """Parse the command line, colorize, and report the outcome of each file."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["models"]:
         return list_models(argv[1:])
@@ -63,14 +65,14 @@ def main(argv: list[str] | None = None) -> int:
         from common.utils.device import pick_device
 
         colorizer = load_colorizer(args.model, pick_device(args.device))
-        settings = make_settings(colorizer, edit, args)
+        config = make_config(colorizer, edit, args)
         started = time.perf_counter()
-        for outcome in colorize_files(colorizer, tasks, settings):
+        for outcome in colorize_files(colorizer, tasks, config):
             outcomes.append(outcome)
-            tell(outcome, len(outcomes), len(tasks), time.perf_counter() - started, args)
+            report(outcome, len(outcomes), len(tasks), time.perf_counter() - started, args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    return summarise(outcomes, failures, args)
+    return summarize(outcomes, failures, args)
 
 
 def make_parser() -> Parser:
@@ -80,29 +82,65 @@ def make_parser() -> Parser:
     add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input")
     add("--model", "--weights", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder")
     add("--out", type=Path, help="file or folder to write to, or - for standard output")
-    add("--recursive", action="store_true", help="also the folders in a folder, kept as they are below OUT")
-    add("--overwrite", action="store_true", help="replace files that exist")
+    add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
+    add("--overwrite", action="store_true", help="replace existing files")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--size", type=int, help="side of the square that the network sees (default: as it was trained)")
-    add("--saturation", type=float, default=1.0, help="factor on the strength of color")
-    add("--hue", type=float, default=0.0, help="degrees to turn all hues by")
-    add("--temperature-kelvin", type=float, metavar="K", help="light of the scene: below 6504 warmer, above colder")
-    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="a pixel and its color; may be repeated")
-    add("--hints", type=Path, metavar="PNG", help="transparent picture with dots of color, laid over each photograph")
-    add("--palette", type=Path, metavar="PHOTO", help="take over the color mood of another photograph")
-    add("--restore", action="store_true", help="first remove the tint and the fading of an old scan")
-    add("--compare", action="store_true", help="also write NAME.compare.png: before and after")
-    add("--temperature", type=above_zero, metavar="T", help="of a classification model: lower is more colorful")
+    add(
+        "--size",
+        type=int,
+        help="side of the square that the network sees, in pixels (default: the size it was trained at)",
+    )
+    add("--saturation", type=float, default=1.0, help="factor on the chroma (default: 1)")
+    add("--hue", type=float, default=0.0, help="rotate all hues by so many degrees")
+    add(
+        "--temperature-kelvin",
+        type=float,
+        metavar="K",
+        help="color temperature of the scene's light: below 6504 is warmer, above is colder",
+    )
+    add(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="X,Y,#RRGGBB",
+        help="color of a pixel and the region around it; may be repeated",
+    )
+    add(
+        "--hints",
+        type=Path,
+        metavar="PNG",
+        help="transparent picture with painted dots, one hint each, of the photographs' aspect ratio",
+    )
+    add(
+        "--palette",
+        type=Path,
+        metavar="PHOTO",
+        help="match the mean and the spread of the colors of another photograph",
+    )
+    add("--restore", action="store_true", help="first remove the tint of an old scan and undo its fading")
+    add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
+    add(
+        "--temperature",
+        type=above_zero,
+        metavar="T",
+        help="temperature of the annealed mean of a classification model: lower is more colorful",
+    )
     add("--distribution", action="store_true",
-        help="also write NAME.distribution.png, with the entropy map and the colors believed of some pixels, and"
-        " NAME.distribution.html, where a click on the photograph shows them of any place")  # fmt: skip
-    add("--pixel", type=pixel, action="append", metavar="X,Y", help="show the colors of this one; may be repeated")
-    add("--json", action="store_true", help="print one JSON document of all outcomes instead of names")
+        help="also write NAME.distribution.png, with the entropy map and the predicted distribution at some pixels, and"
+        " NAME.distribution.html, which shows the distribution at any place that is clicked")  # fmt: skip
+    add(
+        "--pixel",
+        type=pixel,
+        action="append",
+        metavar="X,Y",
+        help="show the distribution at this pixel; may be repeated",
+    )
+    add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
     return parser
 
 
 def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[Task]:
-    """Each picture with the place where its colorization goes. Raises UserError where --out does not fit."""
+    """Pair each picture with its target. Raises UserError if --out does not fit the inputs."""
     from common.imaging.read import SUFFIXES
     from common.photo.batch import Task
 
@@ -117,7 +155,7 @@ def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[
     if to_pipe and args.json:
         raise UserError("--json and the picture would both go to standard output: give --out FILE")
     tasks = []
-    for name, below in found:
+    for name, relative in found:
         data = sys.stdin.buffer.read() if name == "-" else None
         if to_pipe:
             target = None
@@ -128,18 +166,19 @@ def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[
         elif out is None:
             target = Path(name).with_name(f"{Path(name).stem}.color{Path(name).suffix}")
         else:
-            target = out / below
+            target = out / relative
         tasks.append(Task(name, target, data))
     return tasks
 
 
-def make_settings(colorizer: Colorizer, edit: object, args: argparse.Namespace) -> Settings:
-    """How to colorize. Raises UserError where the model cannot do what is asked."""
+def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> BatchConfig:
+    """Translate the options. Raises UserError if the model does not support one of them."""
     from dataclasses import replace
 
     from common.colorizer import Colorizer
     from common.imaging.read import open_image
-    from common.photo.batch import Settings, provenance_of
+    from common.photo.batch import BatchConfig, provenance_text
+    from common.predictor import PredictorConfig
 
     if args.temperature is not None:
         if colorizer.temperature is None:
@@ -152,59 +191,60 @@ def make_settings(colorizer: Colorizer, edit: object, args: argparse.Namespace) 
     if args.palette:
         edit = replace(edit, palette=open_image(args.palette).on_white())
     size = args.size or colorizer.card["size"]
-    extra = (lambda *found: show_distribution(colorizer, size, *found, args)) if args.distribution else None
-    return Settings(
-        size=size, edit=edit, hints=args.hint, hint_dots=read_dots(args.hints) if args.hints else None,
-        restore=args.restore, compare=args.compare, overwrite=args.overwrite,
-        provenance=provenance_of(colorizer.card), extra=extra, check=lambda picture: check(picture, args),
-        say=lambda line: print(f"note: {line}", file=sys.stderr),
+    return BatchConfig(
+        predictor=PredictorConfig(size), edit=edit, hints=args.hint,
+        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, compare=args.compare,
+        overwrite=args.overwrite, provenance=provenance_text(colorizer.card),
+        check=lambda picture: check(picture, args),
+        write_extra=(lambda *page: write_distribution(colorizer, size, *page, args)) if args.distribution else None,
+        report=lambda message: print(f"note: {message}", file=sys.stderr),
     )  # fmt: skip
 
 
 def check(picture: Picture, args: argparse.Namespace) -> None:
-    """Raise PictureError for a picture that the command line does not fit."""
+    """Raise PictureError if a --pixel is outside a picture."""
     from common.photo.distribution import check_pixels
 
     check_pixels(args.pixel or [], picture.rgb.shape[:2], picture.name)
 
 
 def read_dots(path: Path) -> np.ndarray:
-    """A picture of hints as uint8 [H, W, 4]."""
+    """Read a picture of hints as uint8 [H, W, 4]."""
     import numpy as np
 
     from common.imaging.read import open_image
 
     picture = open_image(path)
     if picture.alpha is None:
-        raise PictureError(f"--hints {path} has no transparency: paint dots of color on a transparent picture")
+        raise PictureError(f"--hints {path} has no transparency: paint colored dots on a transparent picture")
     return np.dstack([picture.rgb, picture.alpha])
 
 
-def show_distribution(
+def write_distribution(
     colorizer: Colorizer, size: int, picture: Picture, colored: np.ndarray, target: Path, args: argparse.Namespace
 ) -> list[Path]:
-    """Write what the model believes of a photograph beside its colorization: a sheet, and a page to click on."""
+    """Write the figure and the page of a photograph's predicted distribution beside its colorization."""
     from common.photo import distribution as d
-    from common.photo.batch import beside
+    from common.photo.batch import sibling
 
-    sheet, page = beside(target, "distribution", ".png"), beside(target, "distribution", ".html")
-    for path in (sheet, page):
+    figure, page = sibling(target, "distribution", ".png"), sibling(target, "distribution", ".html")
+    for path in (figure, page):
         if path.exists() and not args.overwrite:
             raise PictureError(f"{path} exists already: use --overwrite, or another --out")
-    found = d.distribution_of(colorizer, picture.rgb, size)
-    pixels = args.pixel or d.typical_pixels(found, picture.rgb.shape[:2])
-    grey = d.grey_of(picture.rgb)
+    distribution = d.predict_distribution(colorizer, picture.rgb, size)
+    pixels = args.pixel or d.representative_pixels(distribution, picture.rgb.shape[:2])
+    grey = d.to_grey(picture.rgb)
     try:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        d.draw_distribution(found, grey, colored, pixels, sheet)
-        d.write_page(found, grey, colored, Path(picture.name).name, page)
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        d.draw_distribution(distribution, grey, colored, pixels, figure)
+        d.write_distribution_page(distribution, grey, colored, Path(picture.name).name, page)
     except OSError as error:
-        raise PictureError(f"{sheet} cannot be written ({error.strerror}): choose another --out") from None
-    return [sheet, page]
+        raise PictureError(f"{figure} cannot be written ({error.strerror}): choose another --out") from None
+    return [figure, page]
 
 
 def pixel(text: str) -> tuple[int, int]:
-    """X,Y -> (x, y), for argparse."""
+    """Parse X,Y for argparse."""
     try:
         x, y = (int(part) for part in text.split(","))
     except ValueError:
@@ -212,23 +252,23 @@ def pixel(text: str) -> tuple[int, int]:
     return x, y
 
 
-def tell(outcome: Outcome, done: int, total: int, seconds: float, args: argparse.Namespace) -> None:
-    """Say what became of one picture, and how long the others will take."""
+def report(outcome: Outcome, done: int, total: int, seconds: float, args: argparse.Namespace) -> None:
+    """Print the outcome of one picture, and on a terminal the estimated time that is left."""
     left = f"{done} of {total}, {seconds / done * (total - done):.0f} s left"
     if outcome.data is not None:
         sys.stdout.buffer.write(outcome.data)
         sys.stdout.buffer.flush()
     elif outcome.status == "done" and not args.json:
-        beside = f"   ({left})" if sys.stdout.isatty() and done < total else ""
-        print("\n".join(outcome.outputs) + beside, flush=True)
+        progress = f"   ({left})" if sys.stdout.isatty() and done < total else ""
+        print("\n".join(outcome.outputs) + progress, flush=True)
     if outcome.status != "done":
         print(f"error: {outcome.reason}", file=sys.stderr)
     if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
         print(f"\r{left}  ", end="\n" if done == total else "", file=sys.stderr)
 
 
-def summarise(outcomes: list[Outcome], failures: list[str], args: argparse.Namespace) -> int:
-    """Print the outcome of all; returns the exit code, 0 where all were colorized."""
+def summarize(outcomes: list[Outcome], failures: list[str], args: argparse.Namespace) -> int:
+    """Print a summary and return the exit code: 0 if all pictures were colorized."""
     count = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "refused")}
     count["refused"] += len(failures)
     if args.json:
@@ -241,8 +281,8 @@ def summarise(outcomes: list[Outcome], failures: list[str], args: argparse.Names
 
 
 def list_models(argv: list[str]) -> int:
-    """Print what is installed: size, family, training set, scores."""
-    parser = Parser("colorize models", "List the models that are installed.\n\nexamples:\n  colorize models --json")
+    """Print the installed models: size, family, training set, scores."""
+    parser = Parser("colorize models", "List the installed models.\n\nexamples:\n  colorize models --json")
     parser.add_argument("--json", action="store_true", help="print the whole cards")
     args = parser.parse_args(argv)
 
@@ -255,11 +295,11 @@ def list_models(argv: list[str]) -> int:
     for name, card in cards.items():
         trained, scores = card["trained_on"], card["validation"]
         print(f"{name}{'  (default)' if name == DEFAULT_MODEL else ''}")
-        print(f"  {card['family']}, {card['parameters'] / 1e6:.2f} M parameters, sees {card['size']} px")
+        print(f"  {card['family']}, {card['parameters'] / 1e6:.2f} M parameters, input {card['size']} px")
         print(f"  trained on {trained['count']} photographs of {trained['source']}")
         if scores:
-            told = ", ".join(f"{metric} {scores[metric]:.4g}" for metric in ("rmse_ab", "colorfulness_ratio"))
-            print(f"  {told} on {card.get('measured_on', 'its validation photographs')}")
+            listed = ", ".join(f"{metric} {scores[metric]:.4g}" for metric in ("rmse_ab", "colorfulness_ratio"))
+            print(f"  {listed} on {card.get('measured_on', 'its validation photographs')}")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""Serve a page on which pictures are colorized: drop one, look, move sliders, click hints, download.
+"""Serve a web page on which pictures are uploaded, colorized, edited with sliders and hints, and downloaded.
 
 examples:
   colorize serve                                        # all installed models, on http://127.0.0.1:8001/
-  colorize serve --model runs/mine runs/other --port 0  # two of one's own side by side, on any free port
-  colorize serve --host 0.0.0.0 --max-upload 20         # for other machines, too; files up to 20 MB
+  colorize serve --model runs/mine runs/other --port 0  # two own models side by side, on any free port
+  colorize serve --host 0.0.0.0 --max-upload 20         # also for other machines; files up to 20 MB
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ def make_parser() -> Parser:
     parser = Parser("colorize serve", __doc__)
     add = parser.add_argument
     add("--model", nargs="+", metavar="NAME|WEIGHTS",
-        help="installed models, .safetensors files or run folders (default: all that are installed)")  # fmt: skip
-    add("--host", default="127.0.0.1", help="0.0.0.0: for other machines, too")
-    add("--port", type=natural, default=8001, help="0: any that is free")
+        help="installed models, .safetensors files or run folders (default: all installed models)")  # fmt: skip
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also serves other machines")
+    add("--port", type=natural, default=8001, help="port to listen on; 0 picks a free one")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--max-megapixels", type=above_zero, default=40.0, metavar="MP", help="the largest picture that is taken")
-    add("--max-upload", type=above_zero, default=50.0, metavar="MB", help="the largest file that is taken")
+    add(
+        "--max-megapixels",
+        type=above_zero,
+        default=40.0,
+        metavar="MP",
+        help="size of the largest picture that is accepted",
+    )
+    add("--max-upload", type=above_zero, default=50.0, metavar="MB", help="size of the largest accepted file")
     return parser
 
 
 def serve(argv: list[str]) -> int:
-    """Parse, load, serve until interrupted."""
+    """Parse the command line, load the models, and serve until interrupted."""
     args = make_parser().parse_args(argv)
     for package in ("starlette", "uvicorn", "jinja2"):
         if importlib.util.find_spec(package) is None:
@@ -38,7 +44,7 @@ def serve(argv: list[str]) -> int:
     from common.utils.web import bind
     from common.utils.web import serve as serve_app
 
-    with bind(args.host, args.port) as bound:  # before the slow part: a port that is in use is said at once
+    with bind(args.host, args.port) as bound:  # before the models are loaded, so that a port in use is reported at once
         from common.checkpoint import installed_models
         from common.photo.web.page import Limits, create_app
         from common.photo.web.session import load_models
@@ -58,7 +64,7 @@ def serve(argv: list[str]) -> int:
 
 @entry_point
 def main(argv: list[str] | None = None) -> int:
-    """`serve` as a command of its own."""
+    """Run `serve` as a command of its own."""
     return serve(sys.argv[1:] if argv is None else argv)
 
 

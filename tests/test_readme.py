@@ -12,12 +12,9 @@ import torch
 
 from common.checkpoint import save_weights
 from common.evaluation import metrics
-from common.evaluation.metrics import Metric
-from common.evaluation.pictures import Pictures
-from common.imaging.read import open_image
-from common.imaging.write import save_image
-from common.photo.colorize import colorize
-from common.registry import build_colorizer, load_colorizer
+from common.evaluation.metrics import Metric, Pictures
+from common.photo import colorize, load_colorizer, open_image, save_image
+from common.registry import build_colorizer
 from scripts import export
 from tests.conftest import ROOT, photo_array
 

@@ -1,4 +1,4 @@
-"""Color predicted at a network's size -> color at the photograph's size, guided by its lightness."""
+"""Guided upsampling: enlarge ab from the network's size to the photograph's, along the edges of its lightness."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_WORKING_SIDE = 512  # the guided filter is fitted at this size; its coefficients are smooth
+_WORKING_SIDE = 512  # longer side at which the filter is fitted; its coefficients are smooth, so they upsample well
 
 
 def _box_mean(x: Tensor, radius: int) -> Tensor:
-    # products with band matrices: on a CPU three times as fast as pooling along the axes, and as exact
+    # on a CPU, products with band matrices are three times as fast as pooling along each axis
     height, width = x.shape[-2:]
     return _band(height, radius, x) @ (x @ _band(width, radius, x).T)
 
 
 def _band(side: int, radius: int, like: Tensor) -> Tensor:
-    """[side, side]: row i is the mean over i - radius..i + radius, as far as these lie within the picture."""
-    places = torch.arange(side, device=like.device)
-    near = ((places[:, None] - places).abs() <= radius).to(like.dtype)
+    """[side, side]: row i averages positions i - radius..i + radius that lie inside the image."""
+    positions = torch.arange(side, device=like.device)
+    near = ((positions[:, None] - positions).abs() <= radius).to(like.dtype)
     return near / near.sum(dim=1, keepdim=True)
 
 
 def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0) -> Tensor:
     """Fit ab = slope * L + offset in every window (guided filter, He et al. 2013, equations 5, 6 and 8).
 
-    L: [1, 1, H, W] in 0..100, ab: [1, 2, H, W]. epsilon: variance of L, in Lab units squared, below which a window
-    counts as flat and gets one color. Returns [1, 4, H, W]: slopes of a and b, offsets of a and b.
+    Args:
+        L: [1, 1, H, W] in 0..100.
+        ab: [1, 2, H, W] in CIELAB units.
+        radius: half the window's side, in pixels.
+        epsilon: variance of L, in squared CIELAB units, below which a window counts as flat and gets one color.
+
+    Returns:
+        [1, 4, H, W]: slopes of a and b, then offsets of a and b.
     """
     mean_L, mean_ab = _box_mean(L, radius), _box_mean(ab, radius)
     variance = _box_mean(L * L, radius) - mean_L * mean_L
@@ -35,10 +41,13 @@ def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0
 
 
 class GuidedUpsampling:
-    """ab at full size in horizontal strips, so memory does not grow with the picture's height.
+    """Upsampled ab in horizontal strips, so that memory does not grow with the photograph's height.
 
-    L_working: [1, 1, h, w], the photograph's lightness at working size (`working_size`). ab: [1, 2, h, w], enlarged to
-    it. spread: working pixels for one pixel of what was predicted. size: (height, width) of the photograph.
+    Args:
+        L_working: lightness of the photograph at `working_size`, [1, 1, h, w] in 0..100.
+        ab: prediction resized to the same size, [1, 2, h, w] in CIELAB units.
+        spread: working pixels per predicted pixel, from which the window's radius follows.
+        size: (height, width) of the photograph.
     """
 
     def __init__(self, L_working: Tensor, ab: Tensor, spread: float, size: tuple[int, int]) -> None:
@@ -51,20 +60,20 @@ class GuidedUpsampling:
             self.coefficients = torch.cat([torch.zeros_like(ab), ab], dim=1)
 
     def strip(self, L: Tensor, top: int) -> Tensor:
-        """ab [1, 2, n, W] of the n rows of the photograph from `top`, whose lightness [1, 1, n, W] is given."""
+        """ab [1, 2, n, W] of n rows of the photograph, from row `top` on, given their lightness L [1, 1, n, W]."""
         low = self.coefficients
-        # bilinear along y by hand: interpolate would need the whole picture at once
+        # bilinear along y by hand: F.interpolate would need the whole photograph at once
         y = (torch.arange(top, top + L.shape[2], device=L.device) + 0.5) * low.shape[2] / self.height - 0.5
         y = y.clamp(0, low.shape[2] - 1)
         above = y.floor().long()
         below = (above + 1).clamp(max=low.shape[2] - 1)
-        share = (y - above)[:, None]
-        rows = low[:, :, above] * (1 - share) + low[:, :, below] * share
+        weight = (y - above)[:, None]
+        rows = low[:, :, above] * (1 - weight) + low[:, :, below] * weight
         rows = F.interpolate(rows, size=(L.shape[2], self.width), mode="bilinear", align_corners=False)
         return rows[:, :2] * L + rows[:, 2:]
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which the filter is fitted: the photograph's own, or its longer side at 512 pixels."""
+    """Size (height, width) at which the filter is fitted: the photograph's, with the longer side at most 512 pixels."""
     scale = min(1.0, _WORKING_SIDE / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

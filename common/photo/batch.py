@@ -1,4 +1,4 @@
-"""Colorize many files: the next is decoded and the last encoded while the network is busy."""
+"""Colorize many files: while the network runs, the next pictures are decoded and the previous ones encoded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, write_picture
 from common.photo.edit import Edit
-from common.predictor import colorize_photo
+from common.photo.hints import hints_of_dots, parse_hint
+from common.photo.restore import restore
+from common.predictor import PredictorConfig, colorize_photo
 from common.utils.errors import PictureError, UserError
 
-_AHEAD = 2  # pictures decoded before, and encoded behind, the one in hand
+_QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 
 @dataclass(frozen=True)
 class Task:
-    """A picture to read and where its colorization goes; `data` stands for the file where it came through a pipe."""
+    """A picture to colorize.
+
+    Attributes:
+        name: path of the file, or its name in messages if `data` is given.
+        target: file to write. None: the encoded picture is returned in `Outcome.data`.
+        data: the file's content, if it does not come from disk.
+    """
 
     name: str
     target: Path | None
@@ -34,7 +42,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task."""
+    """Result of a task.
+
+    Attributes:
+        input: name of the task.
+        status: "skipped" if an output exists already, "refused" after an error.
+        outputs: files that were written.
+        reason: one sentence, unless the status is "done".
+        width: of the first page, in pixels.
+        height: of the first page, in pixels.
+        pages: number of pages.
+        seconds: time for decoding, colorizing and encoding.
+        data: the encoded picture of a task without target.
+    """
 
     input: str
     status: Literal["done", "skipped", "refused"]
@@ -44,26 +64,35 @@ class Outcome:
     height: int = 0
     pages: int = 0
     seconds: float = 0.0
-    data: bytes | None = field(default=None, repr=False)  # the file itself, where it has no target
+    data: bytes | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict:
-        """For JSON."""
+        """All fields except `data`, for JSON."""
         values = asdict(self)
         del values["data"]
         return values
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How pictures are colorized.
+class BatchConfig:
+    """How the pictures of a batch are colorized.
 
-    size: side that the network sees. edit: of every picture; hints: "x,y,#rrggbb" in each picture's own pixels.
-    restore: scans are freed of tint and fading first. compare: a picture of before and after is written, too. check:
-    raises PictureError for a picture that is not to be colorized. extra: called with (picture, colored first page,
-    target), writes more files and names them.
+    Attributes:
+        predictor: sizes.
+        edit: changes to the predicted color of every picture.
+        hints: "x,y,#rrggbb" in pixels of each picture.
+        hint_dots: uint8 [H, W, 4] with painted hints, see `hints_of_dots`.
+        restore: restore scans before they are colorized.
+        compare: also write NAME.compare.png with the picture before and after.
+        overwrite: replace existing files.
+        provenance: text for the metadata of the written files.
+        check: raises PictureError for a picture that must not be colorized.
+        write_extra: called with (first page, its colorization as uint8 [H, W, 3], target); writes further files and
+            returns their paths.
+        report: called with one sentence if the network ran out of memory at the requested size.
     """
 
-    size: int
+    predictor: PredictorConfig
     edit: Edit = field(default_factory=Edit)
     hints: Sequence[str] = ()
     hint_dots: np.ndarray | None = None
@@ -72,50 +101,52 @@ class Settings:
     overwrite: bool = False
     provenance: str = ""
     check: Callable[[Picture], None] = lambda picture: None
-    extra: Callable[[Picture, np.ndarray, Path], list[Path]] | None = None
-    say: Callable[[str], None] = lambda line: None
+    write_extra: Callable[[Picture, np.ndarray, Path], list[Path]] | None = None
+    report: Callable[[str], None] = lambda message: None
 
 
-def provenance_of(card: dict) -> str:
-    """What the metadata of a colorized picture says of how it came to be."""
+def provenance_text(card: dict) -> str:
+    """Text for the metadata of a picture that was colorized by the model of a card."""
     return f"colorized by Colorization Lab {version('colorization-lab')} with {card.get('name', 'unnamed weights')}"
 
 
-def beside(target: Path, what: str, suffix: str) -> Path:
-    """NAME.color.EXT or NAME.EXT -> NAME.what.suffix in the same folder."""
-    return target.with_name(f"{target.stem.removesuffix('.color')}.{what}{suffix}")
+def sibling(target: Path, kind: str, suffix: str) -> Path:
+    """NAME.kind.suffix in the folder of NAME.color.EXT or NAME.EXT."""
+    return target.with_name(f"{target.stem.removesuffix('.color')}.{kind}{suffix}")
 
 
-def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], settings: Settings) -> Iterator[Outcome]:
-    """Colorize pictures in order; yields what became of each, one bad file never stopping the others.
+def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], config: BatchConfig) -> Iterator[Outcome]:
+    """Colorize pictures, and yield one outcome per task in the order of the tasks.
 
-    Decoding and encoding run beside the network; at most a few pictures are in memory at once.
+    A file that cannot be read or written is reported in its outcome and does not stop the others. Only a few pictures
+    are in memory at once.
     """
-    taken: set[Path] = set()
-    with ThreadPoolExecutor(_AHEAD) as readers, ThreadPoolExecutor(_AHEAD) as writers:
+    targets: set[Path] = set()
+    with ThreadPoolExecutor(_QUEUE_SIZE) as readers, ThreadPoolExecutor(_QUEUE_SIZE) as writers:
         waiting = deque(tasks)
-        read: deque[tuple[Task, Future]] = deque()
+        reading: deque[tuple[Task, Future]] = deque()
         writing: deque[Future] = deque()
-        while waiting or read or writing:
-            while waiting and len(read) < _AHEAD:
+        while waiting or reading or writing:
+            while waiting and len(reading) < _QUEUE_SIZE:
                 task = waiting.popleft()
-                read.append((task, readers.submit(_read, task, settings, task.target in taken)))
+                reading.append((task, readers.submit(_read, task, config, task.target in targets)))
                 if task.target is not None:
-                    taken.add(task.target)
-            while writing and (len(writing) > _AHEAD or not read or writing[0].done()):
+                    targets.add(task.target)
+            while writing and (len(writing) > _QUEUE_SIZE or not reading or writing[0].done()):
                 yield writing.popleft().result()
-            if read:
-                task, found = read.popleft()
-                writing.append(writers.submit(*_paint(colorizer, task, found.result(), settings)))
+            if reading:
+                task, read = reading.popleft()
+                writing.append(writers.submit(*_colorize(colorizer, task, read.result(), config)))
 
 
-def _read(task: Task, settings: Settings, twice: bool) -> Outcome | tuple[list[Picture], float]:
+def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[list[Picture], float]:
+    """Decode all pages of a task: (pages, seconds), or an outcome if the task ends here."""
     started = time.perf_counter()
     targets = [task.target] if task.target else []
-    if task.target and settings.compare:
-        targets.append(beside(task.target, "compare", ".png"))
+    if task.target and config.compare:
+        targets.append(sibling(task.target, "compare", ".png"))
     for target in targets:
-        if twice or (target.exists() and not settings.overwrite):
+        if duplicate or (target.exists() and not config.overwrite):
             reason = f"{target} exists already: use --overwrite, or another --out"
             return Outcome(task.name, "skipped", reason=reason)
     try:
@@ -123,75 +154,77 @@ def _read(task: Task, settings: Settings, twice: bool) -> Outcome | tuple[list[P
             format_of(task.target)
         source = Path(task.name) if task.data is None else task.data
         first = open_image(source, task.name, deep=True)
-        settings.check(first)
+        config.check(first)
         rest = [open_image(source, task.name, page=page, deep=True) for page in range(1, first.pages)]
     except UserError as error:
         return Outcome(task.name, "refused", reason=str(error))
     return [first, *rest], time.perf_counter() - started
 
 
-def _paint(colorizer: Colorizer, task: Task, found: Outcome | tuple[list[Picture], float], settings: Settings) -> tuple:
-    """The network's part of a task; returns what is left to do, for another thread."""
-    if isinstance(found, Outcome):
-        return (lambda: found,)
-    pages, seconds = found
+def _colorize(
+    colorizer: Colorizer, task: Task, read: Outcome | tuple[list[Picture], float], config: BatchConfig
+) -> tuple:
+    """Run the network on a task. Returns the call, as a tuple, that finishes the task in another thread."""
+    if isinstance(read, Outcome):
+        return (lambda: read,)
+    pages, seconds = read
     started = time.perf_counter()
     try:
-        colored = [_colored(colorizer, picture, settings) for picture in pages]
-        more = settings.extra(pages[0], eight_bits(colored[0]), task.target) if settings.extra and task.target else []
+        colored = [_colorize_page(colorizer, picture, config) for picture in pages]
+        extra: list[Path] = []
+        if config.write_extra and task.target:
+            extra = config.write_extra(pages[0], eight_bits(colored[0]), task.target)
     except UserError as error:
         outcome = Outcome(task.name, "refused", reason=str(error))
         return (lambda: outcome,)
-    return _write, task, pages, colored, more, settings, seconds + time.perf_counter() - started
+    return _write, task, pages, colored, extra, config, seconds + time.perf_counter() - started
 
 
-def _colored(colorizer: Colorizer, picture: Picture, settings: Settings) -> np.ndarray:
-    height, width = picture.rgb.shape[:2]
-    edit = settings.edit
-    if settings.hints or settings.hint_dots is not None:
-        from common.photo.hints import hints_of_dots, parse_hint
-
-        hints = [parse_hint(text, (height, width)) for text in settings.hints]
-        if settings.hint_dots is not None:
-            hints += hints_of_dots(settings.hint_dots, (height, width))
-        edit = replace(edit, hints=hints)
-    values = picture.finest
-    if settings.restore:
-        from common.photo.restore import restore
-
-        values = restore(values)
-    return colorize_photo(colorizer, values, settings.size, edit, settings.say)
+def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) -> np.ndarray:
+    size = picture.rgb.shape[:2]
+    hints = [parse_hint(text, size) for text in config.hints]
+    if config.hint_dots is not None:
+        hints += hints_of_dots(config.hint_dots, size)
+    edit = replace(config.edit, hints=hints) if hints else config.edit
+    rgb = restore(picture.finest) if config.restore else picture.finest
+    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
 
 
 def _write(
-    task: Task, pages: list[Picture], colored: list[np.ndarray], more: list[Path], settings: Settings, seconds: float
+    task: Task, pages: list[Picture], colored: list[np.ndarray], extra: list[Path], config: BatchConfig, seconds: float
 ) -> Outcome:
     started = time.perf_counter()
     height, width = pages[0].rgb.shape[:2]
     known = {"width": width, "height": height, "pages": len(pages)}
     form = format_of(task.target) if task.target else pages[0].format
     try:
-        named = str(task.target or task.name)
-        data = encode_pages(list(zip(colored, pages, strict=True)), form, named, settings.provenance)
+        name = str(task.target or task.name)
+        data = encode_pages(list(zip(colored, pages, strict=True)), form, name, config.provenance)
         outputs = []
         if task.target:
             write_picture(task.target, data)
             outputs.append(task.target)
-            if settings.compare:
-                outputs.append(beside(task.target, "compare", ".png"))
+            if config.compare:
+                outputs.append(sibling(task.target, "compare", ".png"))
                 pair = np.concatenate([pages[0].on_white(), eight_bits(colored[0])], axis=int(width <= 1.5 * height))
                 write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
     except PictureError as error:
         return Outcome(task.name, "refused", reason=str(error), **known)
     seconds += time.perf_counter() - started
-    names = [str(path) for path in [*outputs, *more]]
+    names = [str(path) for path in [*outputs, *extra]]
     return Outcome(task.name, "done", names, seconds=round(seconds, 3), data=None if task.target else data, **known)
 
 
 def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str, Path]], list[str]]:
-    """Files, folders, globs -> ([(path, path below the folder that was named)], sentences of what was not found).
+    """Expand files, folders and glob patterns.
 
-    A folder stands for the pictures in it (in its sub-folders too with `recursive`) that this command did not write.
+    Args:
+        names: paths, patterns, or "-" for standard input. A folder stands for the pictures in it, except those that
+            `colorize` wrote.
+        recursive: also look into the sub-folders of folders.
+
+    Returns:
+        (name, path relative to the named folder) of each picture, and one sentence for each name without a picture.
     """
     found: list[tuple[str, Path]] = []
     failures: list[str] = []
@@ -205,16 +238,16 @@ def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str
             except OSError as error:
                 failures.append(f"folder {path} cannot be read ({error.strerror}): check its permissions")
                 continue
-            inside = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not _our_own(p)]
+            inside = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_output(p)]
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 failures.append(f"folder {path} holds no pictures: looked for {', '.join(SUFFIXES)}{deeper}")
             found += [(str(p), p.relative_to(path)) for p in inside]
         elif path.exists():
             found.append((name, Path(path.name)))
-        elif any(sign in name for sign in "*?["):
+        elif any(character in name for character in "*?["):
             matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-            matches = [p for p in matches if p.is_file() and not _our_own(p)]
+            matches = [p for p in matches if p.is_file() and not _is_output(p)]
             if not matches:
                 failures.append(f"{name} matches no file: check the pattern")
             found += [(str(p), Path(p.name)) for p in matches]
@@ -223,5 +256,5 @@ def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str
     return found, failures
 
 
-def _our_own(path: Path) -> bool:
+def _is_output(path: Path) -> bool:
     return path.stem.endswith((".color", ".distribution", ".compare"))

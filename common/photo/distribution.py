@@ -1,9 +1,7 @@
-"""What a classifier believes of each place of a photograph: how sure it is, and of which colors."""
+"""Show the color distribution that a classifier predicts at each place of a photograph: a figure and a page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +12,61 @@ from PIL import Image
 
 from common.color.lab import ab_to_rgb8, rgb8_to_L
 from common.colorizer import Colorizer
-from common.predictor import squeezed, working_lightness
+from common.imaging.write import encode_pages
+from common.predictor import network_input, working_lightness
+from common.utils.data_uri import data_uri
 from common.utils.errors import PictureError, UserError
 
-_SHOWN = 960  # longer side of the picture in the sheet and on the page
-_TOP = 12  # colors kept for each place on the page
+_SHOWN = 960  # longer side of the picture in the figure and on the page, in pixels
+_TOP = 12  # most probable colors of each place that the page contains
 _TEMPLATE = Path(__file__).with_name("distribution.html")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Probabilities float32 [h, w, Q] on a coarse raster over the whole photograph, and the bins' ab [Q, 2]."""
+    """Predicted distributions over ab bins, on a coarse grid that covers the photograph.
+
+    Attributes:
+        probabilities: float32 [h, w, num_bins].
+        ab_bins: centers of the bins in CIELAB units, [num_bins, 2].
+    """
 
     probabilities: np.ndarray
     ab_bins: np.ndarray
 
     @property
     def entropy(self) -> np.ndarray:
-        """Bits, [h, w]: 0 is certain, log2(Q) knows nothing."""
+        """Entropy [h, w] in bits, from 0 to log2(num_bins)."""
         p = self.probabilities
         return -(p * np.log2(np.maximum(p, 1e-12))).sum(axis=-1)
 
-    def place(self, x: int, y: int, size: tuple[int, int]) -> tuple[int, int]:
-        """The raster's (row, column) that a pixel of the photograph of that (height, width) lies in."""
+    def cell(self, x: int, y: int, size: tuple[int, int]) -> tuple[int, int]:
+        """(row, column) of the grid cell that contains pixel (x, y) of a photograph of size (height, width)."""
         h, w = self.entropy.shape
         return min(y * h // size[0], h - 1), min(x * w // size[1], w - 1)
 
 
 @torch.no_grad()
-def distribution_of(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distribution:
-    """The distribution that a colorizer predicts for a photograph, uint8 [H, W, 3], seen at `size`.
+def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distribution:
+    """Predict the distributions of a photograph.
 
-    Raises UserError where the colorizer predicts none.
+    Args:
+        colorizer: a classifier.
+        rgb: uint8 [H, W, 3] sRGB.
+        size: side of the square that the network sees, in pixels.
+
+    Raises:
+        UserError: the colorizer predicts no distribution.
     """
-    seen = squeezed(working_lightness(rgb, colorizer.device), size)
     if not hasattr(colorizer, "distribution"):
         raise UserError(f"a {type(colorizer).__name__} predicts one color a pixel, no distribution: use a classifier")
-    probabilities, ab_bins = colorizer.distribution(seen)
+    L = network_input(working_lightness(rgb, colorizer.device), size)
+    probabilities, ab_bins = colorizer.distribution(L)
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 
 
-def grey_of(rgb: np.ndarray) -> np.ndarray:
-    """A photograph, uint8 [H, W, 3], without its color, at the same lightness."""
+def to_grey(rgb: np.ndarray) -> np.ndarray:
+    """Remove the color of a photograph, uint8 [H, W, 3] sRGB, at the same lightness."""
     greys = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
     levels = rgb8_to_L(greys)[0, 0].numpy()
     L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
@@ -64,32 +75,40 @@ def grey_of(rgb: np.ndarray) -> np.ndarray:
 
 
 def bin_colors(L: float, ab_bins: np.ndarray) -> np.ndarray:
-    """Colors of the bins at a lightness, brought into sRGB: uint8 [Q, 3]."""
+    """Colors of ab bins [num_bins, 2] at one lightness, mapped into the sRGB gamut: uint8 [num_bins, 3]."""
     ab = torch.from_numpy(ab_bins).float().T[None, :, None]
     return ab_to_rgb8(torch.full_like(ab[:, :1], L), ab)[0, :, 0].T.numpy()
 
 
-def typical_pixels(found: Distribution, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Four pixels (x, y) of a photograph of that (height, width): from the surest place to the least sure."""
-    order = np.argsort(found.entropy, axis=None, kind="stable")
-    h, w = found.entropy.shape
-    picked = [np.unravel_index(order[round(share * (len(order) - 1))], (h, w)) for share in (0.02, 0.35, 0.65, 0.98)]
-    return [(int((column + 0.5) * size[1] / w), int((row + 0.5) * size[0] / h)) for row, column in picked]
+def representative_pixels(distribution: Distribution, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Four pixels (x, y) of a photograph of size (height, width), from low to high entropy."""
+    order = np.argsort(distribution.entropy, axis=None, kind="stable")
+    h, w = distribution.entropy.shape
+    cells = [np.unravel_index(order[round(rank * (len(order) - 1))], (h, w)) for rank in (0.02, 0.35, 0.65, 0.98)]
+    return [(int((column + 0.5) * size[1] / w), int((row + 0.5) * size[0] / h)) for row, column in cells]
 
 
 def check_pixels(pixels: list[tuple[int, int]], size: tuple[int, int], name: str) -> None:
-    """Raise PictureError for a pixel (x, y) that a photograph of that (height, width) has not."""
+    """Raise PictureError if a pixel (x, y) is outside a photograph of size (height, width)."""
     for x, y in pixels:
         if not (0 <= x < size[1] and 0 <= y < size[0]):
             raise PictureError(f"pixel {x},{y} lies outside of {name}, which is {size[1]} x {size[0]}: count from 0,0")
 
 
 def draw_distribution(
-    found: Distribution, grey: np.ndarray, colored: np.ndarray, pixels: list[tuple[int, int]], path: Path
+    distribution: Distribution, grey: np.ndarray, colored: np.ndarray, pixels: list[tuple[int, int]], path: Path
 ) -> None:
-    """Draw the colorization with numbered pixels, the entropy map, and each pixel's distribution, into a PNG.
+    """Draw the colorization with numbered pixels, the entropy map and the distribution at each pixel, as a PNG.
 
-    grey, colored: uint8 [H, W, 3]. pixels: (x, y). In a pixel's bar each color is as wide as it is probable.
+    Args:
+        distribution: of the photograph.
+        grey: uint8 [H, W, 3], the photograph without color.
+        colored: uint8 [H, W, 3], its colorization.
+        pixels: (x, y) of each pixel. In its bar, the width of a color is its probability.
+        path: file to write.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     import matplotlib
 
@@ -100,32 +119,32 @@ def draw_distribution(
     picture_height = min(9.0, max(2.2, 5.2 * height / width))
     figure = plt.figure(figsize=(12, picture_height + 0.75 + 0.62 * len(pixels)), layout="constrained")
     parts = figure.add_gridspec(1 + len(pixels), 2, height_ratios=[picture_height, *[0.55] * len(pixels)])
-    shown, unsure = figure.add_subplot(parts[0, 0]), figure.add_subplot(parts[0, 1])
+    left_axes, right_axes = figure.add_subplot(parts[0, 0]), figure.add_subplot(parts[0, 1])
     extent = (0, width, height, 0)
-    shown.imshow(_shrunk(colored), extent=extent)
-    shown.set_title("colorization", fontsize=11)
-    unsure.imshow(_shrunk(grey), extent=extent)
-    top = float(np.log2(found.probabilities.shape[-1]))
-    heat = unsure.imshow(
-        found.entropy, extent=extent, cmap="magma", vmin=0, vmax=top, alpha=0.75, interpolation="bilinear"
+    left_axes.imshow(_downscale(colored), extent=extent)
+    left_axes.set_title("colorization", fontsize=11)
+    right_axes.imshow(_downscale(grey), extent=extent)
+    top = float(np.log2(distribution.probabilities.shape[-1]))
+    heat = right_axes.imshow(
+        distribution.entropy, extent=extent, cmap="magma", vmin=0, vmax=top, alpha=0.75, interpolation="bilinear"
     )
-    unsure.set_title("entropy: how unsure of the color", fontsize=11)
-    figure.colorbar(heat, ax=unsure, shrink=0.8, label="bits")
-    for axis in (shown, unsure):
+    right_axes.set_title("entropy of the predicted distribution", fontsize=11)
+    figure.colorbar(heat, ax=right_axes, shrink=0.8, label="bits")
+    for axis in (left_axes, right_axes):
         axis.set_axis_off()
         for number, (x, y) in enumerate(pixels, 1):
             mark = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
             axis.text(x, y, str(number), ha="center", va="center", fontsize=9, bbox=mark)
     for number, (x, y) in enumerate(pixels, 1):
         axis = figure.add_subplot(parts[number, :])
-        p = found.probabilities[found.place(x, y, (height, width))]
-        colors = bin_colors(_lightness_at(grey, x, y), found.ab_bins) / 255
+        p = distribution.probabilities[distribution.cell(x, y, (height, width))]
+        colors = bin_colors(_lightness_at(grey, x, y), distribution.ab_bins) / 255
         left = 0.0
         for i in np.argsort(-p):
             axis.barh(0, p[i], left=left, height=1, color=colors[i])
             if p[i] > 0.045:
                 ink = "black" if colors[i] @ [0.3, 0.6, 0.1] > 0.55 else "white"
-                a, b = found.ab_bins[i]
+                a, b = distribution.ab_bins[i]
                 label = f"{p[i]:.0%}" + (f"\na {a:.0f}  b {b:.0f}" if p[i] > 0.075 else "")
                 axis.text(left + p[i] / 2, 0, label, ha="center", va="center", fontsize=8, color=ink)
             left += p[i]
@@ -137,18 +156,31 @@ def draw_distribution(
     plt.close(figure)
 
 
-def write_page(found: Distribution, grey: np.ndarray, colored: np.ndarray, title: str, path: Path) -> None:
-    """Write one self-contained page: a click on the photograph shows the colors believed of that place."""
-    h, w, _ = found.probabilities.shape
-    best = np.argsort(-found.probabilities, axis=-1)[..., :_TOP]
-    shares = np.take_along_axis(found.probabilities, best, axis=-1)
+def write_distribution_page(
+    distribution: Distribution, grey: np.ndarray, colored: np.ndarray, title: str, path: Path
+) -> None:
+    """Write a self-contained HTML page that shows the predicted colors of any place that is clicked.
+
+    Args:
+        distribution: of the photograph.
+        grey: uint8 [H, W, 3], the photograph without color.
+        colored: uint8 [H, W, 3], its colorization.
+        title: heading of the page.
+        path: file to write.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    h, w, num_bins = distribution.probabilities.shape
+    top = np.argsort(-distribution.probabilities, axis=-1)[..., :_TOP]
+    probabilities = np.take_along_axis(distribution.probabilities, top, axis=-1)
     data = {
-        "title": title, "width": w, "height": h, "bins": found.ab_bins.tolist(),
-        "best": best.reshape(h * w, -1).tolist(), "shares": np.round(shares, 4).reshape(h * w, -1).tolist(),
-        "entropy": np.round(found.entropy, 3).ravel().tolist(), "most": float(np.log2(len(found.ab_bins))),
-        "grey": _data_url(grey), "colored": _data_url(colored),
+        "title": title, "width": w, "height": h, "bins": distribution.ab_bins.tolist(),
+        "top": top.reshape(h * w, -1).tolist(), "probabilities": np.round(probabilities, 4).reshape(h * w, -1).tolist(),
+        "entropy": np.round(distribution.entropy, 3).ravel().tolist(), "max_entropy": float(np.log2(num_bins)),
+        "grey": _png_uri(grey), "colored": _png_uri(colored),
     }  # fmt: skip
-    # "<" would end the script element wherever a file's name says so
+    # a "<" in a file's name could end the script element
     text = json.dumps(data).replace("<", "\\u003c")
     path.write_text(_TEMPLATE.read_text().replace("/*DATA*/", text))
 
@@ -157,13 +189,11 @@ def _lightness_at(grey: np.ndarray, x: int, y: int) -> float:
     return float(rgb8_to_L(torch.from_numpy(grey[y : y + 1, x : x + 1].copy()).permute(2, 0, 1)))
 
 
-def _shrunk(rgb: np.ndarray) -> np.ndarray:
+def _downscale(rgb: np.ndarray) -> np.ndarray:
     image = Image.fromarray(rgb)
     image.thumbnail((_SHOWN, _SHOWN), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(image)
 
 
-def _data_url(rgb: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(_shrunk(rgb)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def _png_uri(rgb: np.ndarray) -> str:
+    return data_uri(encode_pages([(_downscale(rgb), None)], "PNG"), "image/png")

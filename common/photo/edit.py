@@ -1,32 +1,36 @@
-"""What a person changes of a predicted color: its strength, its hue, the light, places, and the whole mood."""
+"""Edits of a predicted color: palette, hints, saturation, hue and color temperature."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.photo.hints import Hint, spread_hints
+from common.photo.palette import transfer_palette
 from common.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from common.photo.hints import Hint
-
-DAYLIGHT = 6504.0  # kelvin: the light that changes nothing
-KELVIN = (1700.0, 25000.0)
+DAYLIGHT = 6504.0  # kelvin; this color temperature changes nothing
+KELVIN_RANGE = (1700.0, 25000.0)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Changes of ab at constant L, applied in this order: palette, hints, saturation and hue, light.
+    """Changes of ab at constant L, applied in this order: palette, hints, saturation and hue, color temperature.
 
-    palette: uint8 [H, W, 3], a photograph whose colors are taken over. hints: colors of places. saturation: factor on
-    chroma. hue: degrees to turn by. kelvin: color temperature of the light that the scene is to be seen under (6504
-    changes nothing, less is warmer). Raises UserError for a value out of range.
+    Attributes:
+        saturation: factor on chroma, 0 to 5.
+        hue: rotation of all hues, in degrees, -360 to 360.
+        kelvin: color temperature of the light that the scene is seen under. Below 6504 is warmer, above is colder.
+        hints: colors of single places.
+        palette: uint8 [H, W, 3] sRGB reference whose color statistics are transferred.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     saturation: float = 1.0
@@ -40,35 +44,31 @@ class Edit:
             raise UserError(f"saturation is {self.saturation:g}: it takes a factor from 0 to 5")
         if not -360 <= self.hue <= 360:
             raise UserError(f"hue is {self.hue:g}: it takes degrees from -360 to 360")
-        if self.kelvin is not None and not KELVIN[0] <= self.kelvin <= KELVIN[1]:
+        if self.kelvin is not None and not KELVIN_RANGE[0] <= self.kelvin <= KELVIN_RANGE[1]:
             raise UserError(f"the color temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
 
     def __call__(self, L: Tensor, ab: Tensor) -> Tensor:
-        """L [1, 1, h, w] and predicted ab [1, 2, h, w] -> ab of the same shape."""
+        """Apply the edit to a prediction: L [1, 1, h, w] in 0..100 and ab [1, 2, h, w] -> ab [1, 2, h, w]."""
         if self.palette is not None:
-            from common.photo.palette import transfer_palette
-
             ab = transfer_palette(ab, L, self.palette)
         if self.hints:
-            from common.photo.hints import spread_hints
-
             ab = spread_hints(L, ab, list(self.hints))
         if self.saturation != 1 or self.hue:
-            ab = turned(ab, self.saturation, self.hue)
+            ab = adjust_chroma(ab, self.saturation, self.hue)
         if self.kelvin is not None:
-            ab = relit(L, ab, self.kelvin)
+            ab = change_illuminant(L, ab, self.kelvin)
         return ab
 
 
-def turned(ab: Tensor, saturation: float, hue: float) -> Tensor:
-    """Chroma times `saturation`, hue turned by `hue` degrees; ab [..., 2, H, W]."""
+def adjust_chroma(ab: Tensor, saturation: float, hue: float) -> Tensor:
+    """Multiply the chroma of ab [..., 2, H, W] by `saturation` and rotate its hue by `hue` degrees."""
     cos, sin = (saturation * f(math.radians(hue)) for f in (math.cos, math.sin))
     a, b = ab.unbind(-3)
     return torch.stack([cos * a - sin * b, sin * a + cos * b], dim=-3)
 
 
-def white_of(kelvin: float) -> tuple[float, float]:
-    """X and Z of a black body's light with Y = 1 (Kim et al. 2002, US patent 7024034: cubic fits of x and y)."""
+def blackbody_white(kelvin: float) -> tuple[float, float]:
+    """X and Z, at Y = 1, of a black body of 1667 to 25000 K (Kim et al. 2002, US patent 7024034: cubic fits)."""
     t = 1000 / kelvin
     if kelvin <= 4000:
         x = -0.2661239 * t**3 - 0.2343589 * t**2 + 0.8776956 * t + 0.179910
@@ -83,16 +83,24 @@ def white_of(kelvin: float) -> tuple[float, float]:
     return x / y, (1 - x - y) / y
 
 
-def relit(L: Tensor, ab: Tensor, kelvin: float) -> Tensor:
-    """Colors as under light of another temperature, at the same lightness.
+def change_illuminant(L: Tensor, ab: Tensor, kelvin: float) -> Tensor:
+    """Colors of the scene under a light of another color temperature, at the same lightness.
 
-    L [..., 1, H, W], ab [..., 2, H, W]. X and Z are scaled by the ratio of that light's white to daylight's (von
-    Kries); in Lab that is a factor on f(X) and f(Z), as far as both lie on the cube root's branch.
+    X and Z are scaled by the ratio of the light's white point to daylight's (von Kries adaptation in XYZ). In CIELAB
+    this is a factor on f(X) and f(Z), exact where both are on the cube-root branch.
+
+    Args:
+        L: [..., 1, H, W] in 0..100.
+        ab: [..., 2, H, W] in CIELAB units.
+        kelvin: color temperature, in `KELVIN_RANGE`.
+
+    Returns:
+        ab of the same shape.
     """
-    (X, Z), (X0, Z0) = white_of(kelvin), white_of(DAYLIGHT)
+    (X, Z), (X0, Z0) = blackbody_white(kelvin), blackbody_white(DAYLIGHT)
     fy = (L + 16) / 116
     a, b = ab[..., :1, :, :], ab[..., 1:, :, :]
     fx, fz = (fy + a / 500) * (X / X0) ** (1 / 3), (fy - b / 200) * (Z / Z0) ** (1 / 3)
-    # black has no color under any light: fade the change out below the cube root's branch
-    share = (L / 8).clamp(0, 1)
-    return torch.cat([a + share * (500 * (fx - fy) - a), b + share * (200 * (fy - fz) - b)], dim=-3)
+    # fade the change out below the cube-root branch: black has no color under any light
+    weight = (L / 8).clamp(0, 1)
+    return torch.cat([a + weight * (500 * (fx - fy) - a), b + weight * (200 * (fy - fz) - b)], dim=-3)

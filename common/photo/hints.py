@@ -1,4 +1,4 @@
-"""Hints: a person says what color a place has, and it spreads along the edges of L over what a model predicted."""
+"""Hints: colors that a user gives to single places, spread over a prediction along the edges of L."""
 
 from __future__ import annotations
 
@@ -7,37 +7,34 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from common.color.lab import rgb8_to_lab
 from common.utils.errors import UserError
 
-_MOST_DOTS = 1000
-_OPAQUE, _COLORED = 128, 48  # of 255: alpha of a dot on transparency, max - min of the channels of one on grey
-
-_EDGE = 1.5  # contrasts of so many times the picture's median begin to be edges
-_EDGE_RANGE = (1.0, 4.0)  # and in L they are at least, at most so large
-_LEAK = 1e-4  # what passes the sharpest edge, so that the equations stay solvable
-_REACH = 0.3  # where nothing bars its way, a hint fades out over this share of the longer side
-_DOUBT = 0.05  # the strength below which the prediction is believed rather than the hint
+_MAX_DOTS = 1000
+_MIN_ALPHA = 128  # of 255: alpha from which a pixel on transparency belongs to a dot
+_MIN_COLORFULNESS = 48  # of 255: max - min of the channels from which a pixel on grey belongs to a dot
+_HALF_STRENGTH = 0.05  # diffused strength at which hint and prediction have equal weight
 
 
 class Hint(NamedTuple):
     """The color of one place."""
 
-    x: float  # share of the width, 0..1
-    y: float  # share of the height, 0..1
+    x: float  # fraction of the width, 0..1
+    y: float  # fraction of the height, 0..1
     ab: tuple[float, float]  # CIELAB units
 
 
 def parse_hint(text: str, size: tuple[int, int]) -> Hint:
-    """`x,y,#rrggbb`, in pixels from 0,0 of a photograph of that (height, width) -> Hint.
+    """Parse `x,y,#rrggbb`.
 
-    Of the color only a and b count: lightness is the photograph's. Raises UserError, with one sentence, for text of
-    another form and for a pixel outside of the photograph.
+    Args:
+        text: pixel coordinates, counted from 0,0 at the upper left, and an sRGB color of which only ab is used.
+        size: (height, width) of the photograph.
+
+    Raises:
+        UserError: the text has another form, or the pixel is outside the photograph.
     """
     match = re.fullmatch(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*#([0-9a-fA-F]{6})\s*", text)
     if not match:
@@ -54,27 +51,33 @@ def parse_hint(text: str, size: tuple[int, int]) -> Hint:
 
 
 def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
-    """Colored dots painted on transparency -> a hint for each, at its centre and of its mean color.
+    """Convert painted dots to hints, one per 8-connected component, with the component's mean color.
 
-    dots: uint8 [H, W, 4], of the shape of the photograph but of any scale, or [H, W, 3]: then whatever is colored on
-    a grey, white or black ground is a dot (and a grey hint cannot be given). size: (height, width) of the photograph.
-    A dot is what hangs together, also by corners; where its centre is not on it, as with a ring, its nearest pixel is
-    the place. Raises UserError, with one sentence, where there is no dot, where there are more than a thousand or they
-    cover most of the picture, and where the shape is another.
+    The hint is placed at the dot's pixel nearest to its centroid.
+
+    Args:
+        dots: uint8 [H, W, 4] sRGB with alpha, of the photograph's aspect ratio. Without transparency, or as [H, W, 3],
+            every colored region on a grey, white or black ground is a dot; grey hints are then not possible.
+        size: (height, width) of the photograph.
+
+    Raises:
+        UserError: the aspect ratio differs, there is no dot, or there are too many or they cover too much.
     """
+    from scipy import ndimage  # takes 0.2 s to import, and most photographs have no hints
+
     height, width = dots.shape[:2]
     if abs(width - height * size[1] / size[0]) > max(1.5, 0.02 * width):
         raise UserError(
             f"the picture of hints is {width} x {height} and the photograph {size[1]} x {size[0]}: paint the dots on a"
             " layer over the whole photograph"
         )
-    on_transparency = dots.shape[2] == 4 and dots[..., 3].min() < _OPAQUE
+    on_transparency = dots.shape[2] == 4 and dots[..., 3].min() < _MIN_ALPHA
     rgb = dots[..., :3]
     strength = dots[..., 3] if on_transparency else rgb.max(axis=2) - rgb.min(axis=2)
-    label, count = ndimage.label(strength >= (_OPAQUE if on_transparency else _COLORED), np.ones((3, 3)))
+    label, count = ndimage.label(strength >= (_MIN_ALPHA if on_transparency else _MIN_COLORFULNESS), np.ones((3, 3)))
     if count == 0:
         raise UserError("the picture of hints has no colored dots: paint some on a transparent layer, and save a PNG")
-    if count > _MOST_DOTS or np.count_nonzero(label) > 0.5 * label.size:
+    if count > _MAX_DOTS or np.count_nonzero(label) > 0.5 * label.size:
         raise UserError(
             f"the picture of hints is colored in {count} places over {np.count_nonzero(label) / label.size:.0%} of it:"
             " give single dots on a transparent layer, not the photograph"
@@ -90,169 +93,60 @@ def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
 
 
 def _mean_ab(colors: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean a and b of colors, uint8 [n, 3]."""
+    """Weighted mean of a and b over sRGB colors, uint8 [n, 3]."""
     ab = rgb8_to_lab(torch.from_numpy(colors.T.copy())[:, None])[1:, 0].double().numpy()
     a, b = np.average(ab, axis=1, weights=weights)
     return float(a), float(b)
 
 
 def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
-    """Lay hints over a prediction: each recolors the region around it, up to the edges of L.
+    """Recolor the region around each hint, up to the edges of L.
 
-    L: [1, 1, h, w] in 0..100 at `common.color.guided_upsampling.working_size`; ab: [1, 2, h, w] as predicted.
-    Returns ab of the same shape: the hint's own color at its pixel, the prediction far away and beyond edges; of two
-    hints on one pixel the later counts.
+    Colorization by optimization (Levin, Lischinski and Weiss 2004), applied to the difference d between hinted and
+    predicted color, with an additional term sum_r d_r^2 that makes d decay with distance (see `diffuse`). Its solution
+    peaks sharply at a single pixel. So a second field u, which is 1 at every hint, is diffused in the same way. d / u
+    is the mean of the hints, weighted by how strongly each one reaches a pixel, and u^2 / (u^2 + c^2) is its weight
+    against the prediction.
 
-    Colorization by optimization (Levin, Lischinski and Weiss 2004) of the *difference* d between hinted and predicted
-    color, with their affinity (equation 2) w_rs = exp(-(L_r - L_s)^2 / 2 sigma^2) between neighbours, under
-    sum_rs w_rs (d_r - d_s)^2 + reach^-2 sum_r d_r^2, which differs from their equation 1 by obeying a maximum
-    principle and by fading with distance. Such a d has a spike at a single pixel. So a second field u is diffused
-    alike, with 1 at every hint: d / u is the hints' mean, weighted by how strongly each arrives, and is flat about a
-    single one; u weighs it against the prediction, by u^2 / (u^2 + doubt^2).
+    Args:
+        L: [1, 1, h, w] in 0..100, at `common.color.guided_upsampling.working_size`.
+        ab: prediction [1, 2, h, w] in CIELAB units.
+        hints: if two are on one pixel, the later one is used.
+
+    Returns:
+        ab [1, 2, h, w]: exactly the hint's color at its pixel, the prediction far away and beyond edges. Changes stay
+        within the range of the hints' differences and 0 (maximum principle).
     """
     if not hints:
         return ab
+    from common.photo.diffusion import diffuse  # imports scipy
+
     height, width = L.shape[-2:]
     lightness = L[0, 0].detach().cpu().double().numpy().copy()
     predicted = ab[0].detach().cpu().double().numpy().reshape(2, -1).T
-    places = {min(int(h.y * height), height - 1) * width + min(int(h.x * width), width - 1): h.ab for h in hints}
-    pixels = np.array(list(places))
-    difference = np.array(list(places.values())) - predicted[pixels]
-    typical = [_typical(lightness, *divmod(pixel, width)) for pixel in places]
-    lightness.flat[pixels] = typical
+    colors = {min(int(h.y * height), height - 1) * width + min(int(h.x * width), width - 1): h.ab for h in hints}
+    pixels = np.array(list(colors))
+    difference = np.array(list(colors.values())) - predicted[pixels]
+    lightness.flat[pixels] = [_local_median(lightness, *divmod(pixel, width)) for pixel in colors]
     if len(pixels) == 1:
-        u = _diffuse(lightness, pixels, np.ones((1, 1)))
+        u = diffuse(lightness, pixels, np.ones((1, 1)))
         diffused = u * difference
     else:
-        field = _diffuse(lightness, pixels, np.hstack([np.ones((len(pixels), 1)), difference]))
+        field = diffuse(lightness, pixels, np.hstack([np.ones((len(pixels), 1)), difference]))
         u, diffused = field[:, :1], field[:, 1:]
     u = u.clip(0, 1)
-    added = diffused * u * (1 + _DOUBT**2) / (u * u + _DOUBT**2)
-    # the maximum principle, also where u is so small that the solver's tolerance shows
+    added = diffused * u * (1 + _HALF_STRENGTH**2) / (u * u + _HALF_STRENGTH**2)
+    # where u is small, the solver's tolerance would violate the maximum principle
     added = added.clip(difference.min(axis=0, initial=0), difference.max(axis=0, initial=0))
     added[pixels] = difference
     out = (predicted + added).T.reshape(1, 2, height, width)
     return torch.from_numpy(out).to(device=ab.device, dtype=ab.dtype)
 
 
-def _typical(L: np.ndarray, y: int, x: int) -> float:
-    """The median lightness around a pixel: who points at a speck of dust means what lies under it.
+def _local_median(L: np.ndarray, y: int, x: int) -> float:
+    """Median of L [h, w] in the 3 x 3 window around a pixel, so that a hint on a speck of dust means what is under it.
 
-    Of two middle values, as there are at borders, the one that is more like the pixel.
+    At borders, where two values are in the middle, the one closer to the pixel's own.
     """
     around = np.sort(L[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2], axis=None)
     return float(min(around[(len(around) - 1) // 2], around[len(around) // 2], key=lambda value: abs(value - L[y, x])))
-
-
-def _diffuse(L: np.ndarray, pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The minimum of the energy of `spread_hints` with given values [k, c] at k pixels: [h * w, c]."""
-    count = L.size
-    matrix = _energy(L)
-    free = np.ones(count, dtype=bool)
-    free[pixels] = False
-    rows = matrix[np.flatnonzero(free)]
-    out = np.empty((count, values.shape[1]))
-    out[pixels] = values
-    if free.any():
-        inflow = -(rows[:, pixels] @ values.astype(np.float32))
-        out[free] = _solve(rows[:, np.flatnonzero(free)].tocsr(), inflow)
-    return out
-
-
-def _energy(L: np.ndarray) -> sparse.csr_matrix:
-    """The matrix of the energy: affinities of each pixel and its four neighbours, and locality on the diagonal."""
-    index = np.arange(L.size).reshape(L.shape)
-    contrast = np.concatenate([_contrast(L, axis).ravel() for axis in (0, 1)])
-    if len(contrast) and _EDGE * np.median(contrast) > _EDGE_RANGE[1]:  # grain, in which every pixel is an island
-        L = ndimage.median_filter(L, size=3)
-        contrast = np.concatenate([_contrast(L, axis).ravel() for axis in (0, 1)])
-    sigma = np.clip(_EDGE * np.median(contrast), *_EDGE_RANGE) if len(contrast) else _EDGE_RANGE[0]
-    affinity = np.maximum(np.exp(-0.5 * np.square(contrast / sigma)), _LEAK)
-    one = np.concatenate([index[:-1].ravel(), index[:, :-1].ravel()])
-    other = np.concatenate([index[1:].ravel(), index[:, 1:].ravel()])
-    affinities = sparse.csr_matrix((affinity.astype(np.float32), (one, other)), shape=(L.size, L.size))
-    affinities = affinities + affinities.T
-    locality = (_REACH * max(L.shape)) ** -2
-    diagonal = np.asarray(affinities.sum(axis=1)).ravel() + locality
-    return (sparse.diags(diagonal.astype(np.float32)) - affinities).tocsr()
-
-
-def _contrast(L: np.ndarray, axis: int) -> np.ndarray:
-    """Contrast between each pixel and the next along an axis, in L.
-
-    A blurred edge is many small steps, through each of which color would leak: a step counts for the more, the more
-    L changes in all over the five steps about it.
-    """
-    step = np.abs(np.diff(L, axis=axis))
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (2, 2)
-    around = np.moveaxis(np.pad(L, padding, mode="edge"), axis, 0)
-    rise = np.moveaxis(np.abs(around[5:] - around[:-5]), 0, axis)
-    return np.maximum(step, np.sqrt(step * rise))
-
-
-def _solve(matrix: sparse.csr_matrix, right: np.ndarray, tolerance: float = 3e-4) -> np.ndarray:
-    """Solve for all columns of `right` [n, c] at once, by preconditioned conjugate gradients, to a relative residual.
-
-    float32: what is solved for is shown in 8 bits.
-    """
-    precondition = _Multilevel(matrix)
-    residual = right.astype(np.float32)
-    x = np.zeros_like(residual)
-    scale = np.maximum(np.linalg.norm(residual, axis=0), 1e-20)
-    direction, slope = np.zeros_like(residual), np.ones(residual.shape[1], dtype=np.float32)
-    for _ in range(100):
-        if (np.linalg.norm(residual, axis=0) <= tolerance * scale).all():
-            break
-        z = precondition(residual)
-        before, slope = slope, np.einsum("nc,nc->c", residual, z)
-        direction = z + slope / np.maximum(before, 1e-30) * direction
-        image = matrix @ direction
-        length = slope / np.maximum(np.einsum("nc,nc->c", direction, image), 1e-30)
-        x += length * direction
-        residual -= length * image
-    return x
-
-
-class _Multilevel:
-    """An approximate inverse: what is most alike is merged, level after level, until a direct solve is cheap.
-
-    Each pixel joins the neighbour to which it is most alike, so merged regions do not cross edges (after Koutis,
-    Miller and Tolliver 2011, combinatorial multigrid). One W-cycle with one damped Jacobi step before and after.
-    """
-
-    def __init__(self, matrix: sparse.csr_matrix, smallest: int = 2500) -> None:
-        self.levels: list[tuple] = []
-        rng = np.random.default_rng(0)
-        while matrix.shape[0] > smallest:
-            count = matrix.shape[0]
-            # the diagonal is negative here; flat regions are all ties, which a fixed order would merge into lines
-            alike = -matrix.data * (1 + 0.3 * rng.random(len(matrix.data), dtype=np.float32))
-            lengths = np.diff(matrix.indptr)
-            best = np.repeat(np.maximum.reduceat(alike, matrix.indptr[:-1]), lengths)
-            chosen = np.flatnonzero((alike == best) & (alike > 0))
-            rows = np.repeat(np.arange(count), lengths)[chosen]
-            pairs = sparse.csr_matrix((np.ones(len(chosen), np.int8), (rows, matrix.indices[chosen])), matrix.shape)
-            merged, region = csgraph.connected_components(pairs, directed=False)
-            if merged > 0.9 * count:
-                break
-            spread = sparse.csr_matrix(
-                (np.ones(count, np.float32), region, np.arange(count + 1)), shape=(count, merged)
-            )
-            gather = spread.T.tocsr()
-            self.levels.append((matrix, (0.7 / matrix.diagonal())[:, None], spread, gather))
-            matrix = (gather @ matrix @ spread).tocsr()
-        self.bottom = splu(matrix.tocsc().astype(np.float64))
-
-    def __call__(self, right: np.ndarray, level: int = 0) -> np.ndarray:
-        if level == len(self.levels):
-            return self.bottom.solve(right.astype(np.float64)).astype(np.float32)
-        matrix, damped, spread, gather = self.levels[level]
-        x = damped * right
-        coarse = gather @ (right - matrix @ x)
-        correction = self(coarse, level + 1)
-        if level + 1 < len(self.levels):
-            correction += self(coarse - self.levels[level + 1][0] @ correction, level + 1)
-        x += 1.3 * (spread @ correction)  # regions of one value each underestimate the correction
-        x += damped * (right - matrix @ x)
-        return x

@@ -184,7 +184,7 @@ def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypat
     assert colorize.main(["models"]) == 0
     told = capsys.readouterr().out
     assert "painter" in told
-    assert "1.23 M parameters, sees 32 px" in told
+    assert "1.23 M parameters, input 32 px" in told
     assert "rmse_ab 12.5, colorfulness_ratio 0.9" in told
     assert colorize.main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["painter"]["size"] == 32

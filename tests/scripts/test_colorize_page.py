@@ -181,7 +181,7 @@ def test_a_picture_is_dropped_compared_changed_and_downloaded(visit, old, tmp_pa
     until_painted(page)
     assert page.locator("#status").inner_text() == "old.png: 240 × 180 pixels"
     assert page.locator("figure").count() == 2  # two models, side by side
-    assert page.locator("#format").inner_text().strip() == "PNG, as it came"
+    assert page.locator("#format").inner_text().strip() == "PNG, as uploaded"
 
     before = chroma(page)
     assert painted_again(page, lambda: page.locator("#saturation").fill("2")) > 1.3 * before
@@ -189,7 +189,7 @@ def test_a_picture_is_dropped_compared_changed_and_downloaded(visit, old, tmp_pa
     warm = painted_again(page, lambda: page.locator("#kelvin").fill("3000"))
     assert warm > 10
     assert page.locator("output[for=kelvin]").inner_text() == "3000 K, warmer"
-    painted_again(page, lambda: page.get_by_role("button", name="Put these back").click())
+    painted_again(page, lambda: page.get_by_role("button", name="Reset").click())
     assert chroma(page) == pytest.approx(before, rel=0.01)
 
     box = page.locator(".view").first.bounding_box()
@@ -257,7 +257,7 @@ def test_hints(visit, old, device):
     page = visit(device)
     page.set_input_files("#file", old)
     until_painted(page)
-    page.locator("label", has_text="Adds a hint").click()
+    page.locator("label", has_text="Add a hint").click()
     page.locator("#color").fill("#2040e0")
     before = shown(page)[15, 30]
     box = page.locator(".view").first.bounding_box()
@@ -278,7 +278,7 @@ def test_hints(visit, old, device):
     assert abs(int(re.findall(r"\d+", where.inner_text())[0]) - 168) <= 1
     painted_again(page, lambda: page.get_by_label("Color of hint 1").fill("#e02020"))
     look(page, f"hints {device['viewport']['width']}")
-    painted_again(page, lambda: page.get_by_role("button", name="Put a hint in the middle").click())
+    painted_again(page, lambda: page.get_by_role("button", name="Add a hint in the center").click())
     assert page.locator("#hints li").count() == 2
     for _ in range(2):
         painted_again(page, lambda: page.get_by_role("button", name="Remove hint 1").click())
@@ -335,7 +335,7 @@ def test_an_oversize_upload_is_refused_by_the_server_too(server):
         assert b"HTTP/1.1 413" in sent.recv(4096)
 
 
-def test_a_forgotten_picture_is_sent_again(visit, old, server):
+def test_a_removed_picture_is_uploaded_again(visit, old, server):
     page = visit(DESKTOP)
     page.set_input_files("#file", old)
     until_painted(page)
@@ -345,7 +345,7 @@ def test_a_forgotten_picture_is_sent_again(visit, old, server):
     assert page.locator("#error").is_hidden()
 
 
-def test_the_tab_says_when_it_goes(visit, old, server):
+def test_closing_the_tab_removes_the_picture(visit, old, server):
     page = visit(DESKTOP)
     page.set_input_files("#file", old)
     until_painted(page)
@@ -376,7 +376,7 @@ def test_a_bad_command_line_is_one_sentence(weights, capsys, argv, says):
     assert says in line
 
 
-def test_a_port_in_use_is_said(weights, capsys):
+def test_a_port_in_use_is_reported(weights, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert colorize.main(["serve", "--model", weights[0], "--port", str(port)]) == 2

@@ -155,16 +155,15 @@ def test_colorize_keeps_what_exists(run, tmp_path, capsys):
     assert not list(tmp_path.glob("*.color.color.*"))  # a folder's earlier results are not colorized again
 
 
-def test_large_pictures_go_in_strips_without_seams(run, monkeypatch):
-    from common import predictor
-    from common.predictor import colorize_photo
+def test_large_pictures_go_in_strips_without_seams(run):
+    from common.predictor import PredictorConfig, colorize_photo
     from common.registry import load_colorizer
 
     colorizer = load_colorizer(run)
     rgb = photo_array(7, 700, 600)
-    whole = colorize_photo(colorizer, rgb, colorizer.card["size"])
-    monkeypatch.setattr(predictor, "_STRIP_PIXELS", 20_000)
-    strips = colorize_photo(colorizer, rgb, colorizer.card["size"])
+    size = colorizer.card["size"]
+    whole = colorize_photo(colorizer, rgb, PredictorConfig(size))
+    strips = colorize_photo(colorizer, rgb, PredictorConfig(size, strip_pixels=20_000))
     assert np.abs(whole.astype(int) - strips).max() <= 1  # sums in another order
     assert (whole != strips).mean() < 1e-3
 

@@ -1,4 +1,4 @@
-"""One heavy piece of work at a time, in the order in which it was asked for; who waits can ask for the place."""
+"""A queue that runs one job at a time, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -15,79 +15,84 @@ from common.utils.errors import UserError
 T = TypeVar("T")
 
 
-class Busy(UserError):
-    """The queue is full."""
+class QueueFull(UserError):
+    """The queue accepts no further job."""
 
 
-class LeftQueue(Exception):
-    """Who asked for a piece of work went away."""
+class ClientLeft(Exception):
+    """The client disconnected before its job began."""
 
 
 @dataclass(eq=False)
-class _Ticket:
+class _Job:
     owner: str
-    name: str
+    ticket: str
     turn: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Jobs:
-    """A queue. All methods belong to one event loop.
+class JobQueue:
+    """Runs jobs one at a time. All methods must be called from one event loop.
 
-    limit: pieces of work at most, the one being done included; one person has at most half of them.
+    Args:
+        limit: largest number of jobs, including the running one. One owner may have half of them.
     """
 
     def __init__(self, limit: int = 16) -> None:
         self.limit = limit
-        self._line: list[_Ticket] = []
+        self._jobs: list[_Job] = []
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._jobs)
 
-    async def run(self, request: Request, owner: str, name: str, work: Callable[[], T]) -> T:
-        """Wait for the turn, then work in a thread. request: the one that asks, whose body has been read.
+    async def run(self, request: Request, owner: str, ticket: str, work: Callable[[], T]) -> T:
+        """Wait for the job's turn, and run it in a thread.
 
-        name: how `place` calls it. Raises Busy where the queue is full, and LeftQueue where the browser of the request
-        went away before the end; what had not begun is then not done.
+        Args:
+            request: the client's request, whose body has been read.
+            owner: the client.
+            ticket: name of the job for `position`.
+            work: the job.
+
+        Raises:
+            QueueFull: too many jobs are waiting.
+            ClientLeft: the client disconnected while the job was waiting; the job is not run.
         """
-        if len(self._line) >= self.limit:
-            raise Busy(f"{len(self._line)} pieces of work are waiting already: try again in a minute")
-        if sum(ticket.owner == owner for ticket in self._line) >= max(1, self.limit // 2):
-            raise Busy("too much of yours is waiting already: wait for it to be done")
-        ticket = _Ticket(owner, name)
-        self._line.append(ticket)
+        if len(self._jobs) >= self.limit:
+            raise QueueFull(f"{len(self._jobs)} requests are waiting already: try again in a minute")
+        if sum(job.owner == owner for job in self._jobs) >= max(1, self.limit // 2):
+            raise QueueFull("too many of your own requests are waiting already: wait until they are done")
+        job = _Job(owner, ticket)
+        self._jobs.append(job)
         try:
-            if self._line[0] is not ticket:
-                await _unless_gone(request, ticket.turn)
-            # nobody can stop a thread: the next one waits for its end, also where who asked has left
+            if self._jobs[0] is not job:
+                await _wait_while_connected(request, job.turn)
+            # a thread cannot be stopped, so the next job waits for its end even if the client has left
             return await run_in_threadpool(work)
         finally:
-            self._line.remove(ticket)
-            if self._line:
-                self._line[0].turn.set()
+            self._jobs.remove(job)
+            if self._jobs:
+                self._jobs[0].turn.set()
 
-    def place(self, owner: str, name: str) -> tuple[int, int] | None:
-        """How many are before somebody's piece of work (0: it is being done), and how many of these are others'.
-
-        None where there is no such piece of work.
-        """
-        for place, ticket in enumerate(self._line):
-            if ticket.owner == owner and ticket.name == name:
-                return place, sum(before.owner != owner for before in self._line[:place])
+    def position(self, owner: str, ticket: str) -> tuple[int, int] | None:
+        """Number of jobs before a job (0: it is running), and how many of them belong to others. None: no such job."""
+        for position, job in enumerate(self._jobs):
+            if job.owner == owner and job.ticket == ticket:
+                return position, sum(before.owner != owner for before in self._jobs[:position])
         return None
 
 
-async def _unless_gone(request: Request, turn: asyncio.Event) -> None:
-    """Wait for an event. Raises LeftQueue where the request's browser goes away first."""
-    waiting = [asyncio.ensure_future(_gone(request)), asyncio.ensure_future(turn.wait())]
+async def _wait_while_connected(request: Request, turn: asyncio.Event) -> None:
+    """Wait for an event. Raises ClientLeft if the request's client disconnects first."""
+    waiting = [asyncio.ensure_future(_disconnected(request)), asyncio.ensure_future(turn.wait())]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not turn.is_set():
-            raise LeftQueue
+            raise ClientLeft
     finally:
         for task in waiting:
             task.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The page: a picture comes in, is colored and looked at, and goes out again; nothing of it is stored on disk."""
+"""The web page on which pictures are uploaded, colorized, edited and downloaded. Nothing is stored on disk."""
 
 from __future__ import annotations
 
@@ -24,59 +24,64 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.photo.web import session as desk
-from common.photo.web.jobs import Busy, Jobs, LeftQueue
-from common.photo.web.uploads import KEEP_SECONDS, Full, Gone, Upload, Uploads, overhead_of
+from common.photo.edit import Edit
+from common.photo.web import session as sessions
+from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
+from common.photo.web.uploads import EXPIRY_SECONDS, MemoryFull, Upload, UploadNotFound, Uploads, overhead_bytes
 from common.utils.errors import UserError
 from common.utils.web import MAX_BODY, Guard, json_object
 
 STATIC = Path(__file__).parent / "static"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _COOKIE = "colorize"
-_RECEIVE_SECONDS = 30.0  # between two pieces of an upload
-_UPLOADS_IN_MEMORY = 8  # of the largest size
+_RECEIVE_SECONDS = 30.0  # longest wait for the next part of an upload
+_UPLOADS_IN_MEMORY = 8  # of the largest size, by default
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Limits of the page.
 
-    max_upload: bytes of a file. max_pixels: of a picture. memory: bytes of all uploads together (default: eight of the
-    largest). keep_seconds: how long an upload stays after its last use. waiting: pieces of work in the queue.
+    Attributes:
+        max_upload: bytes of a file.
+        max_pixels: pixels of a picture.
+        memory: bytes of all uploads together. Default: eight uploads of the largest size.
+        expiry_seconds: time after its last use at which an upload is removed.
+        max_jobs: jobs in the queue.
     """
 
     max_upload: int = 50_000_000
     max_pixels: int = 40_000_000
     memory: int | None = None
-    keep_seconds: float = KEEP_SECONDS
-    waiting: int = 16
+    expiry_seconds: float = EXPIRY_SECONDS
+    max_jobs: int = 16
 
 
-class Pages:
-    """The endpoints. Everything that takes long runs in a thread, one piece at a time."""
+class Endpoints:
+    """The endpoints. Slow work runs in a thread, one job at a time."""
 
-    def __init__(self, models: Sequence[desk.Model], limits: Limits) -> None:
+    def __init__(self, models: Sequence[sessions.Model], limits: Limits) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
-        overhead = overhead_of(len(self.models))
+        overhead = overhead_bytes(len(self.models))
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
-        self.uploads = Uploads(memory, overhead, limits.keep_seconds)
-        self.jobs = Jobs(limits.waiting)
-        self.sweeper: asyncio.TimerHandle | None = None
+        self.uploads = Uploads(memory, overhead, limits.expiry_seconds)
+        self.jobs = JobQueue(limits.max_jobs)
+        self.expiry_timer: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo.web")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
     async def page(self, request: Request) -> Response:
-        """The page itself, and the cookie that uploads are bound to."""
-        shown = {
-            "models": [{"name": model.name, "about": model.about} for model in self.models.values()],
-            "limits": {"bytes": self.limits.max_upload, "hints": desk.MAX_HINTS},
+        """The page, with the cookie that identifies the owner of uploads."""
+        values = {
+            "models": [{"name": model.name, "description": model.description} for model in self.models.values()],
+            "limits": {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS},
             "megabytes": f"{self.limits.max_upload / 1e6:g}",
             "megapixels": f"{self.limits.max_pixels / 1e6:g}",
-            "minutes": f"{max(1, round(self.limits.keep_seconds / 60))}",
+            "minutes": f"{max(1, round(self.limits.expiry_seconds / 60))}",
         }
-        response = HTMLResponse(self.templates.get_template("page.html").render(shown))
+        response = HTMLResponse(self.templates.get_template("page.html").render(values))
         if not _owner(request):
             secure = request.url.scheme == "https"
             response.set_cookie(
@@ -85,32 +90,32 @@ class Pages:
         return response
 
     async def upload(self, request: Request) -> Response:
-        """Take a file, which is the body as it stands, and open it."""
+        """Receive a file, which is the request's body, and open it. Answers with the picture's properties."""
         owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
-        self.uploads.take(self.uploads.overhead)
-        taken = self.uploads.overhead
+        self.uploads.reserve(self.uploads.overhead)
+        reserved = self.uploads.overhead
         try:
             file = io.BytesIO()
-            async for chunk in self._pieces(request, name):
-                self.uploads.take(len(chunk))
-                taken += len(chunk)
+            async for chunk in self._chunks(request, name):
+                self.uploads.reserve(len(chunk))
+                reserved += len(chunk)
                 file.write(chunk)
             data = file.getvalue()
             if not data:
                 raise UserError(f"{name} is empty (0 bytes): get a whole copy")
             device = next(iter(self.models.values())).device
-            opened = await self._job(
-                request, owner, lambda: desk.open_picture(data, name, self.limits.max_pixels, device)
+            session = await self._run(
+                request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)
             )
         except BaseException:
-            self.uploads.give(taken)
+            self.uploads.release(reserved)
             raise
-        upload = self.uploads.add(owner, data, opened)
-        self._sweep()
-        return JSONResponse({"id": upload.id, **opened.about()}, 201)
+        upload = self.uploads.add(owner, data, session)
+        self._remove_expired()
+        return JSONResponse({"id": upload.id, **session.describe()}, 201)
 
-    async def _pieces(self, request: Request, name: str) -> AsyncIterator[bytes]:
-        """The body's pieces as they come. Raises HTTPException 413 as soon as it is, or says it will be, too large."""
+    async def _chunks(self, request: Request, name: str) -> AsyncIterator[bytes]:
+        """The body in chunks. Raises HTTPException 413 as soon as its declared or received size is too large."""
         limit, count = self.limits.max_upload, 0
         too_large = HTTPException(413, f"{name} is larger than {limit / 1e6:g} megabytes: make it smaller first")
         declared = request.headers.get("content-length", "")
@@ -121,7 +126,7 @@ class Pages:
             try:
                 chunk = await asyncio.wait_for(anext(stream, None), _RECEIVE_SECONDS)
             except asyncio.TimeoutError:
-                raise HTTPException(408, f"{name} stopped coming: send it again") from None
+                raise HTTPException(408, f"the upload of {name} stopped: send it again") from None
             if chunk is None:
                 return
             count += len(chunk)
@@ -130,56 +135,60 @@ class Pages:
             yield chunk
 
     async def before(self, request: Request) -> Response:
-        """The picture as it came, at screen size."""
-        return Response(self._upload(request).opened.before, media_type="image/jpeg")
+        """Preview of the uploaded picture, a JPEG."""
+        return Response(self._upload(request).session.before, media_type="image/jpeg")
 
     async def paint(self, request: Request) -> Response:
-        """The picture at screen size, colored."""
-        upload, model, edit, _ = await self._asked(request)
-        data, note = await self._job(request, upload.owner, lambda: desk.paint_preview(upload.opened, model, edit))
+        """Preview of the colorization, a JPEG. The header `x-note` reports a lack of memory."""
+        upload, model, edit, _ = await self._read(request)
+        data, note = await self._run(
+            request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
+        )
         return Response(data, media_type="image/jpeg", headers={"x-note": quote(note)} if note else None)
 
     async def result(self, request: Request) -> Response:
-        """The picture at its full size, colored, as a file."""
-        upload, model, edit, given = await self._asked(request)
-        form = given.get("format", upload.opened.form)
-        if not (isinstance(form, str) and form in {upload.opened.form, "PNG"}):
-            raise UserError("format is that of the picture that was sent, or PNG")
-        data, name = await self._job(
-            request, upload.owner, lambda: desk.paint_file(upload.data, upload.opened, model, edit, form)
+        """The colorization at full size, as a file to download."""
+        upload, model, edit, body = await self._read(request)
+        form = body.get("format", upload.session.form)
+        if not (isinstance(form, str) and form in {upload.session.form, "PNG"}):
+            raise UserError("format is that of the uploaded picture, or PNG")
+        data, name = await self._run(
+            request, upload.owner, lambda: sessions.render_file(upload.data, upload.session, model, edit, form)
         )
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
-        return Response(data, media_type=desk.MEDIA_TYPES[form], headers=headers)
+        return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
 
-    async def forget(self, request: Request) -> Response:
-        """Drop a picture, because its tab says so."""
-        self.uploads.drop(_owner(request), request.path_params["id"])
+    async def remove(self, request: Request) -> Response:
+        """Remove an upload. The page asks for it when its tab is closed."""
+        self.uploads.remove(_owner(request), request.path_params["id"])
         return Response(status_code=204)
 
-    async def place(self, request: Request) -> Response:
-        """How many pieces of work are before one of one's own, and how many of these are other people's."""
-        place, others = self.jobs.place(_owner(request), request.path_params["ticket"]) or (None, None)
-        return JSONResponse({"place": place, "others": others})
+    async def position(self, request: Request) -> Response:
+        """Position of one of the client's jobs in the queue, and how many jobs before it belong to others."""
+        position, others = self.jobs.position(_owner(request), request.path_params["ticket"]) or (None, None)
+        return JSONResponse({"position": position, "others": others})
 
     def _upload(self, request: Request) -> Upload:
         return self.uploads.get(_required_owner(request), request.path_params["id"])
 
-    async def _asked(self, request: Request) -> tuple[Upload, desk.Model, desk.Edit, dict]:
-        upload, given = self._upload(request), await json_object(request)
-        model = self.models.get(given.get("model")) if isinstance(given.get("model"), str) else None
+    async def _read(self, request: Request) -> tuple[Upload, sessions.Model, Edit, dict]:
+        """Upload, model and edit of a request, and its JSON body."""
+        upload, body = self._upload(request), await json_object(request)
+        model = self.models.get(body.get("model")) if isinstance(body.get("model"), str) else None
         if model is None:
             raise UserError(f"model is one of {', '.join(self.models)}")
-        return upload, model, desk.read_edit(given, upload.opened), given
+        return upload, model, sessions.read_edit(body, upload.session), body
 
-    async def _job(self, request: Request, owner: str, work: Callable[[], T]) -> T:
+    async def _run(self, request: Request, owner: str, work: Callable[[], T]) -> T:
         return await self.jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
 
-    def _sweep(self) -> None:
-        """Forget old uploads now and whenever the next one becomes old."""
-        if self.sweeper is not None:
-            self.sweeper.cancel()
-        wait = self.uploads.sweep()
-        self.sweeper = None if wait is None else asyncio.get_running_loop().call_later(wait + 0.01, self._sweep)
+    def _remove_expired(self) -> None:
+        """Remove expired uploads now, and again when the next one expires."""
+        if self.expiry_timer is not None:
+            self.expiry_timer.cancel()
+        wait = self.uploads.remove_expired()
+        loop = asyncio.get_running_loop()
+        self.expiry_timer = None if wait is None else loop.call_later(wait + 0.01, self._remove_expired)
 
 
 def _owner(request: Request) -> str:
@@ -194,14 +203,14 @@ def _required_owner(request: Request) -> str:
 
 
 def _file_name(quoted: str) -> str:
-    """What sentences and downloads call a file: its last part, without what cannot be shown."""
+    """File name for messages and downloads: the last part of a path, without characters that are not printable."""
     name = unquote(quoted[:1000], errors="replace").replace("\\", "/").rsplit("/", 1)[-1]
     name = "".join(letter for letter in name if letter.isprintable() and letter not in '"<>|:*?')[-120:]
     return name.strip(". ") or "picture"
 
 
-class Calm:
-    """Middleware: what nobody foresaw is logged, and the page is told that something failed, not what."""
+class HideExceptions:
+    """Middleware: unexpected exceptions are logged, and answered with status 500 without details."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -209,33 +218,33 @@ class Calm:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def watched(message: Message) -> None:
+        async def watch(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, watch)
         except Exception:
             logging.getLogger("uvicorn.error").exception("a request failed")
             if started:
                 raise
-            await PlainTextResponse("something failed here: its server's terminal says what", 500)(scope, receive, send)
+            await PlainTextResponse("the server failed: see the log on its terminal", 500)(scope, receive, send)
 
 
-_STATUS = {Gone: 404, Full: 503, Busy: 503, desk.NoMemory: 503}
+_STATUS = {UploadNotFound: 404, MemoryFull: 503, QueueFull: 503, sessions.NoMemory: 503}
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _user_error(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), _STATUS.get(type(error), 422))
 
 
-async def _left(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # to nobody
+async def _client_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # for the log only
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Host names that the page answers to: on a loopback address its own, so that no other site's name leads there."""
+    """Host names that the server accepts. On a loopback address only its own, which prevents DNS rebinding."""
     try:
         loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -245,24 +254,30 @@ def allowed_hosts(host: str) -> list[str]:
     return [*LOOPBACK, f"[{host}]" if ":" in host and not host.startswith("[") else host]
 
 
-def create_app(models: Sequence[desk.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
-    """The page as a web application. host: the address that it is going to be bound to."""
-    pages = Pages(models, limits or Limits())
+def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
+    """Create the web application.
+
+    Args:
+        models: models to choose from, at least one.
+        limits: limits of the page.
+        host: address that the server will be bound to.
+    """
+    endpoints = Endpoints(models, limits or Limits())
     routes = [
-        Route("/", pages.page),
-        Route("/pictures", pages.upload, methods=["POST"]),
-        Route("/pictures/{id}", pages.forget, methods=["DELETE"]),
-        Route("/pictures/{id}/before", pages.before),
-        Route("/pictures/{id}/paint", pages.paint, methods=["POST"], max_body_size=MAX_BODY),
-        Route("/pictures/{id}/result", pages.result, methods=["POST"], max_body_size=MAX_BODY),
-        Route("/queue/{ticket}", pages.place),
+        Route("/", endpoints.page),
+        Route("/pictures", endpoints.upload, methods=["POST"]),
+        Route("/pictures/{id}", endpoints.remove, methods=["DELETE"]),
+        Route("/pictures/{id}/before", endpoints.before),
+        Route("/pictures/{id}/paint", endpoints.paint, methods=["POST"], max_body_size=MAX_BODY),
+        Route("/pictures/{id}/result", endpoints.result, methods=["POST"], max_body_size=MAX_BODY),
+        Route("/queue/{ticket}", endpoints.position),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host), www_redirect=False)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard), Middleware(Calm), hosts],
-        exception_handlers={UserError: _refused, LeftQueue: _left, ClientDisconnect: _left},
+        middleware=[Middleware(Guard), Middleware(HideExceptions), hosts],
+        exception_handlers={UserError: _user_error, ClientLeft: _client_left, ClientDisconnect: _client_left},
     )
-    app.state.pages = pages
+    app.state.endpoints = endpoints
     return app

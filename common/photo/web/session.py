@@ -1,4 +1,4 @@
-"""What the page does to a picture: opens it, paints a preview for every move of a slider, at last the whole file."""
+"""Work on one uploaded picture: open it, render previews while the user edits, render the file to download."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from common.color.lab import fit_gamut, lab_to_rgb, rgb8_to_L
 from common.colorizer import Colorizer
 from common.imaging.read import Picture, open_image
 from common.imaging.write import FORMAT_OF_SUFFIX, encode_pages
-from common.photo.batch import provenance_of
+from common.photo.batch import provenance_text
 from common.photo.edit import Edit
-from common.predictor import fit, paint, predict_within_memory, working_lightness
+from common.photo.hints import parse_hint
+from common.predictor import PredictorConfig, apply_ab, fit_upsampling, predict_within_memory, working_lightness
 from common.registry import load_colorizer
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
 
-PREVIEW_SIDE = 1024  # pixels of the longer side
+PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
-_PREVIEW_BISECTIONS = 6  # a color out of gamut keeps its chroma to 1/64, which is not seen, in half the time
+_PREVIEW_BISECTIONS = 6  # precision of gamut mapping: chroma to 1/64, which is not visible, in half the time
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
                "BMP": "image/bmp", "AVIF": "image/avif", "PPM": "image/x-portable-pixmap"}  # fmt: skip
 T = TypeVar("T")
@@ -39,66 +40,96 @@ class NoMemory(UserError):
 
 @dataclass(frozen=True)
 class Model:
-    """A colorizer under the name that the page shows."""
+    """A colorizer with the name and the description that the page shows."""
 
     name: str
     colorizer: Colorizer
-    size: int  # side of the square that the network sees
-    about: str = ""
+    config: PredictorConfig
+    description: str = ""
 
     @property
     def device(self) -> torch.device:
-        """Where it was loaded to, or where it fell back to."""
+        """Device of the colorizer, which may have fallen back to the CPU."""
         return self.colorizer.device
 
 
 @dataclass
-class Painting:
-    """A model's colors for one picture."""
+class Prediction:
+    """A model's prediction for one picture, with the upsampling of the latest preview.
+
+    Attributes:
+        ab: [1, 2, s, s] in CIELAB units.
+        note: sentence for the user if the network ran out of memory at its size.
+        hints: hints that `upsampling` was fitted with.
+        upsampling: to the size of the preview. Fitting it is the slow part of a preview, so it is cached.
+    """
 
     ab: Tensor
-    note: str  # of a network that did not fit in memory as it should
+    note: str
     hints: tuple = ()
-    fitted: GuidedUpsampling | None = None  # to the preview's size, under these hints: the slow part of a preview
+    upsampling: GuidedUpsampling | None = None
 
 
 @dataclass
-class Opened:
-    """What the page keeps of a picture besides its file."""
+class Session:
+    """An opened picture without its file, and the predictions for it.
+
+    Attributes:
+        name: file name, for messages.
+        form: Pillow's name of the format.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        pages: number of pages in the file; only the first is used.
+        L: lightness of the preview, [1, 1, h, w] in 0..100.
+        alpha: alpha of the preview, uint8 [h, w], if the picture has transparency.
+        before: the preview without edits, as a JPEG.
+        working: lightness at the size of `working_lightness`, [1, 1, h', w'].
+        predictions: by the name of the model.
+    """
 
     name: str
     form: str
     width: int
     height: int
     pages: int
-    L: Tensor  # [1, 1, h, w] of the preview
-    alpha: np.ndarray | None  # uint8 [h, w], of the preview
-    before: bytes  # JPEG
+    L: Tensor
+    alpha: np.ndarray | None
+    before: bytes
     working: Tensor
-    paintings: dict[str, Painting] = field(default_factory=dict)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
 
-    def about(self) -> dict:
-        """What the page is told of it, for JSON."""
-        seen = {"seen_width": self.L.shape[3], "seen_height": self.L.shape[2]}
-        own = {"name": self.name, "format": self.form, "pages": self.pages}
-        return own | {"width": self.width, "height": self.height} | seen
-
-
-def open_picture(data: bytes, name: str, max_pixels: int, device: torch.device) -> Opened:
-    """Read a picture that was sent. Raises UserError, with one sentence, where that cannot be done."""
-    return within_memory(lambda: _open(data, name, max_pixels, device))
+    def describe(self) -> dict:
+        """Properties of the picture for the page, as JSON."""
+        preview = {"preview_width": self.L.shape[3], "preview_height": self.L.shape[2]}
+        file = {"name": self.name, "format": self.form, "pages": self.pages}
+        return file | {"width": self.width, "height": self.height} | preview
 
 
-def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Opened:
+def open_session(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
+    """Decode an uploaded file.
+
+    Args:
+        data: the file.
+        name: its name, for messages.
+        max_pixels: larger pictures are refused.
+        device: device of the tensors.
+
+    Raises:
+        UserError: the file is not a picture, is too large, or memory is short.
+    """
+    return first_within_memory(lambda: _open(data, name, max_pixels, device))
+
+
+def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
     picture = open_image(data, name, max_pixels=max_pixels, deep=True)
     height, width = picture.rgb.shape[:2]
     working = working_lightness(picture.finest, device)
-    preview, alpha = _smaller(picture.rgb), None if picture.alpha is None else _smaller(picture.alpha)
+    preview, alpha = _downscale(picture.rgb), None if picture.alpha is None else _downscale(picture.alpha)
     L = rgb8_to_L(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])
-    return Opened(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
+    return Session(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
 
 
-def _smaller(values: np.ndarray) -> np.ndarray:
+def _downscale(values: np.ndarray) -> np.ndarray:
     height, width = values.shape[:2]
     scale = PREVIEW_SIDE / max(height, width)
     if scale >= 1:
@@ -108,33 +139,35 @@ def _smaller(values: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
+    """Encode a preview on white, at less than half the bytes of `encode_pages`, which is for files that are kept."""
     file = io.BytesIO()
-    seen = Picture(rgb, alpha, b"", None, "JPEG", "").on_white()
-    Image.fromarray(seen).save(file, "JPEG", quality=92, subsampling=0)
+    image = Picture(rgb, alpha, b"", None, "JPEG", "").on_white()
+    Image.fromarray(image).save(file, "JPEG", quality=92, subsampling=0)
     return file.getvalue()
 
 
-def read_edit(given: dict, opened: Opened) -> Edit:
-    """The changes that a page asked for, from JSON: saturation, hue, kelvin, hints (a list of "x,y,#rrggbb").
+def read_edit(request: dict, session: Session) -> Edit:
+    """Read the edit of a request.
 
-    Raises UserError for a value that is none or is out of range.
+    Args:
+        request: parsed JSON with saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
+        session: the picture that the hints refer to.
+
+    Raises:
+        UserError: a value has the wrong type or is out of range.
     """
-    numbers = {name: _number(given, name) for name in ("saturation", "hue", "kelvin")}
-    texts = given.get("hints", [])
+    numbers = {name: _number(request, name) for name in ("saturation", "hue", "kelvin")}
+    texts = request.get("hints", [])
     if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
         raise UserError("hints are a list of x,y,#rrggbb")
     if len(texts) > MAX_HINTS:
         raise UserError(f"there are {len(texts)} hints: the page takes {MAX_HINTS}")
-    hints = ()
-    if texts:
-        from common.photo.hints import parse_hint
-
-        hints = tuple(parse_hint(text, (opened.height, opened.width)) for text in texts)
+    hints = tuple(parse_hint(text, (session.height, session.width)) for text in texts)
     return Edit(hints=hints, **{name: value for name, value in numbers.items() if value is not None})
 
 
-def _number(given: dict, name: str) -> float | None:
-    value = given.get(name)
+def _number(request: dict, name: str) -> float | None:
+    value = request.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -145,66 +178,88 @@ def _number(given: dict, name: str) -> float | None:
         raise UserError(f"{name} is too large") from None
 
 
-def paint_preview(opened: Opened, model: Model, edit: Edit) -> tuple[bytes, str]:
-    """A JPEG of the picture at screen size in a model's colors, and a note where memory was short.
+def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, str]:
+    """Render the edited colorization at preview size.
 
-    The network runs where it has not yet, and hints are spread where they changed. What is left for the move of a
-    slider is done pixel by pixel at the preview's size, so it is fast; `paint` does it at working size, before the
-    fit, which differs by less than can be seen. Raises UserError where there is not enough memory.
+    The network runs once per model, and hints are spread only after they changed. The rest of the edit is applied to
+    the upsampled ab, which is fast enough for a slider; `apply_ab` applies it before upsampling, and the difference is
+    not visible.
+
+    Returns:
+        A JPEG, and a note if the network ran out of memory at its size (else "").
+
+    Raises:
+        UserError: memory is short.
     """
-    painting = _painting(opened, model)
-    rgb = within_memory(*(lambda d=d: _seen(opened, painting, edit, d) for d in _places(opened)))
-    return _jpeg(rgb, opened.alpha), painting.note
+    prediction = _predict(session, model)
+    rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
+    return _jpeg(rgb, session.alpha), prediction.note
 
 
 @torch.no_grad()
-def _seen(opened: Opened, painting: Painting, edit: Edit, device: torch.device) -> np.ndarray:
-    L, hints = opened.L.to(device), tuple(edit.hints)
-    fitted = painting.fitted
-    if fitted is None or painting.hints != hints or fitted.coefficients.device != device:
-        working, ab = opened.working.to(device), painting.ab.to(device)
-        fitted = fit(working, ab, Edit(hints=hints), tuple(L.shape[-2:]))
-        painting.fitted, painting.hints = fitted, hints
-    ab = replace(edit, hints=())(L, fitted.strip(L, 0))
+def _preview(session: Session, prediction: Prediction, edit: Edit, device: torch.device) -> np.ndarray:
+    """uint8 [h, w, 3] sRGB."""
+    L, hints = session.L.to(device), tuple(edit.hints)
+    upsampling = prediction.upsampling
+    if upsampling is None or prediction.hints != hints or upsampling.coefficients.device != device:
+        working, ab = session.working.to(device), prediction.ab.to(device)
+        upsampling = fit_upsampling(working, ab, tuple(L.shape[-2:]), Edit(hints=hints))
+        prediction.upsampling, prediction.hints = upsampling, hints
+    ab = replace(edit, hints=())(L, upsampling.strip(L, 0))
     rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
     return (rgb * 255).round().to(torch.uint8)[0].permute(1, 2, 0).cpu().numpy()
 
 
-def _places(opened: Opened) -> list[torch.device]:
-    """Where to paint: on the device, and where its memory does not do, on the CPU."""
-    return list(dict.fromkeys((opened.working.device, torch.device("cpu"))))
+def _devices(session: Session) -> list[torch.device]:
+    """Devices to render on: the session's, then the CPU if memory runs out."""
+    return list(dict.fromkeys((session.working.device, torch.device("cpu"))))
 
 
-def paint_file(data: bytes, opened: Opened, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
-    """The whole picture in a model's colors, as a file of a format, and the file's name.
+def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
+    """Render the edited colorization at full size.
 
-    Raises UserError where there is not enough memory, or the format cannot hold the picture.
+    Args:
+        data: the uploaded file.
+        session: the opened picture.
+        model: the model whose colors are used.
+        edit: changes to them.
+        form: Pillow's name of the format to write.
+
+    Returns:
+        The file and its name.
+
+    Raises:
+        UserError: memory is short, or the format cannot hold the picture.
     """
-    picture = within_memory(lambda: open_image(data, opened.name, max_pixels=opened.width * opened.height, deep=True))
-    ab, working = _painting(opened, model).ab, opened.working
-    tries = (lambda d=d: paint(picture.finest, working.to(d), ab.to(d), edit) for d in _places(opened))
-    colored = within_memory(*tries)
-    name = PurePath(opened.name)
+    max_pixels = session.width * session.height
+    picture = first_within_memory(lambda: open_image(data, session.name, max_pixels=max_pixels, deep=True))
+    ab, working = _predict(session, model).ab, session.working
+    attempts = (
+        lambda d=d: apply_ab(picture.finest, working.to(d), ab.to(d), model.config, edit) for d in _devices(session)
+    )
+    colored = first_within_memory(*attempts)
+    name = PurePath(session.name)
     own = name.suffix if FORMAT_OF_SUFFIX.get(name.suffix.lower()) == form else ""
     suffix = own or next(suffix for suffix, known in FORMAT_OF_SUFFIX.items() if known == form)
     pages = [(colored, picture)]
-    file = within_memory(lambda: encode_pages(pages, form, opened.name, provenance_of(model.colorizer.card)))
+    provenance = provenance_text(model.colorizer.card)
+    file = first_within_memory(lambda: encode_pages(pages, form, session.name, provenance))
     return file, f"{name.stem or 'picture'}.color{suffix}"
 
 
-def _painting(opened: Opened, model: Model) -> Painting:
-    found = opened.paintings.get(model.name)
-    if found is None:
+def _predict(session: Session, model: Model) -> Prediction:
+    """The cached prediction of a model, or a new one."""
+    if model.name not in session.predictions:
         notes: list[str] = []
         with torch.no_grad():
-            ab = predict_within_memory(model.colorizer, opened.working, model.size, notes.append)
-        found = opened.paintings[model.name] = Painting(ab, "; ".join(notes))
-    return found
+            ab = predict_within_memory(model.colorizer, session.working, model.config, notes.append)
+        session.predictions[model.name] = Prediction(ab, "; ".join(notes))
+    return session.predictions[model.name]
 
 
-def within_memory(*tries: Callable[[], T]) -> T:
-    """The first of these that memory suffices for. Raises NoMemory where there is none."""
-    for attempt in tries:
+def first_within_memory(*attempts: Callable[[], T]) -> T:
+    """Result of the first attempt that does not run out of memory. Raises NoMemory if all do."""
+    for attempt in attempts:
         try:
             return attempt()
         except (RuntimeError, MemoryError) as error:
@@ -214,15 +269,16 @@ def within_memory(*tries: Callable[[], T]) -> T:
 
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
-    """The colorizers of a command line, each with a name of its own. Raises UserError for what is none."""
+    """Load models by name or path, and give each a unique name. Raises UserError if one cannot be loaded."""
     models: dict[str, Model] = {}
     for path in names:
         colorizer = load_colorizer(path, device)
         card = colorizer.card or {}
-        title = free = str(card.get("name") or PurePath(path).stem)
+        title = unique = str(card.get("name") or PurePath(path).stem)
         count = 1
-        while free in models:
+        while unique in models:
             count += 1
-            free = f"{title} ({count})"
-        models[free] = Model(free, colorizer, card["size"], f"{card['family']}, sees {card['size']} px")
+            unique = f"{title} ({count})"
+        config = PredictorConfig(card["size"])
+        models[unique] = Model(unique, colorizer, config, f"{card['family']}, input {card['size']} px")
     return list(models.values())

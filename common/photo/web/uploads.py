@@ -1,4 +1,4 @@
-"""Pictures that the page holds for people while they work on them: in memory only, bounded, and not for long."""
+"""Uploaded pictures: held in memory only, limited in size, and removed after a time without use."""
 
 from __future__ import annotations
 
@@ -7,105 +7,109 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.photo.web.session import Opened
+from common.photo.web.session import Session
 from common.utils.errors import UserError
 
-KEEP_SECONDS = 900.0  # after its last use
-OWN_AT_MOST = 4  # pictures of one person; the oldest goes
-_OVERHEAD, _OVERHEAD_OF_MODEL = 6_000_000, 5_000_000  # bytes: lightness, preview; prediction and its fit
+EXPIRY_SECONDS = 900.0  # after the last use
+MAX_PER_OWNER = 4  # the oldest is removed
+_OVERHEAD = 6_000_000  # bytes: lightness and preview
+_OVERHEAD_PER_MODEL = 5_000_000  # bytes: prediction and its upsampling
 
 
-def overhead_of(models: int) -> int:
-    """Bytes that an upload takes besides its file, at most, where so many models color it."""
-    return _OVERHEAD + models * _OVERHEAD_OF_MODEL
+def overhead_bytes(models: int) -> int:
+    """Upper bound of the bytes that an upload takes besides its file, if so many models colorize it."""
+    return _OVERHEAD + models * _OVERHEAD_PER_MODEL
 
 
-class Full(UserError):
-    """There is no memory left for another picture."""
+class MemoryFull(UserError):
+    """No memory is left for another upload."""
 
 
-class Gone(UserError):
-    """A picture that is not here, or not any more, or not this person's."""
+class UploadNotFound(UserError):
+    """An upload does not exist, has expired, or belongs to another client."""
 
 
 @dataclass
 class Upload:
-    """A file that somebody sent, and what was made of it."""
+    """An uploaded file and its session."""
 
     id: str
     owner: str
     data: bytes
-    opened: Opened
-    used: float
+    session: Session
+    last_used: float
 
 
 class Uploads:
-    """The uploads in memory. All methods belong to one thread.
+    """The uploads in memory. All methods must be called from one thread.
 
-    max_bytes: of all together, those included that are still being received. overhead: bytes that one takes besides
-    its file. keep_seconds: how long one stays after its last use. clock: seconds, for the tests.
+    Args:
+        max_bytes: limit of all uploads together, including those that are being received.
+        overhead: bytes that an upload takes besides its file.
+        expiry_seconds: time after the last use at which an upload is removed.
+        clock: returns seconds.
     """
 
     def __init__(
         self,
         max_bytes: int,
         overhead: int,
-        keep_seconds: float = KEEP_SECONDS,
+        expiry_seconds: float = EXPIRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.max_bytes, self.overhead, self.keep_seconds, self.clock = max_bytes, overhead, keep_seconds, clock
-        self.taken = 0
-        self._found: dict[str, Upload] = {}
+        self.max_bytes, self.overhead, self.expiry_seconds, self.clock = max_bytes, overhead, expiry_seconds, clock
+        self.reserved = 0
+        self._uploads: dict[str, Upload] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._uploads)
 
-    def take(self, count: int) -> None:
-        """Reserve so many bytes. Raises Full where there are not so many left."""
-        if self.taken + count > self.max_bytes:
-            self.sweep()
-        if self.taken + count > self.max_bytes:
-            raise Full("the memory for pictures is full: try again in a few minutes")
-        self.taken += count
+    def reserve(self, count: int) -> None:
+        """Reserve bytes. Raises MemoryFull if they are not available, even after expired uploads are removed."""
+        if self.reserved + count > self.max_bytes:
+            self.remove_expired()
+        if self.reserved + count > self.max_bytes:
+            raise MemoryFull("the memory for pictures is full: try again in a few minutes")
+        self.reserved += count
 
-    def give(self, count: int) -> None:
-        """Give reserved bytes back."""
-        self.taken -= count
+    def release(self, count: int) -> None:
+        """Release reserved bytes."""
+        self.reserved -= count
 
-    def add(self, owner: str, data: bytes, opened: Opened) -> Upload:
-        """Keep a picture, whose bytes and overhead have been taken, under a name that nobody can guess."""
-        own = [upload for upload in self._found.values() if upload.owner == owner]
-        for upload in sorted(own, key=lambda upload: upload.used)[: max(0, len(own) - OWN_AT_MOST + 1)]:
-            self._drop(upload)
-        upload = Upload(secrets.token_urlsafe(18), owner, data, opened, self.clock())
-        self._found[upload.id] = upload
+    def add(self, owner: str, data: bytes, session: Session) -> Upload:
+        """Add an upload, whose bytes and overhead are reserved, under a random id."""
+        own = [upload for upload in self._uploads.values() if upload.owner == owner]
+        for upload in sorted(own, key=lambda upload: upload.last_used)[: max(0, len(own) - MAX_PER_OWNER + 1)]:
+            self._remove(upload)
+        upload = Upload(secrets.token_urlsafe(18), owner, data, session, self.clock())
+        self._uploads[upload.id] = upload
         return upload
 
-    def get(self, owner: str, name: str) -> Upload:
-        """Somebody's upload, which counts as used now. Raises Gone."""
-        upload = self._found.get(name)
-        if upload is None or upload.owner != owner or self._is_old(upload):
-            raise Gone("this picture is not held here any more: choose it again")
-        upload.used = self.clock()
+    def get(self, owner: str, id: str) -> Upload:
+        """Look up an upload and mark it as used. Raises UploadNotFound."""
+        upload = self._uploads.get(id)
+        if upload is None or upload.owner != owner or self._is_expired(upload):
+            raise UploadNotFound("the server no longer has this picture: choose it again")
+        upload.last_used = self.clock()
         return upload
 
-    def drop(self, owner: str, name: str) -> None:
-        """Forget an upload, if it is there and this person's."""
-        upload = self._found.get(name)
+    def remove(self, owner: str, id: str) -> None:
+        """Remove an upload, if it exists and belongs to the owner."""
+        upload = self._uploads.get(id)
         if upload is not None and upload.owner == owner:
-            self._drop(upload)
+            self._remove(upload)
 
-    def sweep(self) -> float | None:
-        """Forget what was not used for long; returns the seconds until there may be more to forget, if ever."""
-        for upload in [u for u in self._found.values() if self._is_old(u)]:
-            self._drop(upload)
-        if not self._found:
+    def remove_expired(self) -> float | None:
+        """Remove expired uploads. Returns the seconds until the next one expires, or None if none is left."""
+        for upload in [u for u in self._uploads.values() if self._is_expired(u)]:
+            self._remove(upload)
+        if not self._uploads:
             return None
-        return min(u.used for u in self._found.values()) + self.keep_seconds - self.clock()
+        return min(u.last_used for u in self._uploads.values()) + self.expiry_seconds - self.clock()
 
-    def _is_old(self, upload: Upload) -> bool:
-        return self.clock() - upload.used >= self.keep_seconds
+    def _is_expired(self, upload: Upload) -> bool:
+        return self.clock() - upload.last_used >= self.expiry_seconds
 
-    def _drop(self, upload: Upload) -> None:
-        del self._found[upload.id]
-        self.give(len(upload.data) + self.overhead)
+    def _remove(self, upload: Upload) -> None:
+        del self._uploads[upload.id]
+        self.release(len(upload.data) + self.overhead)

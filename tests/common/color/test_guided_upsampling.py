@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from common.color.guided_upsampling import GuidedUpsampling, guided_coefficients, working_size
 from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
-from common.predictor import colorize_photo
+from common.predictor import PredictorConfig, colorize_photo
 
 
 class Painter(Colorizer):
@@ -34,7 +34,7 @@ def test_lightness_survives_any_picture(height, width, seed, coarse):
     rng = np.random.default_rng(seed)
     rgb = np.repeat(np.repeat(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), 1, 0), 1, 1)
     rgb[: height // 2] //= 1 + coarse % 7
-    out = colorize_photo(Painter(), rgb, 16)
+    out = colorize_photo(Painter(), rgb, PredictorConfig(16))
     assert out.shape == rgb.shape
     before, after = (rgb8_to_lab(torch.from_numpy(x).permute(2, 0, 1))[0] for x in (rgb, out))
     assert float((before - after).abs().max()) <= 1

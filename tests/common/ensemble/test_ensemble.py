@@ -15,7 +15,7 @@ from common.data.packing import open_pack
 from common.ensemble.expressions import parse_ensemble
 from common.ensemble.stacks import train_stack
 from common.evaluation.rows import load_rows, split_title
-from common.photo.colorize import colorize
+from common.photo import colorize
 from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
 from common.utils.progress import Progress

@@ -29,17 +29,17 @@ def test_entropy_of_certainty_and_of_ignorance():
 
 def test_pixels_fall_into_the_places_that_cover_them():
     found = d.Distribution(np.full((4, 8, 3), 1 / 3, np.float32), np.zeros((3, 2)))
-    assert found.place(0, 0, (100, 200)) == (0, 0)
-    assert found.place(199, 99, (100, 200)) == (3, 7)
-    assert found.place(100, 24, (100, 200)) == (0, 4)
-    for x, y in d.typical_pixels(found, (100, 200)):
+    assert found.cell(0, 0, (100, 200)) == (0, 0)
+    assert found.cell(199, 99, (100, 200)) == (3, 7)
+    assert found.cell(100, 24, (100, 200)) == (0, 4)
+    for x, y in d.representative_pixels(found, (100, 200)):
         assert 0 <= x < 200
         assert 0 <= y < 100
 
 
 def test_grey_has_the_lightness_of_the_photograph():
     rgb = photo_array(4)
-    grey = d.grey_of(rgb)
+    grey = d.to_grey(rgb)
     assert (grey[..., 0] == grey[..., 1]).all()
     assert (grey[..., 1] == grey[..., 2]).all()
     assert np.abs(rgb2lab(grey)[..., 0] - rgb2lab(rgb)[..., 0]).max() < 0.7  # half a level of black, where L is steep
@@ -68,12 +68,12 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
     assert "a<b" not in page
     assert (data["width"], data["height"]) == (8, 8)
     colorizer = load_colorizer(weights)
-    found = d.distribution_of(colorizer, open_image(tmp_path / "a<b.png").rgb, 32)
+    found = d.predict_distribution(colorizer, open_image(tmp_path / "a<b.png").rgb, 32)
     np.testing.assert_allclose(found.probabilities.sum(axis=-1), 1, rtol=1e-5)
     p = found.probabilities.reshape(64, -1)
     for place in (0, 17, 63):
-        assert data["shares"][place] == pytest.approx(sorted(p[place], reverse=True)[:12], abs=1e-4)
-        assert p[place][data["best"][place]] == pytest.approx(data["shares"][place], abs=1e-4)
+        assert data["probabilities"][place] == pytest.approx(sorted(p[place], reverse=True)[:12], abs=1e-4)
+        assert p[place][data["top"][place]] == pytest.approx(data["probabilities"][place], abs=1e-4)
         assert data["entropy"][place] == pytest.approx(float(found.entropy.ravel()[place]), abs=1e-3)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import spsolve
 
 from common.color.lab import rgb8_to_lab
-from common.photo import hints as module
+from common.photo.diffusion import diffuse, energy_matrix
 from common.photo.hints import Hint, hints_of_dots, parse_hint, spread_hints
 from common.utils.errors import UserError
 
@@ -208,8 +208,8 @@ def test_the_solver_finds_what_a_direct_solve_finds(kind):
     }[kind]
     pixels = rng.choice(L.size, 5, replace=False)
     values = np.hstack([np.ones((5, 1)), rng.normal(0, 30, (5, 2))])
-    got = module._diffuse(L, pixels, values)
-    matrix = module._energy(L).astype(np.float64).tolil()
+    got = diffuse(L, pixels, values)
+    matrix = energy_matrix(L).astype(np.float64).tolil()
     matrix[pixels] = 0
     matrix[pixels, pixels] = 1
     right = np.zeros((L.size, 3))

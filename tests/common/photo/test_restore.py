@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.color.lab import ab_to_rgb8, rgb8_to_lab
-from common.photo.restore import find_repair, restore
+from common.photo.restore import assess, restore
 
 
 def lab_of(rgb):
@@ -110,7 +110,7 @@ def test_a_faded_photograph_in_color_stays_in_color():
     L = scene(1)
     y, x = np.mgrid[0:120, 0:150] / 150
     faded = toned(20 + 0.6 * L, np.stack([20 * np.sin(9 * x), 20 * np.cos(8 * y)]))
-    assert not find_repair(faded).toned
+    assert not assess(faded).toned
     before, after = lab_of(faded), lab_of(restore(faded))
     assert np.abs(after[0, 0].numpy() - L).mean() < 4
     strong = before[0, 1:].norm(dim=0) > 12

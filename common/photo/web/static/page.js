@@ -1,51 +1,51 @@
-// The page: which picture, which models, which settings.
+// State of the page: the picture, the models, the settings.
 import { Panel, setDivider } from "./panel.js";
 import * as server from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const models = JSON.parse(document.body.dataset.models);
 const limits = JSON.parse(document.body.dataset.limits);
-const DAYLIGHT = 6500; // where the slider of the light changes nothing
+const DAYLIGHT = 6500; // position of the temperature slider that changes nothing
 
-let file = null; // kept, to send it again where the server has forgotten it
-let about = null; // what the server said of it
-let opening = null; // the promise of what is being sent
+let file = null; // for another upload, in case the server has removed it
+let picture = null; // its properties, as the server returned them
+let uploading = null; // promise of an upload in progress
 let hints = []; // { x, y, color }, in pixels of the picture
 const notes = new Set();
 const panels = new Map();
 
-const told = {
+const formatters = {
   saturation: (value) => `${Math.round(100 * value)} %`,
   hue: (value) => `${value}°`,
   kelvin: (value) => (value === DAYLIGHT ? "unchanged" : `${value} K, ${value < DAYLIGHT ? "warmer" : "colder"}`),
 };
 
-function say(text) {
+function showStatus(text) {
   $("status").textContent = text;
 }
 
-function describe() {
-  if (!about) return say("");
-  const pages = about.pages > 1
-    ? `. It has ${about.pages} pages, of which this page shows and saves the first; the command does them all`
+function showPicture() {
+  if (!picture) return showStatus("");
+  const pages = picture.pages > 1
+    ? `. It has ${picture.pages} pages, of which this page uses the first; the colorize command uses all`
     : "";
-  say([`${about.name}: ${about.width} × ${about.height} pixels${pages}`, ...notes].join(". "));
+  showStatus([`${picture.name}: ${picture.width} × ${picture.height} pixels${pages}`, ...notes].join(". "));
 }
 
-// A capital first, but where the sentence begins with a file's name.
+// Capitalize a sentence, unless it begins with a file's name, and end it with a period.
 function sentence(text, name) {
   const first = name && text.startsWith(name) ? text.charAt(0) : text.charAt(0).toUpperCase();
   return first + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
-function fail(error, name = about?.name) {
+function fail(error, name = picture?.name) {
   $("error").textContent = sentence(error.message, name);
   $("error").hidden = false;
   $("error").scrollIntoView({ block: "nearest" });
-  describe();
+  showPicture();
 }
 
-function settle() {
+function clearError() {
   $("error").hidden = true;
 }
 
@@ -59,85 +59,85 @@ function settings() {
 }
 
 function repaint() {
-  for (const name of Object.keys(told)) {
-    const text = told[name](Number($(name).value));
+  for (const name of Object.keys(formatters)) {
+    const text = formatters[name](Number($(name).value));
     $(name).previousElementSibling.textContent = text;
     $(name).setAttribute("aria-valuetext", text);
   }
-  if (!about) return;
+  if (!picture) return;
   for (const panel of panels.values()) {
-    panel.drawDots(hints, about);
-    panel.want(settings());
+    panel.drawDots(hints, picture);
+    panel.update(settings());
   }
 }
 
-// Do something with the picture that the server holds; where it holds it no more, send it again first.
-async function held(action) {
-  const { id } = about;
+// Call an action with the id of the uploaded picture. If the server has removed the picture, upload it again first.
+async function withUpload(action) {
+  const { id } = picture;
   try {
     return await action(id);
   } catch (error) {
     if (error.status !== 404 || !file) throw error;
-    if (about.id === id) {
-      opening ??= server.upload(file).finally(() => { opening = null; });
-      about = await opening;
+    if (picture.id === id) {
+      uploading ??= server.upload(file).finally(() => { uploading = null; });
+      picture = await uploading;
     }
-    return action(about.id);
+    return action(picture.id);
   }
 }
 
-let turn = 0; // of several pictures chosen one after the other only the last is shown
+let opened = 0; // number of pictures chosen so far: only the latest one is shown
 
 async function open(chosen, count) {
-  settle();
+  clearError();
   if (chosen.size > limits.bytes) {
     const megabytes = Number((limits.bytes / 1e6).toPrecision(4));
     return fail(new Error(`${chosen.name} is larger than ${megabytes} megabytes: make it smaller first`), chosen.name);
   }
-  const mine = ++turn;
-  say(`Opening ${chosen.name}…`);
+  const number = ++opened;
+  showStatus(`Opening ${chosen.name}…`);
   try {
     const found = await server.upload(chosen);
-    if (mine !== turn) return server.forget(found.id);
-    if (about) server.forget(about.id);
-    [file, about, hints] = [chosen, found, []];
+    if (number !== opened) return server.remove(found.id);
+    if (picture) server.remove(picture.id);
+    [file, picture, hints] = [chosen, found, []];
   } catch (error) {
-    if (mine === turn) fail(error, chosen.name);
+    if (number === opened) fail(error, chosen.name);
     return;
   }
   notes.clear();
-  if (count > 1) notes.add(`It is the first of the ${count} files: one is shown at a time`);
+  if (count > 1) notes.add(`It is the first of ${count} files: the page shows one at a time`);
   document.body.classList.add("open");
   $("choose").textContent = "Another picture";
-  $("invitation").textContent = "or drop it, or paste it.";
+  $("invitation").textContent = "or drop or paste one.";
   $("work").hidden = false;
   offerFormats();
-  for (const panel of panels.values()) panel.show(about, server.beforeUrl(about.id));
+  for (const panel of panels.values()) panel.show(picture, server.beforeUrl(picture.id));
   setDivider($("views"), 50);
   listHints();
-  describe();
+  showPicture();
   repaint();
 }
 
 function offerFormats() {
-  const own = { value: about.format, text: `${about.format}, as it came` };
-  const offered = about.format === "PNG" ? [own] : [own, { value: "PNG", text: "PNG" }];
+  const own = { value: picture.format, text: `${picture.format}, as uploaded` };
+  const offered = picture.format === "PNG" ? [own] : [own, { value: "PNG", text: "PNG" }];
   $("format").replaceChildren(...offered.map(({ value, text }) => new Option(text, value)));
 }
 
 async function download(panel) {
-  settle();
+  clearError();
   panel.button.disabled = true;
-  say("Painting the whole picture…");
+  showStatus("Colorizing at full size…");
   try {
     const wanted = { model: panel.model, format: $("format").value, ...settings() };
-    const { blob, name } = await held((id) => server.result(id, wanted));
+    const { blob, name } = await withUpload((id) => server.result(id, wanted));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    describe();
+    showPicture();
   } catch (error) {
     fail(error);
   } finally {
@@ -150,8 +150,8 @@ async function download(panel) {
 
 function pixel({ x, y }) {
   return {
-    x: Math.min(about.width - 1, Math.floor(x * about.width)),
-    y: Math.min(about.height - 1, Math.floor(y * about.height)),
+    x: Math.min(picture.width - 1, Math.floor(x * picture.width)),
+    y: Math.min(picture.height - 1, Math.floor(y * picture.height)),
   };
 }
 
@@ -181,21 +181,21 @@ function chooseTool(name) {
 const page = {
   views: $("views"),
   hinting: () => document.body.classList.contains("hinting"),
-  addHint(place) {
-    settle();
+  addHint(point) {
+    clearError();
     if (hints.length >= limits.hints) return fail(new Error(`the page takes ${limits.hints} hints: remove one first`));
-    hints.push({ ...pixel(place), color: $("color").value });
+    hints.push({ ...pixel(point), color: $("color").value });
     listHints();
     repaint();
   },
-  moveHint(i, place) {
-    Object.assign(hints[i], pixel(place));
+  moveHint(i, point) {
+    Object.assign(hints[i], pixel(point));
     $("hints").children[i].querySelector("span").textContent = `at ${hints[i].x}, ${hints[i].y}`;
     repaint();
   },
   nudgeHint(i, x, y, times) {
-    const step = (times * Math.max(about.width, about.height)) / 200;
-    const shares = { x: (hints[i].x + 0.5 + x * step) / about.width, y: (hints[i].y + 0.5 + y * step) / about.height };
+    const step = (times * Math.max(picture.width, picture.height)) / 200;
+    const shares = { x: (hints[i].x + 0.5 + x * step) / picture.width, y: (hints[i].y + 0.5 + y * step) / picture.height };
     page.moveHint(i, { x: Math.max(0, shares.x), y: Math.max(0, shares.y) });
   },
   removeHint(i) {
@@ -205,12 +205,12 @@ const page = {
     const left = $("hints").querySelectorAll("button");
     (left[Math.min(i, left.length - 1)] || $("middle")).focus();
   },
-  paint: (model, wanted) => held((id) => server.paint(id, { model, ...wanted })),
+  paint: (model, wanted) => withUpload((id) => server.paint(id, { model, ...wanted })),
   download,
-  failed: fail,
-  noted(text) {
+  fail,
+  addNote(text) {
     notes.add(text);
-    describe();
+    showPicture();
   },
 };
 
@@ -222,13 +222,13 @@ function showModel(name, shown) {
     panels.delete(name);
   } else if (!panels.has(name)) {
     panels.set(name, new Panel(name, page));
-    if (about) panels.get(name).show(about, server.beforeUrl(about.id));
+    if (picture) panels.get(name).show(picture, server.beforeUrl(picture.id));
   }
   $("views").append(...models.filter((m) => panels.has(m.name)).map((m) => panels.get(m.name).element));
   document.body.classList.toggle("one", panels.size === 1);
   document.body.classList.toggle("many", panels.size > 4);
   const boxes = [...$("models").querySelectorAll("input")];
-  for (const box of boxes) box.disabled = box.checked && panels.size === 1; // one has to stay
+  for (const box of boxes) box.disabled = box.checked && panels.size === 1; // at least one stays selected
   setDivider($("views"), 50);
   repaint();
 }
@@ -239,7 +239,7 @@ function listModels() {
     const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: i < 2 });
     const name = document.createElement("span");
     name.textContent = model.name;
-    name.append(Object.assign(document.createElement("small"), { textContent: model.about }));
+    name.append(Object.assign(document.createElement("small"), { textContent: model.description }));
     box.addEventListener("change", () => showModel(model.name, box.checked));
     label.append(box, name);
     $("models").append(label);
@@ -248,15 +248,15 @@ function listModels() {
   $("models").hidden = models.length < 2;
 }
 
-// What a person does
+// Events
 
-function take(files) {
+function openFirst(files) {
   if (files?.length) open(files[0], files.length);
 }
 
 $("file").addEventListener("change", () => {
-  take($("file").files);
-  $("file").value = ""; // the same file may be chosen again
+  openFirst($("file").files);
+  $("file").value = ""; // so that choosing the same file again is an event
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -268,12 +268,12 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  take(event.dataTransfer.files);
+  openFirst(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => take(event.clipboardData.files));
-addEventListener("pagehide", () => about && server.forget(about.id));
+addEventListener("paste", (event) => openFirst(event.clipboardData.files));
+addEventListener("pagehide", () => picture && server.remove(picture.id));
 $("controls").addEventListener("submit", (event) => event.preventDefault());
-for (const name of Object.keys(told)) $(name).addEventListener("input", () => { settle(); repaint(); });
+for (const name of Object.keys(formatters)) $(name).addEventListener("input", () => { clearError(); repaint(); });
 for (const tool of document.querySelectorAll('input[name="tool"]')) {
   tool.addEventListener("change", () => chooseTool(tool.value));
 }
@@ -283,13 +283,13 @@ $("middle").addEventListener("click", () => {
   panels.values().next().value.dots.lastElementChild?.focus();
 });
 $("reset").addEventListener("click", () => {
-  for (const name of Object.keys(told)) $(name).value = $(name).defaultValue;
+  for (const name of Object.keys(formatters)) $(name).value = $(name).defaultValue;
   repaint();
 });
-server.tellPlaces((others) => {
-  if (others === null) describe();
-  else if (others === 0) say("At work…");
-  else say(`Waiting: ${others === 1 ? "one piece" : `${others} pieces`} of other people's work before yours…`);
+server.onQueueChange((others) => {
+  if (others === null) showPicture();
+  else if (others === 0) showStatus("Colorizing…");
+  else showStatus(`Waiting for ${others === 1 ? "one job" : `${others} jobs`} of other users…`);
 });
 
 chooseTool("compare");

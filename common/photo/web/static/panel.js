@@ -1,5 +1,5 @@
-// One model's view of the picture: before and after with a divider, and the hints' dots. The divider of all views is
-// one: its place is the property --at of what holds them.
+// One model's view of the picture: before and after, a divider and the hints' dots. All views share the position of the
+// divider, the CSS property --at of their container.
 
 const STEP = 2; // percent that an arrow key moves the divider by
 
@@ -12,13 +12,13 @@ export function setDivider(views, percent) {
   }
 }
 
-function place(event, view) {
+function pointIn(event, view) {
   const box = view.getBoundingClientRect();
   const share = (value, from, size) => Math.min(1, Math.max(0, (value - from) / size));
   return { x: share(event.clientX, box.left, box.width), y: share(event.clientY, box.top, box.height) };
 }
 
-// Follow one pointer from where it went down until it is lifted.
+// Call `move` for each movement of a pointer until it is lifted.
 function follow(element, event, move) {
   element.setPointerCapture(event.pointerId);
   const onMove = (moved) => moved.pointerId === event.pointerId && move(moved);
@@ -34,8 +34,8 @@ function follow(element, event, move) {
 }
 
 export class Panel {
-  // page: { views, hinting(), addHint(place), moveHint(i, place), removeHint(i), paint(model, settings), download(panel),
-  // failed(error), noted(text) }
+  // page: { views, hinting(), addHint(point), moveHint(i, point), nudgeHint(i, x, y, times), removeHint(i),
+  // paint(model, settings), download(panel), fail(error), addNote(text) }; a point is { x, y }, fractions of the view
   constructor(model, page) {
     this.model = model;
     this.page = page;
@@ -48,14 +48,14 @@ export class Panel {
     this.element.querySelector(".name").textContent = model;
     this.button.setAttribute("aria-label", `Download the picture colored by ${model}`);
     this.button.addEventListener("click", () => page.download(this));
-    this.wanted = null;
+    this.pending = null;
     this.busy = false;
     this.listen();
   }
 
   listen() {
     const divider = this.element.querySelector(".divider");
-    const slide = (event) => setDivider(this.page.views, 100 * place(event, this.view).x);
+    const slide = (event) => setDivider(this.page.views, 100 * pointIn(event, this.view).x);
     divider.addEventListener("keydown", (event) => {
       const now = Number(divider.getAttribute("aria-valuenow"));
       const to = {
@@ -75,45 +75,45 @@ export class Panel {
     });
     this.view.addEventListener("click", (event) => {
       if (this.page.hinting() && event.target !== divider && !event.target.closest(".dot")) {
-        this.page.addHint(place(event, this.view));
+        this.page.addHint(pointIn(event, this.view));
       }
     });
   }
 
-  show(about, beforeUrl) {
-    this.view.style.setProperty("--ratio", String(about.seen_width / about.seen_height));
-    this.view.style.setProperty("--width", `${4 * about.seen_width}px`);
+  show(picture, beforeUrl) {
+    this.view.style.setProperty("--ratio", String(picture.preview_width / picture.preview_height));
+    this.view.style.setProperty("--width", `${4 * picture.preview_width}px`);
     this.view.classList.add("waiting");
-    this.before.alt = `${about.name} before`;
-    this.after.alt = `${about.name} colored by ${this.model}`;
+    this.before.alt = `${picture.name} before`;
+    this.after.alt = `${picture.name} colored by ${this.model}`;
     this.before.src = beforeUrl;
   }
 
-  // Of all the settings that come while one is being painted only the newest is painted next.
-  async want(settings) {
-    this.wanted = settings;
+  // Request a preview with new settings. While a request is running, only the newest settings wait for the next one.
+  async update(settings) {
+    this.pending = settings;
     if (this.busy) return;
     this.busy = true;
     this.element.setAttribute("aria-busy", "true");
     try {
-      while (this.wanted) {
-        const now = this.wanted;
-        this.wanted = null;
-        const { blob, note } = await this.page.paint(this.model, now);
-        if (this.element.isConnected) await this.take(blob);
-        if (note) this.page.noted(`${this.model}: ${note}`);
+      while (this.pending) {
+        const settings = this.pending;
+        this.pending = null;
+        const { blob, note } = await this.page.paint(this.model, settings);
+        if (this.element.isConnected) await this.showPreview(blob);
+        if (note) this.page.addNote(`${this.model}: ${note}`);
       }
     } catch (error) {
-      this.wanted = null;
-      this.page.failed(error);
+      this.pending = null;
+      this.page.fail(error);
     } finally {
       this.busy = false;
       this.element.setAttribute("aria-busy", "false");
     }
   }
 
-  // Decoded before it is shown: the old picture stays until then, so nothing flickers.
-  async take(blob) {
+  // Decode a preview before it replaces the previous one, so that nothing flickers.
+  async showPreview(blob) {
     const next = new Image();
     next.src = URL.createObjectURL(blob);
     await next.decode();
@@ -129,13 +129,13 @@ export class Panel {
     if (this.after.src) URL.revokeObjectURL(this.after.src);
   }
 
-  drawDots(hints, about) {
+  drawDots(hints, picture) {
     while (this.dots.children.length > hints.length) this.dots.lastElementChild.remove();
     while (this.dots.children.length < hints.length) this.dots.append(this.newDot(this.dots.children.length));
     hints.forEach((hint, i) => {
       const dot = this.dots.children[i];
-      dot.style.left = `${(100 * (hint.x + 0.5)) / about.width}%`;
-      dot.style.top = `${(100 * (hint.y + 0.5)) / about.height}%`;
+      dot.style.left = `${(100 * (hint.x + 0.5)) / picture.width}%`;
+      dot.style.top = `${(100 * (hint.y + 0.5)) / picture.height}%`;
       dot.style.background = hint.color;
       dot.setAttribute("aria-label", `Hint ${i + 1}: arrow keys move it, Delete removes it`);
     });
@@ -146,7 +146,7 @@ export class Panel {
     dot.type = "button";
     dot.className = "dot";
     dot.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) follow(dot, event, (moved) => this.page.moveHint(i, place(moved, this.view)));
+      if (event.button === 0) follow(dot, event, (moved) => this.page.moveHint(i, pointIn(moved, this.view)));
     });
     dot.addEventListener("keydown", (event) => {
       const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [];

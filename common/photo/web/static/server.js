@@ -1,50 +1,50 @@
-// What the page asks of its server. Every refusal becomes an Error whose message is the server's sentence.
+// Requests to the server. A request that fails throws an Error with the server's message.
 
-async function refusal(response) {
+async function errorOf(response) {
   const text = (await response.text().catch(() => "")).trim();
   const error = new Error(text || `the server answered ${response.status}`);
   error.status = response.status;
   return error;
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", ...options });
   } catch {
     throw new Error("the server does not answer: is it still running?");
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorOf(response);
   return response;
 }
 
-// crypto.randomUUID would be missing where the page comes over plain http from another machine.
+// crypto.randomUUID is missing if the page comes over plain http from another machine.
 function newTicket() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (x) => x.toString(16).padStart(2, "0")).join("");
 }
 
-const places = new Map(); // ticket -> how many pieces of other people's work are before it
-let onPlaces = () => {};
+const waiting = new Map(); // ticket -> number of other users' jobs before it
+let notify = () => {};
 
-// A job may have to wait for others: while it does, its place in the queue is asked for now and then.
+// Send a request that runs as a job on the server, and poll its position in the queue until it is done.
 async function job(path, options) {
   const ticket = newTicket();
-  let ended = false;
-  const watch = async () => {
-    if (ended) return;
-    const found = await ask(`/queue/${ticket}`).then((r) => r.json()).catch(() => ({ others: 0 }));
-    if (ended) return;
-    places.set(ticket, found.others ?? 0);
-    onPlaces(Math.max(...places.values()));
-    setTimeout(watch, 700);
+  let done = false;
+  const poll = async () => {
+    if (done) return;
+    const position = await request(`/queue/${ticket}`).then((r) => r.json()).catch(() => ({ others: 0 }));
+    if (done) return;
+    waiting.set(ticket, position.others ?? 0);
+    notify(Math.max(...waiting.values()));
+    setTimeout(poll, 700);
   };
-  const timer = setTimeout(watch, 400);
+  const timer = setTimeout(poll, 400);
   try {
-    return await ask(path, { ...options, headers: { ...options.headers, "x-ticket": ticket } });
+    return await request(path, { ...options, headers: { ...options.headers, "x-ticket": ticket } });
   } finally {
-    ended = true;
+    done = true;
     clearTimeout(timer);
-    if (places.delete(ticket) && !places.size) onPlaces(null);
+    if (waiting.delete(ticket) && !waiting.size) notify(null);
   }
 }
 
@@ -52,9 +52,9 @@ function json(body) {
   return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
-// told: called with how many pieces of other people's work are before one's own, and with null at its end.
-export function tellPlaces(told) {
-  onPlaces = told;
+// callback: called with the number of other users' jobs before the page's own, and with null when its jobs are done.
+export function onQueueChange(callback) {
+  notify = callback;
 }
 
 export async function upload(file) {
@@ -71,10 +71,10 @@ export async function paint(id, settings) {
 
 export async function result(id, settings) {
   const response = await job(`/pictures/${encodeURIComponent(id)}/result`, json(settings));
-  const named = /filename\*=UTF-8''(\S+)/.exec(response.headers.get("content-disposition") || "");
-  return { blob: await response.blob(), name: named ? decodeURIComponent(named[1]) : "picture.color.png" };
+  const match = /filename\*=UTF-8''(\S+)/.exec(response.headers.get("content-disposition") || "");
+  return { blob: await response.blob(), name: match ? decodeURIComponent(match[1]) : "picture.color.png" };
 }
 
-export function forget(id) {
+export function remove(id) {
   fetch(`/pictures/${encodeURIComponent(id)}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }

@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from common.imaging.read import open_image
 from common.photo.edit import Edit
-from common.photo.web import session as desk
+from common.photo.web import session
 from common.photo.web.page import LOOPBACK, allowed_hosts
-from common.predictor import colorize_photo
+from common.predictor import PredictorConfig, colorize_photo
 from common.registry import build_colorizer
 from common.utils.errors import UserError
 from tests.common.photo.web.visits import BASE, encoded, person, png_bomb, send
@@ -29,7 +29,7 @@ def test_a_picture_comes_in_is_painted_and_goes_out(client, models):
     assert told.status_code == 201
     about = told.json()
     assert len(about.pop("id")) >= 20
-    seen = {"width": 120, "height": 90, "seen_width": 120, "seen_height": 90}
+    seen = {"width": 120, "height": 90, "preview_width": 120, "preview_height": 90}
     assert about == {"name": "grün b.png", "format": "PNG", "pages": 1, **seen}
     at = f"/pictures/{told.json()['id']}"
     before = client.get(f"{at}/before")
@@ -50,7 +50,7 @@ def test_a_picture_comes_in_is_painted_and_goes_out(client, models):
     assert result.headers["content-disposition"] == "attachment; filename*=UTF-8''gr%C3%BCn%20b.color.png"
     out = open_image(result.content, "result")
     assert np.array_equal(
-        out.rgb, colorize_photo(models[1].colorizer, rgb, 32, Edit(1.3, 20, 4000))
+        out.rgb, colorize_photo(models[1].colorizer, rgb, PredictorConfig(32), Edit(1.3, 20, 4000))
     )  # as the command does
     assert np.abs(rgb2lab(out.rgb)[..., 0] - rgb2lab(rgb)[..., 0]).max() < 1
 
@@ -76,10 +76,10 @@ def test_the_download_keeps_format_depth_alpha_and_dpi(client):
 
 def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, models, monkeypatch):
     runs = []
-    run = desk.predict_within_memory
-    monkeypatch.setattr(desk, "predict_within_memory", lambda *a: runs.append(a) or a[-1]("tight") or run(*a))
+    run = session.predict_within_memory
+    monkeypatch.setattr(session, "predict_within_memory", lambda *a: runs.append(a) or a[-1]("tight") or run(*a))
     about = send(client, encoded(np.zeros((300, 2500, 3), np.uint8) + 90)).json()
-    assert (about["width"], about["seen_width"], about["seen_height"]) == (2500, 1024, 123)
+    assert (about["width"], about["preview_width"], about["preview_height"]) == (2500, 1024, 123)
     for saturation in (0.5, 1, 2):
         painted = client.post(f"/pictures/{about['id']}/paint", json={"model": "one", "saturation": saturation})
         assert Image.open(io.BytesIO(painted.content)).size == (1024, 123)
@@ -90,9 +90,9 @@ def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, mode
 @pytest.mark.parametrize("edit", [Edit(), Edit(1.6, 40), Edit(0.7, 0, 2500), Edit(1.2, -90, 12000)], ids=str)
 def test_the_preview_is_what_is_downloaded(models, edit):
     rgb = photo_array(9, 300, 400)
-    opened = desk.open_picture(encoded(rgb), "old.png", 10**6, torch.device("cpu"))
-    preview, _ = desk.paint_preview(opened, models[0], edit)
-    file, _ = desk.paint_file(encoded(rgb), opened, models[0], edit, "PNG")
+    opened = session.open_session(encoded(rgb), "old.png", 10**6, torch.device("cpu"))
+    preview, _ = session.render_preview(opened, models[0], edit)
+    file, _ = session.render_file(encoded(rgb), opened, models[0], edit, "PNG")
     shown, saved = (rgb2lab(Image.open(io.BytesIO(data))) for data in (preview, file))
     difference = np.linalg.norm(shown - saved, axis=2)
     assert difference.mean() < 1  # a JPEG's own
@@ -108,7 +108,7 @@ def test_hints_color_their_places(client):
     b = [rgb2lab(Image.open(io.BytesIO(x.content)))[30, 20, 2] for x in (blue, grey, again)]
     assert b[0] < b[1] - 20
     assert b[2] == b[0]
-    for hints in (["80,0,#000000"], ["0,0,red"], "0,0,#000000", [3], ["1,1,#aabbcc"] * (desk.MAX_HINTS + 1)):
+    for hints in (["80,0,#000000"], ["0,0,red"], "0,0,#000000", [3], ["1,1,#aabbcc"] * (session.MAX_HINTS + 1)):
         refused = client.post(at, json={"model": "one", "hints": hints})
         assert refused.status_code == 422
         assert "\n" not in refused.text
@@ -129,12 +129,12 @@ def test_hints_color_their_places(client):
     ids=["empty", "text", "svg", "bomb", "larger bomb", "cut PNG", "cut JPEG", "oversize"],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused_in_one_sentence(app, client, data, status, says):
-    taken = app.state.pages.uploads.taken
+    taken = app.state.endpoints.uploads.reserved
     refused = send(client, data, "f.png")
     assert refused.status_code == status
     assert says in refused.text
     assert "\n" not in refused.text
-    assert app.state.pages.uploads.taken == taken
+    assert app.state.endpoints.uploads.reserved == taken
 
 
 def test_a_picture_is_for_the_browser_that_sent_it(app, client):
@@ -151,7 +151,7 @@ def test_a_picture_is_for_the_browser_that_sent_it(app, client):
     assert client.get(f"{at}/before").status_code == 200
     client.delete(at)
     gone = client.get(f"{at}/before")
-    assert (gone.status_code, gone.text) == (404, "this picture is not held here any more: choose it again")
+    assert (gone.status_code, gone.text) == (404, "the server no longer has this picture: choose it again")
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(app):
@@ -171,8 +171,8 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(desk, "paint", fail)
-    monkeypatch.setattr(desk, "lab_to_rgb", fail)
+    monkeypatch.setattr(session, "apply_ab", fail)
+    monkeypatch.setattr(session, "lab_to_rgb", fail)
     for what in ("paint", "result"):
         refused = client.post(f"/pictures/{about['id']}/{what}", json={"model": "one"})
         assert refused.status_code == 503
@@ -180,9 +180,9 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
 
 
 def test_what_nobody_foresaw_tells_the_page_nothing(client, monkeypatch, caplog):
-    monkeypatch.setattr(desk, "open_picture", lambda *a: 1 / 0)
+    monkeypatch.setattr(session, "open_session", lambda *a: 1 / 0)
     failed = send(client)
-    assert (failed.status_code, failed.text) == (500, "something failed here: its server's terminal says what")
+    assert (failed.status_code, failed.text) == (500, "the server failed: see the log on its terminal")
     assert "ZeroDivisionError" in caplog.text
     assert "default-src 'none'" in failed.headers["content-security-policy"]
 
@@ -251,7 +251,7 @@ def test_bad_settings_are_one_sentence(client, body, says):
     assert refused.status_code == 422
     assert says in refused.text
     refused = client.post(f"/pictures/{about['id']}/result", json={"model": "one", "format": "GIF"})
-    assert refused.text == "format is that of the picture that was sent, or PNG"
+    assert refused.text == "format is that of the uploaded picture, or PNG"
 
 
 def test_large_settings_are_refused_unread(client):
@@ -268,7 +268,7 @@ def test_models_of_one_name_are_told_apart(tmp_path):
     for path, more in (("a", {}), ("b", {"name": "a"})):
         save_weights(tmp_path / f"{path}.safetensors", state, card | more)
     names = [str(tmp_path / f"{path}.safetensors") for path in ("a", "b", "a")]
-    models = desk.load_models(names, torch.device("cpu"))
+    models = session.load_models(names, torch.device("cpu"))
     assert [model.name for model in models] == ["a", "a (2)", "a (3)"]
     with pytest.raises(UserError, match="do not exist"):
-        desk.load_models([str(tmp_path / "none.safetensors")], torch.device("cpu"))
+        session.load_models([str(tmp_path / "none.safetensors")], torch.device("cpu"))

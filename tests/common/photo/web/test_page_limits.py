@@ -14,9 +14,9 @@ pytest.importorskip("starlette", reason="the page needs the web extra")
 pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 from starlette.testclient import TestClient
 
-from common.photo.web import session as desk
+from common.photo.web import session
 from common.photo.web.page import Limits, create_app
-from common.photo.web.uploads import overhead_of
+from common.photo.web.uploads import overhead_bytes
 from tests.common.photo.web.visits import BASE, LIMITS, encoded, person, send, until
 from tests.conftest import photo_array
 
@@ -65,7 +65,7 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
         return more if count < 3 else {"type": "http.disconnect"}
 
     assert asgi(app, [cookie], leaving)[0] == 499
-    assert app.state.pages.uploads.taken == 0
+    assert app.state.endpoints.uploads.reserved == 0
 
 
 def test_an_upload_that_stops_coming_is_given_up(models, monkeypatch):
@@ -76,14 +76,14 @@ def test_an_upload_that_stops_coming_is_given_up(models, monkeypatch):
         await asyncio.Event().wait()
 
     status, text = asgi(app, [(b"cookie", b"colorize=" + b"a" * 32)], silent)
-    assert (status, text) == (408, "picture stopped coming: send it again")
-    assert app.state.pages.uploads.taken == 0
+    assert (status, text) == (408, "the upload of picture stopped: send it again")
+    assert app.state.endpoints.uploads.reserved == 0
 
 
 def test_memory_is_bounded(models):
-    limits = Limits(max_upload=200_000, memory=5 * (overhead_of(2) + 20_000))
+    limits = Limits(max_upload=200_000, memory=5 * (overhead_bytes(2) + 20_000))
     app = create_app(models, limits)
-    uploads = app.state.pages.uploads
+    uploads = app.state.endpoints.uploads
     first, second = person(app), person(app)
     ids = [send(first).json()["id"] for _ in range(5)]  # of one person's the oldest goes
     assert len(uploads) == 4
@@ -94,14 +94,14 @@ def test_memory_is_bounded(models):
     assert (refused.status_code, refused.text) == (503, "the memory for pictures is full: try again in a few minutes")
     first.delete(f"/pictures/{ids[4]}")
     assert send(second).status_code == 201
-    for upload in list(uploads._found.values()):
-        uploads.drop(upload.owner, upload.id)
-    assert (len(uploads), uploads.taken) == (0, 0)
+    for upload in list(uploads._uploads.values()):
+        uploads.remove(upload.owner, upload.id)
+    assert (len(uploads), uploads.reserved) == (0, 0)
 
 
 def test_pictures_are_forgotten(models):
     app = create_app(models, LIMITS)
-    uploads = app.state.pages.uploads
+    uploads = app.state.endpoints.uploads
     now = 0.0
     uploads.clock = lambda: now
     client = person(app)
@@ -109,24 +109,24 @@ def test_pictures_are_forgotten(models):
     now = 899.0
     assert client.get(f"/pictures/{about['id']}/before").status_code == 200  # which is a use
     now = 899.0 + 899
-    assert uploads.sweep() == pytest.approx(1)
+    assert uploads.remove_expired() == pytest.approx(1)
     now += 1
     assert client.get(f"/pictures/{about['id']}/before").status_code == 404
-    assert uploads.sweep() is None
-    assert uploads.taken == 0
+    assert uploads.remove_expired() is None
+    assert uploads.reserved == 0
 
 
 def test_pictures_are_forgotten_without_any_request(models):
-    app = create_app(models, Limits(keep_seconds=0.2))
+    app = create_app(models, Limits(expiry_seconds=0.2))
     with person(app) as client:
         assert send(client).status_code == 201
-        until(lambda: len(app.state.pages.uploads) == 0)
-        assert app.state.pages.uploads.taken == 0
+        until(lambda: len(app.state.endpoints.uploads) == 0)
+        assert app.state.endpoints.uploads.reserved == 0
 
 
 def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
-    app = create_app(models, Limits(waiting=4))
-    jobs, order, go, most = app.state.pages.jobs, [], threading.Event(), []
+    app = create_app(models, Limits(max_jobs=4))
+    jobs, order, go, most = app.state.endpoints.jobs, [], threading.Event(), []
 
     def slow(opened, model, edit):
         order.append(edit.hue)
@@ -135,7 +135,7 @@ def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
         most.append(len(order))
         return b"", ""
 
-    monkeypatch.setattr(desk, "paint_preview", slow)
+    monkeypatch.setattr(session, "render_preview", slow)
     with person(app) as client, ThreadPoolExecutor(8) as pool:
         one, two = ({"cookie": f"colorize={letter * 32}"} for letter in "ab")
         client.cookies.clear()
@@ -151,12 +151,12 @@ def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
         for count, (who, hue) in enumerate([(0, 1), (1, 2), (0, 3), (1, 4)], 1):
             answers.append(pool.submit(paint, who, hue))
             until(lambda count=count: len(jobs) == count)
-        assert client.get("/queue/ticket3", headers=one).json() == {"place": 2, "others": 1}
-        assert client.get("/queue/ticket1", headers=one).json() == {"place": 0, "others": 0}
-        assert client.get("/queue/ticket3", headers=two).json() == {"place": None, "others": None}  # it is another's
+        assert client.get("/queue/ticket3", headers=one).json() == {"position": 2, "others": 1}
+        assert client.get("/queue/ticket1", headers=one).json() == {"position": 0, "others": 0}
+        assert client.get("/queue/ticket3", headers=two).json() == {"position": None, "others": None}  # it is another's
         refused = paint(0, 5)
         assert refused.status_code == 503
-        assert refused.text == "4 pieces of work are waiting already: try again in a minute"
+        assert refused.text == "4 requests are waiting already: try again in a minute"
         go.set()
         assert [a.result().status_code for a in answers] == [200] * 4
     assert order == [1, 2, 3, 4]
@@ -165,17 +165,17 @@ def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
 
 
 def test_nobody_fills_the_queue_alone(models, monkeypatch):
-    app = create_app(models, Limits(waiting=4))
+    app = create_app(models, Limits(max_jobs=4))
     go = threading.Event()
-    monkeypatch.setattr(desk, "paint_preview", lambda *a: (b"", str(go.wait(20))))
+    monkeypatch.setattr(session, "render_preview", lambda *a: (b"", str(go.wait(20))))
     with person(app) as client, ThreadPoolExecutor(4) as pool:
         at = f"/pictures/{send(client).json()['id']}/paint"
         answers = [pool.submit(client.post, at, json={"model": "one"}) for _ in range(2)]
-        until(lambda: len(app.state.pages.jobs) == 2)
+        until(lambda: len(app.state.endpoints.jobs) == 2)
         refused = client.post(at, json={"model": "one"})
         assert (refused.status_code, refused.text) == (
             503,
-            "too much of yours is waiting already: wait for it to be done",
+            "too many of your own requests are waiting already: wait until they are done",
         )
         go.set()
         assert [a.result().status_code for a in answers] == [200] * 2
@@ -184,12 +184,12 @@ def test_nobody_fills_the_queue_alone(models, monkeypatch):
 def test_what_nobody_waits_for_is_not_done():
     from starlette.requests import Request
 
-    from common.photo.web.jobs import Jobs, LeftQueue
+    from common.photo.web.jobs import ClientLeft, JobQueue
 
     done = []
 
     async def story():
-        jobs, leave, go = Jobs(), asyncio.Event(), threading.Event()
+        jobs, leave, go = JobQueue(), asyncio.Event(), threading.Event()
 
         async def receive():
             await leave.wait()
@@ -200,11 +200,11 @@ def test_what_nobody_waits_for_is_not_done():
         second = asyncio.ensure_future(jobs.run(request, "b", "2", lambda: done.append(2)))
         third = asyncio.ensure_future(jobs.run(Request({"type": "http"}, stay), "c", "3", lambda: done.append(3)))
         await asyncio.sleep(0)
-        assert jobs.place("b", "2") == (1, 1)
+        assert jobs.position("b", "2") == (1, 1)
         leave.set()
-        with pytest.raises(LeftQueue):
+        with pytest.raises(ClientLeft):
             await second
-        assert jobs.place("c", "3") == (1, 1)
+        assert jobs.position("c", "3") == (1, 1)
         go.set()
         await first
         await third

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from common.photo.web import session as desk
+from common.photo.web import session
 from common.photo.web.page import Limits
+from common.predictor import PredictorConfig
 from common.registry import build_colorizer
 from tests.conftest import photo_array
 
@@ -27,7 +28,7 @@ def tiny(seed, name):
     with torch.no_grad():
         colorizer.network[-1].weight.mul_(300)
     colorizer.card = {"family": "classification", "model": {}, "size": 32, "name": name}
-    return desk.Model(name, colorizer.eval(), 32)
+    return session.Model(name, colorizer.eval(), PredictorConfig(32))
 
 
 def person(app):

@@ -6,8 +6,9 @@ from PIL import Image
 from common import predictor as module
 from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
-from common.photo.colorize import colorize
+from common.photo import colorize
 from common.photo.edit import Edit
+from common.predictor import PredictorConfig
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 
@@ -132,13 +133,13 @@ def test_out_of_memory_goes_smaller_and_says_so(monkeypatch):
         return torch.ones(1, 2, *L.shape[2:])
 
     monkeypatch.setattr(module, "predict_ab", tight)
-    told = []
+    reports = []
     working = torch.rand(1, 1, 300, 400)
-    assert module.predict_within_memory(Orange(), working, 256, told.append).shape == (1, 2, 64, 64)
-    assert told == ["out of memory: predicted at 64 px on cpu instead of 256 px on cpu"]
+    assert module.predict_within_memory(Orange(), working, PredictorConfig(256), reports.append).shape == (1, 2, 64, 64)
+    assert reports == ["out of memory: predicted at 64 px on cpu instead of 256 px on cpu"]
     limit["side"] = 8
     with pytest.raises(UserError, match="does not fit in memory"):
-        module.predict_within_memory(Orange(), working, 256, told.append)
+        module.predict_within_memory(Orange(), working, PredictorConfig(256), reports.append)
     monkeypatch.setattr(module, "predict_ab", lambda colorizer, L: torch.zeros(1) + torch.zeros(2, 2).view(3))
     with pytest.raises(RuntimeError, match="invalid"):  # other errors are not taken for that
-        module.predict_within_memory(Orange(), working, 64)
+        module.predict_within_memory(Orange(), working, PredictorConfig(64))
