@@ -16,6 +16,7 @@ from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective
 from common.data.color_prior import ab_planes, compute_prior, read_prior
 from common.data.packing import Pack
+from common.networks.encoder_unet import EncoderUNet, Freeze
 from common.utils.errors import UserError
 
 
@@ -52,6 +53,7 @@ class ClassificationColorizer(Colorizer):
     ) -> None:
         super().__init__()
         self.network, self.quantizer = network, quantizer
+        self.multiple = getattr(network, "multiple", self.multiple)
         self.uniform_share, self.prior_file, self.upsample = uniform_share, prior_file, upsample
         self.temperature = check_temperature(temperature)
         bins = quantizer.num_bins
@@ -133,6 +135,7 @@ class TrunkRegressionColorizer(Colorizer):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.multiple = getattr(network, "multiple", self.multiple)
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
@@ -149,7 +152,7 @@ class TrunkRegressionColorizer(Colorizer):
 
 
 def build(
-    network: Literal["zhang2016", "small"] = "small",
+    network: Literal["zhang2016", "small", "encoder_unet"] = "small",
     width: float = 1.0,
     loss: Literal["cross_entropy", "mse"] = "cross_entropy",
     grid: int = 10,
@@ -157,24 +160,34 @@ def build(
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
+    encoder: str = "tf_efficientnet_lite0",
+    pretrained: bool = False,
+    freeze: Freeze = "all",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
     """Build a classifier of color, or the regressor with its trunk.
 
     Args:
         network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its six-block form (3.9 M), for
-            sizes from 32.
-        width: factor on all channels, as in 0.25.
+            sizes from 32; `encoder_unet` is a U-Net on a timm encoder (0.78 M learn beside the frozen encoder).
+        width: factor on all channels, as in 0.25; of `encoder_unet`, on those of the decoder.
         loss: `cross_entropy` predicts a distribution over colors; `mse` is L2 regression by the same trunk, and the
-            options below mean nothing to it.
+            options from `grid` to `upsample` mean nothing to it.
         grid: side of the ab bins.
         rebalancing_lambda: share of the uniform distribution in the class weights; 1 is no rebalancing, 0 weighs by
             the inverse of the prior.
         prior: file of scripts.compute_prior (default: counted in the training photographs when a run begins).
         temperature: of the annealed mean that makes one color of a distribution.
         upsample: whether colors or logits are enlarged from a quarter to full size.
+        encoder: of `encoder_unet`: a timm network with feature maps.
+        pretrained: the encoder of `encoder_unet` starts from ImageNet weights.
+        freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
     """
-    if loss == "mse":
-        return TrunkRegressionColorizer(Trunk(network, 2, width))
-    quantizer = ABQuantizer(grid)
-    trunk = Trunk(network, quantizer.num_bins, width)
-    return ClassificationColorizer(trunk, quantizer, rebalancing_lambda, prior, temperature, upsample)
+    quantizer = ABQuantizer(grid) if loss == "cross_entropy" else None
+    outputs = quantizer.num_bins if quantizer else 2
+    if network == "encoder_unet":
+        net: nn.Module = EncoderUNet(outputs, encoder, pretrained, freeze, width)
+    else:
+        net = Trunk(network, outputs, width)
+    if quantizer is None:
+        return TrunkRegressionColorizer(net)
+    return ClassificationColorizer(net, quantizer, rebalancing_lambda, prior, temperature, upsample)
