@@ -16,6 +16,7 @@ from classification.rebalancing import class_weights
 from common.color.lab import L_to_unit, ab_from_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, Photographs, TrainingHooks
 from common.data.color_prior import ab_planes, compute_prior, read_prior
+from common.networks.encoder_unet import EncoderUNet, Freeze
 from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
 
@@ -53,6 +54,7 @@ class ClassificationColorizer(Colorizer):
     ) -> None:
         super().__init__()
         self.network, self.quantizer = network, quantizer
+        self.multiple = getattr(network, "multiple", self.multiple)
         self.uniform_share, self.prior_file, self.upsample = uniform_share, prior_file, upsample
         self.temperature = check_temperature(temperature)
         bins = quantizer.num_bins
@@ -147,6 +149,7 @@ class TrunkRegressionColorizer(Colorizer):
     def __init__(self, network: nn.Module, loss: MixedLoss) -> None:
         super().__init__()
         self.network, self.loss = network, loss
+        self.multiple = getattr(network, "multiple", self.multiple)
 
     def small_ab(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H/4, W/4] in CIELAB units."""
@@ -167,7 +170,7 @@ class TrunkRegressionColorizer(Colorizer):
 
 
 def build(
-    network: Literal["zhang2016", "small"] = "small",
+    network: Literal["zhang2016", "small", "encoder_unet"] = "small",
     width: float = 1.0,
     loss: str = "cross_entropy",
     grid: int = 10,
@@ -175,13 +178,16 @@ def build(
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
+    encoder: str = "tf_efficientnet_lite0",
+    pretrained: bool = False,
+    freeze: Freeze = "all",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
     """Build a classifier of colors, or the regressor with its trunk.
 
     Args:
         network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its form with six blocks (3.9 M),
-            for sizes from 32.
-        width: factor on all channels, as in 0.25.
+            for sizes from 32; `encoder_unet` is a U-Net on a timm encoder (0.78 M parameters beside the frozen encoder).
+        width: factor on all channels, as in 0.25; with `encoder_unet`, on those of the decoder.
         loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
             trunk, which does not use the options below.
         grid: side of the ab bins.
@@ -190,7 +196,20 @@ def build(
         prior: file written by scripts.compute_prior (default: computed from the training photographs).
         temperature: of the annealed mean, which reduces a distribution to one color.
         upsample: whether ab or logits are enlarged from a quarter to full size.
+        encoder: of `encoder_unet`: a timm network with feature maps.
+        pretrained: start the encoder of `encoder_unet` from ImageNet weights.
+        freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
     """
+    if network != "encoder_unet":
+        unused = {"encoder": encoder != "tf_efficientnet_lite0", "pretrained": pretrained, "freeze": freeze != "all"}
+        for name in (name for name, given in unused.items() if given):
+            raise UserError(f"model.{name} is given: the network {network} does not use it, leave it out")
+
+    def build_network(out_channels: int) -> nn.Module:
+        if network == "encoder_unet":
+            return EncoderUNet(out_channels, encoder, pretrained, freeze, width)
+        return Trunk(network, out_channels, width)
+
     if loss != "cross_entropy":
         if loss not in PIXEL_LOSSES:
             raise UserError(f"model.loss is {loss}: it takes cross_entropy, {', '.join(PIXEL_LOSSES)}")
@@ -198,7 +217,7 @@ def build(
                   "temperature": temperature != 0.38, "upsample": upsample != "ab"}  # fmt: skip
         for name in (name for name, given in unused.items() if given):
             raise UserError(f"model.{name} is given: the loss {loss} does not use it, leave it out")
-        return TrunkRegressionColorizer(Trunk(network, 2, width), MixedLoss({loss: 1.0}))
+        return TrunkRegressionColorizer(build_network(2), MixedLoss({loss: 1.0}))
     quantizer = ABQuantizer(grid)
-    trunk = Trunk(network, quantizer.num_bins, width)
+    trunk = build_network(quantizer.num_bins)
     return ClassificationColorizer(trunk, quantizer, rebalancing_lambda, prior, temperature, upsample)

@@ -33,6 +33,11 @@ def L_to_unit(L: Tensor) -> Tensor:
     return L / 50 - 1
 
 
+def L_from_unit(L: Tensor) -> Tensor:
+    """Network range -1..1 -> lightness 0..100."""
+    return (L + 1) * 50
+
+
 def ab_to_unit(ab: Tensor) -> Tensor:
     """ab in CIELAB units -> network range, within -1..1 for every sRGB color."""
     return ab / AB_SCALE
@@ -153,6 +158,14 @@ def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
     with torch.autocast(lab.device.type, enabled=False):
         rgb = _srgb_from_linear(_linear_from_lab(_as_float(lab)))
         return rgb.clamp(0, 1) if clip else rgb
+
+
+def grey_from_L(L: Tensor) -> Tensor:
+    """The sRGB value of the grey of a lightness: float of any shape in 0..100 -> the same shape, 0..1, float32."""
+    with torch.autocast(L.device.type, enabled=False):
+        f = (_as_float(L) + 16) / 116
+        Y = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA)
+        return _srgb_from_linear(Y).clamp(0, 1)
 
 
 def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:

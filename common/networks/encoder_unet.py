@@ -1,0 +1,151 @@
+"""A U-Net on a pretrained timm encoder, with a light decoder: one network for several families."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.color.lab import L_from_unit, grey_from_L
+from common.networks.encoder_weights import encoder_features
+from common.utils.errors import UserError
+
+Freeze = Literal["all", "stages", "none"]
+
+_DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder there
+_DEEP = 160  # channels of the decoder at all deeper maps
+_BRANCH = (32, 48)  # channels of the trained branch on L, at 1/2 and 1/4
+_FROZEN_REDUCTION = 8  # `freeze: stages` freezes the encoder up to its feature map at 1/8
+
+
+class EncoderUNet(nn.Module):
+    """A U-Net whose encoder is a timm network and whose decoder ends at a quarter of the size.
+
+    The decoder begins with a 1x1 convolution of the deepest feature map. Each step enlarges by bilinear interpolation,
+    concatenates the next finer feature map, and applies a 3x3 convolution, batch norm and ReLU, up to the map at 1/4,
+    where a small branch on L (two strided 3x3 convolutions) is concatenated as well. A 3x3 and a 1x1 convolution
+    follow. Input: L [N, 1, H, W] in network range, H and W multiples of `multiple`; output [N, out_channels, H/4, W/4],
+    linear, or [N, out_channels, H, W] with `full_size`.
+
+    encoder: a timm network with feature maps. pretrained: load its ImageNet weights. freeze: `all` freezes the encoder,
+    `stages` its layers up to the map at 1/8, `none` nothing. Frozen layers stay in eval mode, and their weights are
+    buffers, so that no optimizer can update them. width: factor on the decoder's channels. full_size: enlarge the
+    output four times, bilinearly. Raises UserError for a network without feature maps at 1/4, or where its weights are
+    missing.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        encoder: str = "tf_efficientnet_lite0",
+        pretrained: bool = False,
+        freeze: Freeze = "all",
+        width: float = 1.0,
+        full_size: bool = False,
+    ) -> None:
+        super().__init__()
+        if freeze not in get_args(Freeze):
+            raise UserError(f"model.freeze is {freeze}: it takes {', '.join(get_args(Freeze))}")
+        if not 0.1 <= width <= 4:
+            raise UserError(f"model.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
+        self.full_size = full_size
+        self.encoder = encoder_features(encoder, pretrained)
+        mean, std = input_statistics(encoder)
+        self.mean, self.std = mean, std
+        reductions = self.encoder.feature_info.reduction()
+        if 4 not in reductions or reductions[-1] == 4:
+            raise UserError(f"model.encoder is {encoder}: encoder_unet takes networks with feature maps at 1/4 and 1/8")
+        self.multiple = reductions[-1]
+        self.first = reductions.index(4)  # of the feature maps that the decoder uses
+        self.frozen = frozen_layers(self.encoder, freeze)
+        for layer in self.frozen:
+            to_buffers(layer).eval()
+
+        skips = list(zip(reductions, self.encoder.feature_info.channels(), strict=True))[self.first :]
+        half, quarter = (scaled(channels, width) for channels in _BRANCH)
+        self.branch = nn.Sequential(conv_norm(1, half, 3, stride=2), conv_norm(half, quarter, 3, stride=2))
+        before = scaled(_DEEP, width)
+        self.deepest = conv_norm(skips[-1][1], before, 1)
+        steps = []
+        for reduction, channels in reversed(skips[:-1]):
+            after = scaled(_DECODER.get(reduction, _DEEP), width)
+            steps.append(conv_norm(before + channels + (quarter if reduction == 4 else 0), after, 3))
+            before = after
+        self.steps = nn.ModuleList(steps)
+        self.refine = conv_norm(before, before, 3)
+        self.head = nn.Conv2d(before, out_channels, 1)
+        nn.init.normal_(self.head.weight, std=0.01)  # a distribution begins uniform, a color begins grey
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> EncoderUNet:
+        """Set the mode of all layers but the frozen ones, which stay in eval mode."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """L [N, 1, H, W] in network range -> [N, out_channels, H/4, W/4], or of full size."""
+        grey = (grey_from_L(L_from_unit(x)) - self.mean) / self.std
+        *skips, deepest = self.encoder(grey)[self.first :]
+        y = self.deepest(deepest)
+        for i, (step, skip) in enumerate(zip(self.steps, reversed(skips), strict=True), start=1):
+            parts = [F.interpolate(y, size=skip.shape[-2:], mode="bilinear", align_corners=False), skip]
+            if i == len(self.steps):
+                parts.append(self.branch(x))
+            y = step(torch.cat([part.to(y.dtype) for part in parts], dim=1))
+        y = self.head(self.refine(y))
+        return F.interpolate(y, scale_factor=4, mode="bilinear", align_corners=False) if self.full_size else y
+
+
+def conv_norm(before: int, after: int, side: int, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps the size (divided by the stride), batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, side, stride, padding=side // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+def scaled(channels: int, width: float) -> int:
+    """A number of channels times the width factor, rounded to a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+def input_statistics(encoder: str) -> tuple[float, float]:
+    """Mean and standard deviation by which a timm network expects sRGB values in 0..1 normalised, mean over RGB."""
+    import timm
+
+    config = timm.get_pretrained_cfg(encoder)
+    return sum(config.mean) / 3, sum(config.std) / 3
+
+
+def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
+    """The layers of timm's feature maps that do not learn.
+
+    With `stages` these are all layers in front of the output of the map at 1/8, in the order of registration.
+    """
+    if freeze == "none":
+        return []
+    if freeze == "all":
+        return [encoder]
+    info = encoder.feature_info
+    last = info.module_name(max(i for i, r in enumerate(info.reduction()) if r <= _FROZEN_REDUCTION))
+    layers: list[nn.Module] = []
+    for name, layer in encoder.named_modules():
+        if not any(layer.children()):
+            layers.append(layer)
+    inside = list(encoder.get_submodule(last).modules()) if last in dict(encoder.named_modules()) else []
+    ends = max((i for i, layer in enumerate(layers) if any(layer is part for part in inside)), default=-1)
+    return layers[: ends + 1]
+
+
+def to_buffers(network: nn.Module) -> nn.Module:
+    """Turn all parameters of a network into buffers of the same names, so that no optimizer can update them."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach())
+    return network
