@@ -186,7 +186,7 @@ def build(
 
     Args:
         network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its form with six blocks (3.9 M),
-            for sizes from 32; `encoder_unet` is a U-Net on a timm encoder (0.78 M parameters beside the frozen encoder).
+            for sizes from 32; `encoder_unet` is a U-Net on a timm encoder (0.78 M trained parameters).
         width: factor on all channels, as in 0.25; with `encoder_unet`, on those of the decoder.
         loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
             trunk, which does not use the options below.

@@ -175,7 +175,6 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     """Translate the options. Raises UserError if the model does not support one of them."""
     from dataclasses import replace
 
-    from common.colorizer import Colorizer
     from common.imaging.read import open_image
     from common.photo.batch import BatchConfig, provenance_text
     from common.predictor import PredictorConfig
@@ -184,7 +183,7 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         if colorizer.temperature is None:
             raise UserError(f"--temperature is given and {args.model} predicts no distribution: use a classifier")
         colorizer.temperature = args.temperature
-    if args.distribution and type(colorizer).distribution is Colorizer.distribution:
+    if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution is given and {args.model} predicts none: use a classifier")
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: it takes 16 to 2048 pixels")

@@ -133,10 +133,7 @@ def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
         return [encoder]
     info = encoder.feature_info
     last = info.module_name(max(i for i, r in enumerate(info.reduction()) if r <= _FROZEN_REDUCTION))
-    layers: list[nn.Module] = []
-    for name, layer in encoder.named_modules():
-        if not any(layer.children()):
-            layers.append(layer)
+    layers = [layer for layer in encoder.modules() if not any(layer.children())]
     inside = list(encoder.get_submodule(last).modules()) if last in dict(encoder.named_modules()) else []
     ends = max((i for i, layer in enumerate(layers) if any(layer is part for part in inside)), default=-1)
     return layers[: ends + 1]

@@ -54,10 +54,10 @@ def test_the_saved_config_repeats_itself(tmp_path):
         (["--budget", "5x"], "budget is 5x: it takes a time"),
         (["--steps", "0"], "steps is 0: it takes a number above 0"),
         (["--steps", "many"], "steps is many: it takes a whole number"),
-        (["--monitor", "fid"], "monitor is fid: it takes mse_ab, rmse_ab"),
+        (["--monitor", "fid"], "monitor is fid: it takes rmse_ab"),
         (
             ["--monitor", "colorfulness_ratio"],
-            "is colorfulness_ratio: it takes mse_ab, rmse_ab, l2_ab, mae_ab, psnr",
+            "it takes rmse_ab, mae_ab, psnr, auc",
         ),
         (["--batch_size", "0"], "batch_size is 0"),
         (["--optim.schedule", "step"], "optim.schedule is step: it takes constant, linear, cosine, plateau"),
