@@ -50,7 +50,8 @@ def measure_options(args: argparse.Namespace) -> MeasureOptions:
         data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
         metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
         real_fake_from=args.real_fake_from, semantics_from=args.semantics_from,
-        semantics_network=args.semantics_network, batch_size=args.batch_size, device=args.device, seed=args.seed, cache=args.cache,
+        semantics_network=args.semantics_network, batch_size=args.batch_size, device=args.device, seed=args.seed,
+        cache=args.cache,
         value_cache=None if args.no_keep else args.keep or cache_dir(args.cache) / "measured",
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 class ValueCache:
     """A database of arrays by key and photograph. A damaged database is replaced by an empty one, and this is logged.
 
-    Every method raises UserError where the folder cannot be read or written.
+    Every method raises UserError if the folder cannot be read or written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -164,7 +164,7 @@ class ImageValues:
         self._known[column][positions] = True
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """float64 [n] or [n, D]; NaN where a value is not known."""
+        """float64 [n] or [n, D]; NaN for missing values."""
         return self._values[column]
 
 

@@ -34,7 +34,7 @@ def test_evaluate_writes_means_intervals_and_protocol(run, tmp_path, capsys):
     assert set(result["grey"]["rmse_ab"]) == {"mean", "low", "high"}
     assert result["grey"]["rmse_ab"]["low"] < result["grey"]["rmse_ab"]["mean"] < result["grey"]["rmse_ab"]["high"]
     assert result["protocol"]["models"]["tiny"]["steps"] == 12
-    assert result["protocol"]["mean_of"] == "what `tiny` was trained on"
+    assert result["protocol"]["mean_of"] == "the training photographs of `tiny`"
     printed = capsys.readouterr().out
     assert "| tiny | " in printed
     assert f"{result['tiny']['rmse_ab']['mean']:.2f}" in printed
