@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,14 +38,13 @@ T = TypeVar("T")
 class ValueCache:
     """A database of arrays by key and photograph. A damaged database is replaced by an empty one, and this is logged.
 
-    Every method raises UserError where the folder cannot be read or written.
+    Every method raises UserError if the folder cannot be read or written.
     """
 
     def __init__(self, folder: Path) -> None:
         """folder: it is created if it does not exist."""
         self.path = folder / "values.sqlite"
         self._connection: sqlite3.Connection | None = None
-        self._file = 0  # inode of the database that is open
 
     def __enter__(self) -> ValueCache:
         return self
@@ -96,8 +96,6 @@ class ValueCache:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.path.with_suffix(".lock")):
-                self.path.touch()
-                self._file = self.path.stat().st_ino
                 connection = sqlite3.connect(self.path, timeout=_WAIT)
                 try:
                     for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", _SCHEMA, _INDEX):
@@ -113,10 +111,17 @@ class ValueCache:
             self._connection.close()
             self._connection = None
         with locked(self.path.with_suffix(".lock")):
-            if self.path.exists() and self.path.stat().st_ino == self._file:  # no other process has replaced it
+            if self._damaged():  # else another process has replaced it
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 Progress().say(f"{self.path} is damaged ({reason}) and is replaced: its values are measured again")
+
+    def _damaged(self) -> bool:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_WAIT)) as database:
+                return database.execute("PRAGMA quick_check").fetchone() != ("ok",)
+        except sqlite3.DatabaseError:
+            return True
 
 
 class ImageValues:
@@ -164,7 +169,7 @@ class ImageValues:
         self._known[column][positions] = True
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """float64 [n] or [n, D]; NaN where a value is not known."""
+        """float64 [n] or [n, D]; NaN for missing values."""
         return self._values[column]
 
 

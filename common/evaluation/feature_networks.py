@@ -100,7 +100,7 @@ def _of_timm(name: str) -> tuple:
     if file is None:
         raise UserError(
             f"the weights of timm's {name} are not on this machine: run"
-            f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" where there is a network"
+            f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" while online"
             f" (they are stored in {hub_cache()} or {checkpoints()}), or name another with --features"
         )
     try:

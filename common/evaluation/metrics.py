@@ -209,7 +209,7 @@ METRICS: dict[str, Metric] = {
     ),
     "l2_ab": Metric(l2_ab, "lower", 2, "Euclidean distance, mean over pixels"),
     "mae_ab": Metric(mae_ab, "lower", 2, "pixels and both channels", training=True),
-    "psnr": Metric(psnr, "higher", 2, "sRGB uint8, per image; exact images counted apart", training=True),
+    "psnr": Metric(psnr, "higher", 2, "sRGB uint8, per image; exact images are excluded and counted", training=True),
     "ssim": Metric(ssim, "higher", 4, "sRGB uint8, Gaussian window sigma 1.5, population covariance"),
     "delta_e": Metric(
         delta_e, "lower", 2, "CIEDE2000, sRGB uint8, mean over pixels", headline="how large does the error look?"
@@ -226,14 +226,14 @@ METRICS: dict[str, Metric] = {
         rarity_auc, "higher", 4, "pixels weighted by 1 / prior of the true bin, over the set", "ratio", rarity,
         headline="are rare colors right, too?",
     ),
-    "gamut_share": Metric(gamut_share, "lower", 4, "share of pixels whose ab at their L lies outside of sRGB"),
+    "gamut_share": Metric(gamut_share, "lower", 4, "share of pixels whose ab at their L is outside of sRGB"),
     "bleeding": Metric(bleeding, "lower", 4, "loss of sharpness of color steps at true color borders, share"),
     "blotch": Metric(
         blotch, "lower", 2, "spread of ab in smooth places beyond the truth's, Lab units",
         headline="are smooth surfaces blotchy?",
     ),
     "frechet_color": Metric(
-        color_embedding, "lower", 4, "Frechet distance of Hellinger ab histograms, grid 20, against the same images",
+        color_embedding, "lower", 4, "Frechet distance of Hellinger ab histograms, grid 20, to the same images",
         reference=true_color_embedding, statistic=frechet_distance, influence=frechet_influence,
         headline="does the set have the palette of photographs?",
     ),
@@ -260,11 +260,11 @@ def feature_metrics(features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
               "files": partial(features_files, features)}  # fmt: skip
     return {
         "fid_paired": Metric(
-            of_prediction, "lower", 2, f"{variant}; predictions against the truth of the same photographs",
+            of_prediction, "lower", 2, f"{variant}; predictions to the truth of the same photographs",
             statistic=frechet_distance, influence=frechet_influence, **shared,
         ),
         "fid_disjoint": Metric(
-            of_prediction, "lower", 2, f"{variant}; predictions of every other photograph against the truth of the"
+            of_prediction, "lower", 2, f"{variant}; predictions of every other photograph to the truth of the"
             " rest, and the reverse, mean of both",
             statistic=frechet_disjoint, influence=frechet_disjoint_influence, **shared,
         ),

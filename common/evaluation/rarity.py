@@ -50,7 +50,7 @@ class PixelRarity(nn.Module):
 def measured_prior(pack: Pack, cache: Path | None) -> Prior:
     """The prior of a pack's color photographs, or of all photographs if all are grey. Cached in a folder, if given.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError if the folder cannot be written.
     """
     indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     if not cache:

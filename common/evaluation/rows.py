@@ -31,7 +31,7 @@ from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
 from common.utils.progress import Progress
 
-_JSON_KEYS = ("protocol", "damage", "comparison")  # keys of a table's JSON file that stand beside its rows
+_JSON_KEYS = ("protocol", "damage", "comparison")  # other keys of a table's JSON file
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Rows:
     failures: list[str] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Add a row. Its title gets a number where another row, or a key of the table's JSON file, has the same."""
+        """Add a row. Its title gets a number if it is taken by another row or a key of the table's JSON file."""
         count, wanted = 1, row.title
         while (
             row.title in self.by_title or row.title in _JSON_KEYS or (row.title in TRIVIAL and row.title != row.trivial)

@@ -129,7 +129,7 @@ def trained_recognizer(
         have = f"only '{classes[0]}'" if len(classes) == 1 else f"{names.count(None)} photographs outside of folders"
         raise UserError(
             f"{source.manifest['source']} has no class folders to learn from ({have if names else 'nothing new'}):"
-            " name a source with --semantics_from whose photographs lie in a folder for each class"
+            " name a source with --semantics_from that has one folder per class"
         )
     labels = np.searchsorted(classes, names)
     key = json.dumps([_VERSION, size, source.size, seed, asdict(recipe), asdict(_AUGMENT), classes])

@@ -54,7 +54,7 @@ class Recipe:
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016)."""
+    """A residual block of two 3x3 convolutions (He et al. 2016)."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()

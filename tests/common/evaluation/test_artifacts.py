@@ -14,7 +14,7 @@ SIZE = 48
 
 
 def truth_of(L, ab):
-    """A true picture from L [H, W] and ab [2, H, W]; its 8-bit form is not what is looked at here."""
+    """A true picture from L [H, W] and ab [2, H, W]; its 8-bit sRGB is not used."""
     L, ab = torch.tensor(np.array(L)).float()[None, None], torch.tensor(np.array(ab)).float()[None]
     return predicted_pictures(L, ab)
 
@@ -24,7 +24,7 @@ def guess(true, ab):
 
 
 def two_colors(axis=1):
-    """Dark and red beside light and blue, with a sharp border across the middle."""
+    """Dark and red next to light and blue, with a sharp border across the middle."""
     right = (np.arange(SIZE) >= SIZE // 2).astype(float)
     right = np.broadcast_to(right, (SIZE, SIZE)) if axis == 1 else np.broadcast_to(right[:, None], (SIZE, SIZE))
     return 35 + 30 * right, np.stack([20 - 30 * right, 10 - 35 * right])
@@ -64,7 +64,7 @@ def test_pale_and_wrong_colors_with_sharp_borders_do_not_bleed():
     assert float(bleeding(guess(true, over), true)) == 1
 
 
-def test_bleeding_says_nothing_where_there_is_no_border():
+def test_bleeding_is_not_measured_without_borders():
     L, ab = two_colors()
     colored, grey, flat = truth_of(L, ab), truth_of(L, 0 * ab), truth_of(0 * L + 50, ab)
     assert bleeding(guess(colored, 0 * ab), colored).isnan()  # no step is painted
@@ -93,7 +93,7 @@ def test_a_blob_of_color_in_a_smooth_place_is_a_blotch():
     assert float(blotch(guess(true, np.full_like(ab, -30)), true)) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_blob_that_the_original_has_or_that_no_smooth_place_shows_is_none():
+def test_a_blob_in_the_original_or_in_texture_is_no_blotch():
     L = np.full((SIZE, SIZE), 50.0)
     true = truth_of(L, blob(20))
     assert float(blotch(true, true)) == 0
@@ -123,7 +123,7 @@ def test_share_of_pixels_outside_of_srgb():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 1000))
-def test_the_original_has_no_artefacts(seed):
+def test_the_original_has_no_artifacts(seed):
     rgb = torch.from_numpy(np.stack([photo_array(seed + i, SIZE, SIZE) for i in range(2)])).permute(0, 3, 1, 2)
     lab = rgb8_to_lab(rgb)
     true = Pictures(lab[:, 1:], rgb, L=lab[:, :1])

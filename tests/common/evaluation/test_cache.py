@@ -26,7 +26,7 @@ METRIC_NAMES = ["rmse_ab", "psnr", "colorfulness_ratio", "auc_rebalanced", "frec
 
 
 class Half:
-    """Half of the true color; counts the batches that it is asked for."""
+    """Half of the true color; records the batches that it predicts."""
 
     def __init__(self, key="half"):
         self.asked, self.photos = [], []  # batches, and the photographs in them
@@ -69,7 +69,7 @@ def test_a_subset_of_photographs_or_metrics_is_reused(demo_pack, tmp_path):
     assert others.photos == list(range(20))  # for mae_ab alone
 
 
-def test_a_changed_key_starts_anew(demo_pack, tmp_path, monkeypatch):
+def test_values_of_another_key_are_not_reused(demo_pack, tmp_path, monkeypatch):
     evaluate({"half": Half()}, demo_pack, ["mae_ab"], cache=tmp_path)
     for change in ("key", "variant", "pack"):
         half, pack = Half("other" if change == "key" else "half"), demo_pack
@@ -86,7 +86,7 @@ def test_a_changed_key_starts_anew(demo_pack, tmp_path, monkeypatch):
     assert batches(tmp_path) == before
 
 
-def test_keys_tell_predictors_apart(demo_pack, tmp_path):
+def test_different_predictors_have_different_keys(demo_pack, tmp_path):
     path = save_painter(tmp_path / "a.safetensors")
     again, changed = load_colorizer(path), load_colorizer(path)
     with torch.no_grad():

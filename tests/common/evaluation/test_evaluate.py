@@ -23,7 +23,7 @@ def whole_batch(pack):
 
 
 def test_trivial_rows_by_scikit_image_alone(demo_pack):
-    """Grey and mean, computed from the pictures without a line of ours but the packing."""
+    """Grey and mean, computed from the packed pictures by scikit-image."""
     table = evaluate(predictors(demo_pack), demo_pack).table
     truth = [np.asarray(image) for image in demo_pack.images]
     labs = [rgb2lab(image) for image in truth]
@@ -53,7 +53,7 @@ def test_the_original_is_perfect(demo_pack):
     assert row["delta_e"]["mean"] == row["delta_colorfulness"]["mean"] == row["rmse_ab"]["mean"] == 0
 
 
-def test_shuffled_gives_everybody_anothers_color(demo_pack):
+def test_shuffled_gives_each_photograph_the_colors_of_another(demo_pack):
     predict = trivial_predictor("shuffled", demo_pack, seed=1)
     whole = predict(whole_batch(demo_pack), np.arange(len(demo_pack)))
     true = demo_pack.lab(slice(None))[1]
@@ -72,7 +72,7 @@ def test_batches_do_not_matter(demo_pack):
                     assert other[row][metric]["mean"] == pytest.approx(result["mean"], rel=1e-6), (row, metric)
 
 
-def test_mean_paints_the_training_sets_color(demo_pack):
+def test_mean_predicts_the_color_of_the_training_set(demo_pack):
     predict = trivial_predictor("mean", demo_pack, mean_ab=[3.0, -4.0])
     batch = whole_batch(demo_pack)
     ab = predict(batch, np.arange(len(demo_pack)))
@@ -93,7 +93,7 @@ def test_the_interval_covers_the_mean_19_times_of_20():
     assert 180 <= hits <= 199
 
 
-def test_set_metrics_are_of_the_sets_means(demo_pack):
+def test_metrics_of_a_set_compare_means_over_the_set(demo_pack):
     predict = {"half": lambda batch, rows: batch.ab / 2}
     result = evaluate(predict, demo_pack)
     values = result.values["half"]["colorfulness"]
@@ -147,7 +147,7 @@ def test_prediction_at_sizes_that_a_network_does_not_take(size):
     torch.testing.assert_close(ab[:, :1], ramp, atol=4, rtol=0)
 
 
-def test_the_table_says_how_it_came_about(demo_pack):
+def test_the_table_has_its_protocol(demo_pack):
     result = evaluate(predictors(demo_pack), demo_pack)
     text = markdown_table(result.table, result.protocol)
     assert "| grey | " in text

@@ -1,4 +1,4 @@
-"""Metrics that need a published network: what is said where it is missing, and what they give where it is there."""
+"""Metrics that need a published network: their notes without it, and their numbers with it."""
 
 import sys
 import time
@@ -54,7 +54,7 @@ def tiny_network(monkeypatch, tmp_path):
     return network.eval()
 
 
-def test_what_is_missing_is_said_at_once_and_the_others_are_measured(demo_pack):
+def test_a_missing_network_has_a_note_and_the_other_metrics_are_measured(demo_pack):
     rows = {name: trivial_predictor(name, demo_pack) for name in ("grey", "original")}
     names = ["rmse_ab", "lpips", "fid_paired", "fid_disjoint"]
     started = time.monotonic()
@@ -71,14 +71,14 @@ def test_what_is_missing_is_said_at_once_and_the_others_are_measured(demo_pack):
     assert "`lpips` is n/a: " in text
 
 
-def test_networks_of_timm_that_are_not_there():
+def test_unknown_and_missing_networks_of_timm():
     assert "the weights of timm's resnet18 are not on this machine" in features.features_missing("resnet18")
     assert "did you mean 'resnet18'?" in features.features_missing("resnet_18")
     with pytest.raises(UserError, match="not on this machine"):
         features._network(TINY)
 
 
-def test_fid_over_a_network_that_is_there(demo_pack, tiny_network):
+def test_fid_with_a_network(demo_pack, tiny_network):
     rows = {name: trivial_predictor(name, demo_pack) for name in ("grey", "shuffled", "original")}
     result = evaluate(rows, demo_pack, ["fid_paired", "fid_disjoint"], features=TINY, batch_size=8)
     assert "notes" not in result.protocol
@@ -95,7 +95,7 @@ def test_fid_over_a_network_that_is_there(demo_pack, tiny_network):
     np.testing.assert_allclose(result.values["original"]["fid_paired"][:3], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_damaged_weights_are_no_weights(tiny_network, tmp_path):
+def test_damaged_weights_are_reported(tiny_network, tmp_path):
     (path,) = tmp_path.glob("hub/*/snapshots/*/model.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     assert "cannot be read as timm's" in features.features_missing(TINY)
@@ -110,8 +110,8 @@ def pictures(seed):
     return Pictures(torch.zeros(2, 2, 32, 32), rgb)
 
 
-def test_lpips_asks_its_package_for_the_distance_of_pictures_in_its_range(monkeypatch):
-    """The package itself is an extra: what is handed to it, and what is taken from it, is ours."""
+def test_lpips_gets_pictures_in_the_range_of_its_package(monkeypatch):
+    """The package is optional; a substitute checks its inputs and output."""
     seen = []
 
     class LPIPS(torch.nn.Module):

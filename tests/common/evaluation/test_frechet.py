@@ -60,7 +60,7 @@ def test_fewer_vectors_than_dimensions():
 
 
 @pytest.mark.parametrize("shape", [(60, 5), (12, 30)])
-def test_the_same_set_in_any_order_is_at_0(shape):
+def test_the_distance_to_the_same_set_in_any_order_is_0(shape):
     x = np.random.default_rng(0).normal(size=shape)
     assert frechet_distance(x, x[::-1]) < 1e-9
     assert np.abs(frechet_influence(x, x[::-1])).max() < 1e-9
@@ -86,7 +86,7 @@ def test_influence_is_the_derivative_by_a_photographs_weight(statistic, influenc
         assert moved == pytest.approx(each[i] + each[i + 1], rel=0.03, abs=0.02)
 
 
-def test_the_interval_is_as_wide_as_a_plain_bootstraps_and_holds_the_estimate():
+def test_the_interval_contains_the_estimate_and_has_the_width_of_a_plain_bootstrap():
     rng = np.random.default_rng(2)
     reference = rng.normal(size=(300, 8))
     values = 0.6 * reference + 0.3 * rng.normal(size=(300, 8)) + 0.2
@@ -98,7 +98,7 @@ def test_the_interval_is_as_wide_as_a_plain_bootstraps_and_holds_the_estimate():
     assert plain.mean() > ours.mean()  # a resample is a smaller sample: biased once more
 
 
-def test_disjoint_compares_nobody_with_himself():
+def test_disjoint_compares_no_photograph_with_itself():
     rng = np.random.default_rng(3)
     truth = rng.normal(size=(40, 3))
     expected = (frechet_distance(truth[::2], truth[1::2]) + frechet_distance(truth[1::2], truth[::2])) / 2

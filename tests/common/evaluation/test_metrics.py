@@ -146,7 +146,7 @@ def test_ssim_is_scikit_images_to_the_last_digits():
     assert m.ssim(*(Pictures(x.ab[..., :9, :9], x.rgb[..., :9, :9]) for x in (P, T))).isnan().all()
 
 
-def test_which_metrics_are_measured_without_being_asked_for():
+def test_which_metrics_are_measured_by_default():
     cheap = pick_metrics(None)
     assert "frechet_color" in cheap
     assert not {"lpips", "fid_paired", "fid_disjoint"} & set(cheap)

@@ -45,7 +45,7 @@ def hardly(batch, rows):
 
 
 @pytest.mark.slow
-def test_what_is_evident_is_found_and_what_is_not_is_guessed(pack):
+def test_accuracy_is_1_for_evident_fakes_and_a_half_for_invisible_ones(pack):
     predictors = {
         "grey": trivial_predictor("grey", pack),
         "turned": turned,
@@ -66,13 +66,13 @@ def test_what_is_evident_is_found_and_what_is_not_is_guessed(pack):
 
 
 @pytest.mark.slow
-def test_a_row_is_judged_alike_whatever_stands_beside_it(pack):
+def test_the_values_of_a_row_do_not_depend_on_other_rows(pack):
     both = accuracy_values({"a": hardly, "b": turned}, pack, recipe=TINY, seed=3)
     alone = accuracy_values({"c": turned}, pack, recipe=TINY, seed=3, batch_size=5)
     np.testing.assert_array_equal(both["b"], alone["c"])
 
 
-def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
+def test_values_are_in_the_order_of_the_photographs_and_steps_are_reported(pack, monkeypatch):
     """A classifier that takes bright pictures for originals, so the order of values can be read off the photographs."""
     trained = []
 
@@ -97,7 +97,7 @@ def test_rows_in_their_order_and_steps_told(pack, monkeypatch):
     assert first | second == {pack.digests[row] for row in rows if row != 3}
 
 
-def test_nobody_is_judged_by_a_network_that_has_seen_him(pack, monkeypatch):
+def test_no_photograph_is_classified_by_a_network_trained_on_it(pack, monkeypatch):
     seen, judged = [], []
     monkeypatch.setattr(real_fake_classifier, "train_classifier", lambda pairs, *_: seen.append(pairs[0]))
     monkeypatch.setattr(
@@ -106,16 +106,16 @@ def test_nobody_is_judged_by_a_network_that_has_seen_him(pack, monkeypatch):
     accuracy_values({"x": turned}, pack, recipe=TINY)
     for learned, tested in zip(seen, judged, strict=True):
         assert not {x.tobytes() for x in learned} & {x.tobytes() for x in tested}
-    other = pack_of([painted(i) for i in [*range(100, 110), *range(5)]])  # five of them are judged, too
+    other = pack_of([painted(i) for i in [*range(100, 110), *range(5)]])  # five of them are measured, too
     seen.clear()
     accuracy_values({"x": turned}, pack, training=TrainingSource({"x": turned}, other), recipe=TINY)
     assert {x.tobytes() for x in seen[0]} == {other.images[i].tobytes() for i in range(10)} | {
-        other.images[13].tobytes()  # number 3 is grey in the judged pack: another file
+        other.images[13].tobytes()  # number 3 is grey in the measured pack: another file
     }
 
 
 @pytest.mark.slow
-def test_taught_elsewhere(pack):
+def test_training_on_another_source(pack):
     other = pack_of([painted(i) for i in range(100, 140)])
     values = accuracy_values({"x": turned}, pack, training=TrainingSource({"x": turned}, other), recipe=TINY)["x"]
     assert np.nanmean(values) > 0.95
@@ -132,8 +132,8 @@ def test_squares_of_one_photograph_stay_together(digests, seed):
     assert abs(sum(sides.values()) - count / 2) <= 0.5 or count == 1
 
 
-def test_a_verdict_is_of_one_picture_alone():
-    """In eval mode: batch statistics would tell a picture from the others of its batch."""
+def test_logits_of_a_picture_do_not_depend_on_its_batch():
+    """The network is in eval mode: batch statistics would depend on the other pictures."""
     network = build_network(2, TINY, 0, CPU)
     network.train()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The recognizer learns class folders, from color where color is all there is, and is cached."""
+"""The recognizer learns class folders, uses color, and is cached."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def teaching():
 
 @pytest.fixture(scope="module")
 def measured():
-    """Blue and red pictures by turns, and one of a class that nobody has learned."""
+    """Blue and red pictures by turns, and one of an unknown class."""
     images = [flat((BLUE, RED)[i % 2], i + 50) for i in range(8)] + [flat((60, 180, 60), 70)]
     names = [f"{('blue', 'red')[i % 2]}/{i}.jpg" for i in range(8)] + ["green/8.jpg"]
     return pack_of(images, names, "measured")
@@ -94,7 +94,7 @@ def test_it_learns_colors_and_is_trained_once(teaching, measured, tmp_path, monk
 
 
 def teaching_without_one(teaching):
-    """A measured pack that shares one photograph with the teaching one, which then is not learned from."""
+    """A measured pack that shares one photograph with the training source, which is then not used."""
     return pack_of([teaching.images[0]], ["red/0.jpg"])
 
 

@@ -1,4 +1,4 @@
-"""Metrics that train a network, asked for by name at the real entry point."""
+"""Metrics that train a network, measured by the real entry point."""
 
 import json
 from functools import partial
@@ -21,7 +21,7 @@ TINY = Recipe(width=8, blocks=(1,), steps=8, batch_size=16, checks=2)
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The same studies with a moment's training; the rows judged and the networks trained are noted down."""
+    """Studies with very short training; returns the list of the classified rows."""
     done = []
     measured, trained = real_fake_classifier.accuracy_values, semantics.trained_recognizer
 
@@ -36,7 +36,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """Twelve photographs in two class folders, and as many others to learn from: (measured, teaching)."""
+    """Twelve photographs in two class folders, and as many others to train on: (measured, training)."""
     folders = tmp_path_factory.mktemp("measured"), tmp_path_factory.mktemp("teaching")
     for k, folder in enumerate(folders):
         for i in range(12):
@@ -46,7 +46,7 @@ def classes(tmp_path_factory):
     return folders
 
 
-def test_studies_are_metrics_that_nobody_gets_unasked():
+def test_studies_are_metrics_that_are_not_measured_by_default():
     assert set(STUDIES) < set(METRICS)
     assert not set(STUDIES) & set(pick_metrics(None))
     assert list(pick_metrics(["judge", "auc"])) == ["real_fake_classifier", "auc"]
@@ -56,8 +56,8 @@ def test_studies_are_metrics_that_nobody_gets_unasked():
     assert required_rows(["rmse_ab", "semantics"]) == ["grey", "original"]
 
 
-def test_a_batch_does_not_tell(demo_pack):
-    """Alone, `evaluate` says why there are no numbers; it measures the others."""
+def test_evaluate_alone_does_not_measure_studies(demo_pack):
+    """It adds a note that says why, and measures the other metrics."""
     result = evaluate({"grey": trivial_predictor("grey", demo_pack)}, demo_pack, ["real_fake_classifier", "mae_ab"])
     assert result.table["grey"]["real_fake_classifier"]["mean"] is None
     assert "trains a network" in result.protocol["notes"]["real_fake_classifier"]
@@ -65,7 +65,7 @@ def test_a_batch_does_not_tell(demo_pack):
 
 
 @pytest.mark.slow
-def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, capsys):
+def test_studies_are_in_the_table_if_they_are_named(classes, quick, tmp_path, capsys):
     measured, teaching = map(str, classes)
     out = tmp_path / "out.json"
     argv = ["mean", f"--data={measured}", "--size=32", "--metrics", "judge", "rmse_ab", "semantics"]
@@ -87,7 +87,7 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
     assert quick == ["mean", "grey", "original"]
     assert "| mean | " in capsys.readouterr().out
 
-    assert script.main(["shuffled", *argv]) == 0  # what is kept is not judged again
+    assert script.main(["shuffled", *argv]) == 0  # cached rows are not measured again
     assert quick == ["mean", "grey", "original", "shuffled"]
     again = json.loads(out.read_text())
     assert all(again[row] == result[row] for row in ("mean", "grey", "original"))
@@ -114,7 +114,7 @@ def test_asked_for_by_name_they_stand_in_the_table(classes, quick, tmp_path, cap
         ),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, argv, says, tmp_path, capsys):
+def test_a_study_that_fails_is_one_sentence_and_the_rest_is_measured(classes, argv, says, tmp_path, capsys):
     out = tmp_path / "out.json"
     assert script.main(["grey", f"--data={classes[0]}", "--size=32", *argv, f"--json={out}"]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -127,8 +127,8 @@ def test_what_cannot_be_done_is_one_sentence_and_the_rest_is_measured(classes, a
     assert says in result["protocol"]["notes"][study]
 
 
-def test_the_trained_rows_agree_whoever_measures_them(classes, quick, tmp_path):
-    """A row's numbers do not depend on what stands beside it, nor on whether values are kept."""
+def test_values_of_a_row_do_not_depend_on_other_rows_or_the_cache(classes, quick, tmp_path):
+    """A row has the same numbers alone, with other rows, and without a cache."""
     argv = [f"--data={classes[0]}", "--size=32", "--metrics", "judge", "--no_keep"]
     values = []
     for rows in (["grey"], ["mean", "grey", "original"]):
