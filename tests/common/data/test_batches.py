@@ -40,6 +40,9 @@ def test_shards_make_up_the_batch(photos, tmp_path):
     for i in range(2):
         torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i], atol=0, rtol=0)
     assert not torch.equal(whole.L, data.batch(6).L)
+    other_seed = TrainingData(pack, 16, 12, 4, AugmentConfig(crop="centre", flip=False), torch.device("cpu"))
+    same_seed = TrainingData(pack, 16, 12, 3, AugmentConfig(crop="centre", flip=False), torch.device("cpu"))
+    assert not torch.equal(other_seed.batch(5).L, same_seed.batch(5).L)  # other photographs, or in another order
 
 
 def test_grey_photographs_are_not_trained_on(photos, tmp_path):
