@@ -6,14 +6,14 @@ from common.training.ema import MovingAverage
 
 def test_it_is_the_weighted_sum_of_the_past_and_warms_up():
     colorizer = build_colorizer("baselines", network="cnn_deep")
-    average = MovingAverage(colorizer, decay=0.5)
+    average = MovingAverage(colorizer, decay=0.99)
     key, counter = "network.up.5.bias", "network.standardise.num_batches_tracked"
     expected = 0.0
     for step in range(30):
         with torch.no_grad():
             colorizer.state_dict()[key].fill_(float(step))
             colorizer.state_dict()[counter].fill_(step)
-        decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0  # the first update copies
+        decay = min(0.99, (1 + step) / (10 + step)) if step else 0.0  # the first update copies
         expected = decay * expected + (1 - decay) * step
         average.update_parameters(colorizer)
     state = average.module.state_dict()
