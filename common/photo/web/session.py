@@ -171,7 +171,7 @@ def _number(request: dict, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"{name} is no number")
+        raise UserError(f"{name} is not a number")
     try:
         return float(value)
     except OverflowError:

@@ -236,8 +236,8 @@ def test_other_names_do_not_lead_here(app, models):
     ("body", "says"),
     [
         ({"model": "one", "saturation": 9}, "saturation is 9"),
-        ({"model": "one", "saturation": "1"}, "saturation is no number"),
-        ({"model": "one", "hue": True}, "hue is no number"),
+        ({"model": "one", "saturation": "1"}, "saturation is not a number"),
+        ({"model": "one", "hue": True}, "hue is not a number"),
         ({"model": "one", "kelvin": 10}, "the color temperature is 10"),
         ({"model": "one", "kelvin": 10**400}, "kelvin is too large"),
         ({"model": "three"}, "model is one of one, two"),
