@@ -55,48 +55,28 @@ class Model:
 
 @dataclass
 class Prediction:
-    """A model's prediction for one picture, with the upsampling of the latest preview.
+    """A model's prediction for one picture, with the upsampling of the latest preview."""
 
-    Attributes:
-        ab: [1, 2, s, s] in CIELAB units.
-        note: sentence for the user if the network ran out of memory at its size.
-        hints: hints that `upsampling` was fitted with.
-        upsampling: to the size of the preview. Fitting it is the slow part of a preview, so it is cached.
-    """
-
-    ab: Tensor
-    note: str
-    hints: tuple = ()
-    upsampling: GuidedUpsampling | None = None
+    ab: Tensor  # [1, 2, s, s] in CIELAB units
+    note: str  # for the user, if the network ran out of memory at its size
+    hints: tuple = ()  # that `upsampling` was fitted with
+    upsampling: GuidedUpsampling | None = None  # to the preview's size; cached, because the fit is slow
 
 
 @dataclass
 class Session:
-    """An opened picture without its file, and the predictions for it.
+    """An opened picture without its file, and the predictions for it."""
 
-    Attributes:
-        name: file name, for messages.
-        form: Pillow's name of the format.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        pages: number of pages in the file; only the first is used.
-        L: lightness of the preview, [1, 1, h, w] in 0..100.
-        alpha: alpha of the preview, uint8 [h, w], if the picture has transparency.
-        before: the preview without edits, as a JPEG.
-        working: lightness at the size of `working_lightness`, [1, 1, h', w'].
-        predictions: by the name of the model.
-    """
-
-    name: str
-    form: str
+    name: str  # of the file, for messages
+    form: str  # Pillow's name of its format
     width: int
     height: int
-    pages: int
-    L: Tensor
-    alpha: np.ndarray | None
-    before: bytes
-    working: Tensor
-    predictions: dict[str, Prediction] = field(default_factory=dict)
+    pages: int  # only the first is used
+    L: Tensor  # [1, 1, h, w] in 0..100, at preview size
+    alpha: np.ndarray | None  # uint8 [h, w], at preview size
+    before: bytes  # JPEG of the picture before colorization, at preview size
+    working: Tensor  # from `working_lightness`
+    predictions: dict[str, Prediction] = field(default_factory=dict)  # by the model's name
 
     def describe(self) -> dict:
         """Properties of the picture for the page, as JSON."""
@@ -106,17 +86,7 @@ class Session:
 
 
 def open_session(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
-    """Decode an uploaded file.
-
-    Args:
-        data: the file.
-        name: its name, for messages.
-        max_pixels: larger pictures are refused.
-        device: device of the tensors.
-
-    Raises:
-        UserError: the file is not a picture, is too large, or memory is short.
-    """
+    """Decode an uploaded file. Raises UserError if it is not a picture, has too many pixels, or memory is short."""
     return first_within_memory(lambda: _open(data, name, max_pixels, device))
 
 
@@ -147,14 +117,9 @@ def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
 
 
 def read_edit(request: dict, session: Session) -> Edit:
-    """Read the edit of a request.
+    """Read the edit of a request: saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
 
-    Args:
-        request: parsed JSON with saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
-        session: the picture that the hints refer to.
-
-    Raises:
-        UserError: a value has the wrong type or is out of range.
+    Raises UserError if a value has the wrong type or is out of range.
     """
     numbers = {name: _number(request, name) for name in ("saturation", "hue", "kelvin")}
     texts = request.get("hints", [])
@@ -184,12 +149,7 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     The network runs once per model, and hints are spread only after they changed. The rest of the edit is applied to
     the upsampled ab, which is fast enough for a slider; `apply_ab` applies it before upsampling, and the difference is
     not visible.
-
-    Returns:
-        A JPEG, and a note if the network ran out of memory at its size (else "").
-
-    Raises:
-        UserError: memory is short.
+    Returns a JPEG, and a note if the network ran out of memory at its size. Raises UserError if memory is short.
     """
     prediction = _predict(session, model)
     rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
@@ -216,20 +176,9 @@ def _devices(session: Session) -> list[torch.device]:
 
 
 def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
-    """Render the edited colorization at full size.
+    """Render the edited colorization of an uploaded file at full size: (encoded in the format `form`, file name).
 
-    Args:
-        data: the uploaded file.
-        session: the opened picture.
-        model: the model whose colors are used.
-        edit: changes to them.
-        form: Pillow's name of the format to write.
-
-    Returns:
-        The file and its name.
-
-    Raises:
-        UserError: memory is short, or the format cannot hold the picture.
+    Raises UserError if memory is short or the format cannot hold the picture.
     """
     max_pixels = session.width * session.height
     picture = first_within_memory(lambda: open_image(data, session.name, max_pixels=max_pixels, deep=True))
