@@ -3,7 +3,7 @@
 The multigrid preconditioner is the project's own because the libraries are slower. Seconds at 512 x 512 pixels on one
 thread, for one hint and for three:
 
-    this module                              0.25   0.75
+    this module                              0.25   0.56
     scipy.sparse.linalg.splu, float32        0.92   0.95   (and about 130 MB for the factors)
     pyamg 5.4, ruge_stuben_solver with CG    0.95   2.9
     pyamg 5.4, smoothed_aggregation_solver   1.7    5.0
