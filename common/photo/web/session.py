@@ -109,7 +109,7 @@ def _downscale(values: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
-    """Encode a preview on white, at less than half the bytes of `encode_pages`, which is for files that are kept."""
+    """Encode a preview on white, with less than half the bytes that `encode_pages` writes for a download."""
     file = io.BytesIO()
     image = Picture(rgb, alpha, b"", None, "JPEG", "").on_white()
     Image.fromarray(image).save(file, "JPEG", quality=92, subsampling=0)
