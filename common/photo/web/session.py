@@ -25,6 +25,7 @@ from common.predictor import PredictorConfig, apply_ab, fit_upsampling, predict_
 from common.registry import load_colorizer
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
+from common.utils.titles import unique_titles
 
 PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
@@ -219,15 +220,10 @@ def first_within_memory(*attempts: Callable[[], T]) -> T:
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
     """Load models by name or path, and give each a unique name. Raises UserError if one cannot be loaded."""
-    models: dict[str, Model] = {}
-    for path in names:
-        colorizer = load_colorizer(path, device)
-        card = colorizer.card or {}
-        title = unique = str(card.get("name") or PurePath(path).stem)
-        count = 1
-        while unique in models:
-            count += 1
-            unique = f"{title} ({count})"
-        config = PredictorConfig(card["size"])
-        models[unique] = Model(unique, colorizer, config, f"{card['family']}, input {card['size']} px")
-    return list(models.values())
+    colorizers = [load_colorizer(path, device) for path in names]
+    cards = [colorizer.card for colorizer in colorizers]
+    own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
+    return [
+        Model(title, colorizer, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
+        for title, colorizer, card in zip(unique_titles(own), colorizers, cards, strict=True)
+    ]
