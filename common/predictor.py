@@ -29,29 +29,15 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """How a photograph is passed through a network.
+    """How a photograph is passed through a network."""
 
-    Attributes:
-        size: side of the square that the network sees, in pixels.
-        min_size: smallest side that is tried when memory runs out, in pixels.
-        strip_pixels: pixels that are converted at once at full size. The default fits in a CPU's cache.
-    """
-
-    size: int
-    min_size: int = 32
-    strip_pixels: int = 500_000
+    size: int  # side of the square that the network sees, in pixels
+    min_size: int = 32  # smallest side that is tried when memory runs out, in pixels
+    strip_pixels: int = 500_000  # pixels converted at once at full size; this many fit in a CPU's cache
 
 
 def working_lightness(rgb: np.ndarray, device: torch.device) -> Tensor:
-    """Lightness of a photograph at `working_size`.
-
-    Args:
-        rgb: uint8 or uint16 [H, W, 3] sRGB.
-        device: device of the result.
-
-    Returns:
-        float32 [1, 1, h, w] in 0..100.
-    """
+    """L float32 [1, 1, h, w] in 0..100 at `working_size`, of a photograph uint8 or uint16 [H, W, 3] sRGB."""
     height, width = working_size(*rgb.shape[:2])
     # Pillow keeps borders in place where it downscales
     small = Image.fromarray(eight_bits(rgb)).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
@@ -72,9 +58,7 @@ def predict_within_memory(
     on the device that succeeded.
 
     Args:
-        colorizer: the network.
         working: L [1, 1, h, w] in 0..100, from `working_lightness`.
-        config: sizes.
         report: called with one sentence if the prediction fell back to another size or device.
 
     Returns:
@@ -110,9 +94,6 @@ def fit_upsampling(
         ab: prediction [1, 2, s, t], not larger than `working`.
         size: (height, width) of the upsampled result.
         transform: applied to ab at the size of `working`, before the fit.
-
-    Returns:
-        The upsampling, which yields ab strip by strip.
     """
     spread = max(working.shape[-2:]) / max(ab.shape[-2:])
     ab = F.interpolate(ab, size=working.shape[-2:], mode="bilinear", align_corners=False)
@@ -131,7 +112,6 @@ def apply_ab(
         rgb: uint8 or uint16 [H, W, 3] sRGB. Only its lightness is used.
         working: L [1, 1, h, w] of the same photograph, from `working_lightness`.
         ab: prediction [1, 2, s, t], not larger than `working`.
-        config: sizes.
         transform: applied to ab before upsampling.
 
     Returns:
@@ -165,9 +145,7 @@ def colorize_photo(
     It needs about 100 MB beyond the input, its 8-bit copy and the output, whatever the size.
 
     Args:
-        colorizer: the network.
         rgb: uint8 or uint16 [H, W, 3] sRGB, grey or in color. Only its lightness is used.
-        config: sizes.
         transform: applied to the predicted ab, for example a `common.photo.edit.Edit`.
         report: called with one sentence if memory ran out at the requested size.
 

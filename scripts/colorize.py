@@ -85,56 +85,20 @@ def make_parser() -> Parser:
     add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
     add("--overwrite", action="store_true", help="replace existing files")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add(
-        "--size",
-        type=int,
-        help="side of the square that the network sees, in pixels (default: the size it was trained at)",
-    )
+    add("--size", type=int, help="side of the network's square input, in pixels (default: as in training)")
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: 1)")
     add("--hue", type=float, default=0.0, help="rotate all hues by so many degrees")
-    add(
-        "--temperature-kelvin",
-        type=float,
-        metavar="K",
-        help="color temperature of the scene's light: below 6504 is warmer, above is colder",
-    )
-    add(
-        "--hint",
-        action="append",
-        default=[],
-        metavar="X,Y,#RRGGBB",
-        help="color of a pixel and the region around it; may be repeated",
-    )
-    add(
-        "--hints",
-        type=Path,
-        metavar="PNG",
-        help="transparent picture with painted dots, one hint each, of the photographs' aspect ratio",
-    )
-    add(
-        "--palette",
-        type=Path,
-        metavar="PHOTO",
-        help="match the mean and the spread of the colors of another photograph",
-    )
+    add("--temperature-kelvin", type=float, metavar="K", help="light of the scene: below 6504 warmer, above colder")
+    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="color of one place; may be repeated")
+    add("--hints", type=Path, metavar="PNG", help="transparent picture with painted dots, each of which is a hint")
+    add("--palette", type=Path, metavar="PHOTO", help="match the color statistics of another photograph")
     add("--restore", action="store_true", help="first remove the tint of an old scan and undo its fading")
     add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
-    add(
-        "--temperature",
-        type=above_zero,
-        metavar="T",
-        help="temperature of the annealed mean of a classification model: lower is more colorful",
-    )
+    add("--temperature", type=above_zero, metavar="T", help="of a classification model: lower is more colorful")
     add("--distribution", action="store_true",
         help="also write NAME.distribution.png, with the entropy map and the predicted distribution at some pixels, and"
         " NAME.distribution.html, which shows the distribution at any place that is clicked")  # fmt: skip
-    add(
-        "--pixel",
-        type=pixel,
-        action="append",
-        metavar="X,Y",
-        help="show the distribution at this pixel; may be repeated",
-    )
+    add("--pixel", type=pixel, action="append", metavar="X,Y", help="a pixel for --distribution; may be repeated")
     add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
     return parser
 

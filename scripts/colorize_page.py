@@ -24,13 +24,7 @@ def make_parser() -> Parser:
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also serves other machines")
     add("--port", type=natural, default=8001, help="port to listen on; 0 picks a free one")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add(
-        "--max-megapixels",
-        type=above_zero,
-        default=40.0,
-        metavar="MP",
-        help="size of the largest picture that is accepted",
-    )
+    add("--max-megapixels", type=above_zero, default=40.0, metavar="MP", help="size of the largest accepted picture")
     add("--max-upload", type=above_zero, default=50.0, metavar="MB", help="size of the largest accepted file")
     return parser
 

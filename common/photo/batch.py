@@ -27,44 +27,26 @@ _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 @dataclass(frozen=True)
 class Task:
-    """A picture to colorize.
+    """A picture to colorize."""
 
-    Attributes:
-        name: path of the file, or its name in messages if `data` is given.
-        target: file to write. None: the encoded picture is returned in `Outcome.data`.
-        data: the file's content, if it does not come from disk.
-    """
-
-    name: str
-    target: Path | None
-    data: bytes | None = None
+    name: str  # path of the file, or its name in messages if `data` is given
+    target: Path | None  # file to write; without one, `Outcome.data` has the encoded picture
+    data: bytes | None = None  # content of the file, if it does not come from disk
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a task.
+    """Result of a task."""
 
-    Attributes:
-        input: name of the task.
-        status: "skipped" if an output exists already, "refused" after an error.
-        outputs: files that were written.
-        reason: one sentence, unless the status is "done".
-        width: of the first page, in pixels.
-        height: of the first page, in pixels.
-        pages: number of pages.
-        seconds: time for decoding, colorizing and encoding.
-        data: the encoded picture of a task without target.
-    """
-
-    input: str
-    status: Literal["done", "skipped", "refused"]
-    outputs: list[str] = field(default_factory=list)
-    reason: str = ""
-    width: int = 0
+    input: str  # name of the task
+    status: Literal["done", "skipped", "refused"]  # skipped: an output exists already; refused: an error
+    outputs: list[str] = field(default_factory=list)  # files that were written
+    reason: str = ""  # one sentence, unless the status is "done"
+    width: int = 0  # of the first page, in pixels
     height: int = 0
     pages: int = 0
-    seconds: float = 0.0
-    data: bytes | None = field(default=None, repr=False)
+    seconds: float = 0.0  # for decoding, colorizing and encoding
+    data: bytes | None = field(default=None, repr=False)  # encoded picture of a task without target
 
     def to_dict(self) -> dict:
         """All fields except `data`, for JSON."""
@@ -77,29 +59,19 @@ class Outcome:
 class BatchConfig:
     """How the pictures of a batch are colorized.
 
-    Attributes:
-        predictor: sizes.
-        edit: changes to the predicted color of every picture.
-        hints: "x,y,#rrggbb" in pixels of each picture.
-        hint_dots: uint8 [H, W, 4] with painted hints, see `hints_of_dots`.
-        restore: restore scans before they are colorized.
-        compare: also write NAME.compare.png with the picture before and after.
-        overwrite: replace existing files.
-        provenance: text for the metadata of the written files.
-        check: raises PictureError for a picture that must not be colorized.
-        write_extra: called with (first page, its colorization as uint8 [H, W, 3], target); writes further files and
-            returns their paths.
-        report: called with one sentence if the network ran out of memory at the requested size.
+    check: raises PictureError for a picture that must not be colorized. write_extra: called with the first page, its
+    colorization uint8 [H, W, 3] and the target; writes further files and returns their paths. report: called with one
+    sentence if the network ran out of memory at its size.
     """
 
     predictor: PredictorConfig
     edit: Edit = field(default_factory=Edit)
-    hints: Sequence[str] = ()
-    hint_dots: np.ndarray | None = None
-    restore: bool = False
-    compare: bool = False
+    hints: Sequence[str] = ()  # "x,y,#rrggbb" in pixels of each picture
+    hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
+    restore: bool = False  # correct tint and fading first
+    compare: bool = False  # also write NAME.compare.png, the picture before and after
     overwrite: bool = False
-    provenance: str = ""
+    provenance: str = ""  # text for the metadata of the written files
     check: Callable[[Picture], None] = lambda picture: None
     write_extra: Callable[[Picture, np.ndarray, Path], list[Path]] | None = None
     report: Callable[[str], None] = lambda message: None

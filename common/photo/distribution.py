@@ -24,15 +24,10 @@ _TEMPLATE = Path(__file__).with_name("distribution.html")
 
 @dataclass(frozen=True)
 class Distribution:
-    """Predicted distributions over ab bins, on a coarse grid that covers the photograph.
+    """Predicted distributions over ab bins, on a coarse grid that covers the photograph."""
 
-    Attributes:
-        probabilities: float32 [h, w, num_bins].
-        ab_bins: centers of the bins in CIELAB units, [num_bins, 2].
-    """
-
-    probabilities: np.ndarray
-    ab_bins: np.ndarray
+    probabilities: np.ndarray  # float32 [h, w, num_bins]
+    ab_bins: np.ndarray  # [num_bins, 2], in CIELAB units
 
     @property
     def entropy(self) -> np.ndarray:
@@ -48,15 +43,9 @@ class Distribution:
 
 @torch.no_grad()
 def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distribution:
-    """Predict the distributions of a photograph.
+    """Predict the distributions of a photograph, uint8 [H, W, 3] sRGB, resized to a square of `size` pixels.
 
-    Args:
-        colorizer: a classifier.
-        rgb: uint8 [H, W, 3] sRGB.
-        size: side of the square that the network sees, in pixels.
-
-    Raises:
-        UserError: the colorizer predicts no distribution.
+    Raises UserError if the colorizer predicts none.
     """
     if not hasattr(colorizer, "distribution"):
         raise UserError(f"a {type(colorizer).__name__} predicts one color a pixel, no distribution: use a classifier")
@@ -100,15 +89,8 @@ def draw_distribution(
 ) -> None:
     """Draw the colorization with numbered pixels, the entropy map and the distribution at each pixel, as a PNG.
 
-    Args:
-        distribution: of the photograph.
-        grey: uint8 [H, W, 3], the photograph without color.
-        colored: uint8 [H, W, 3], its colorization.
-        pixels: (x, y) of each pixel. In its bar, the width of a color is its probability.
-        path: file to write.
-
-    Raises:
-        OSError: the file cannot be written.
+    grey, colored: the photograph without color and its colorization, uint8 [H, W, 3]. pixels: (x, y) of each. In the
+    bar of a pixel, the width of a color is its probability. Raises OSError if the file cannot be written.
     """
     import matplotlib
 
@@ -161,15 +143,8 @@ def write_distribution_page(
 ) -> None:
     """Write a self-contained HTML page that shows the predicted colors of any place that is clicked.
 
-    Args:
-        distribution: of the photograph.
-        grey: uint8 [H, W, 3], the photograph without color.
-        colored: uint8 [H, W, 3], its colorization.
-        title: heading of the page.
-        path: file to write.
-
-    Raises:
-        OSError: the file cannot be written.
+    grey, colored: the photograph without color and its colorization, uint8 [H, W, 3]. Raises OSError if the file
+    cannot be written.
     """
     h, w, num_bins = distribution.probabilities.shape
     top = np.argsort(-distribution.probabilities, axis=-1)[..., :_TOP]

@@ -22,22 +22,14 @@ KELVIN_RANGE = (1700.0, 25000.0)
 class Edit:
     """Changes of ab at constant L, applied in this order: palette, hints, saturation and hue, color temperature.
 
-    Attributes:
-        saturation: factor on chroma, 0 to 5.
-        hue: rotation of all hues, in degrees, -360 to 360.
-        kelvin: color temperature of the light that the scene is seen under. Below 6504 is warmer, above is colder.
-        hints: colors of single places.
-        palette: uint8 [H, W, 3] sRGB reference whose color statistics are transferred.
-
-    Raises:
-        UserError: a value is out of range.
+    Raises UserError if a value is out of range.
     """
 
-    saturation: float = 1.0
-    hue: float = 0.0
-    kelvin: float | None = None
+    saturation: float = 1.0  # factor on chroma, 0 to 5
+    hue: float = 0.0  # rotation of all hues in degrees, -360 to 360
+    kelvin: float | None = None  # color temperature of the scene's light; below 6504 is warmer, above is colder
     hints: Sequence[Hint] = ()
-    palette: np.ndarray | None = None
+    palette: np.ndarray | None = None  # uint8 [H, W, 3] sRGB, a reference whose color statistics are transferred
 
     def __post_init__(self) -> None:
         if not 0 <= self.saturation <= 5:
@@ -89,13 +81,7 @@ def change_illuminant(L: Tensor, ab: Tensor, kelvin: float) -> Tensor:
     X and Z are scaled by the ratio of the light's white point to daylight's (von Kries adaptation in XYZ). In CIELAB
     this is a factor on f(X) and f(Z), exact where both are on the cube-root branch.
 
-    Args:
-        L: [..., 1, H, W] in 0..100.
-        ab: [..., 2, H, W] in CIELAB units.
-        kelvin: color temperature, in `KELVIN_RANGE`.
-
-    Returns:
-        ab of the same shape.
+    L: [..., 1, H, W] in 0..100. ab: [..., 2, H, W]. kelvin: in `KELVIN_RANGE`. Returns ab of the same shape.
     """
     (X, Z), (X0, Z0) = blackbody_white(kelvin), blackbody_white(DAYLIGHT)
     fy = (L + 16) / 116

@@ -27,14 +27,9 @@ class Hint(NamedTuple):
 
 
 def parse_hint(text: str, size: tuple[int, int]) -> Hint:
-    """Parse `x,y,#rrggbb`.
+    """Parse `x,y,#rrggbb`: pixel coordinates in a photograph of size (height, width), and a color in sRGB.
 
-    Args:
-        text: pixel coordinates, counted from 0,0 at the upper left, and an sRGB color of which only ab is used.
-        size: (height, width) of the photograph.
-
-    Raises:
-        UserError: the text has another form, or the pixel is outside the photograph.
+    Only a and b of the color are used. Raises UserError if the text has another form or the pixel is outside.
     """
     match = re.fullmatch(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*#([0-9a-fA-F]{6})\s*", text)
     if not match:

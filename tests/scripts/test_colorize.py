@@ -1,4 +1,4 @@
-"""The colorize command: where pictures come from and go to, and what is told of them."""
+"""The colorize command: inputs, outputs and reports."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def album(tmp_path):
-    """Two pictures, one in a folder below, and one that is none."""
+    """Two pictures, one of them in a sub-folder, and a file that is not a picture."""
     folder = tmp_path / "album"
     (folder / "deep").mkdir(parents=True)
     save_image(folder / "a.png", photo_array(0))
@@ -43,17 +43,17 @@ def names(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_folders_are_kept_as_they_are_below_out(weights, album, tmp_path, capsys):
+def test_sub_folders_are_recreated_below_out(weights, album, tmp_path, capsys):
     argv = [str(album), f"--model={weights}", f"--out={tmp_path / 'out'}"]
     assert colorize.main(argv) == 1
     assert names(tmp_path / "out") == ["a.png"]
-    told = capsys.readouterr().err.splitlines()
-    assert told[-1] == "1 colorized, 0 skipped, 1 refused"
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[-1] == "1 colorized, 0 skipped, 1 refused"
     assert colorize.main([*argv, "--recursive", "--overwrite"]) == 1
     assert names(tmp_path / "out") == ["a.png", "deep/b.jpg"]
 
 
-def test_patterns_are_looked_up_where_the_shell_has_not(weights, album, monkeypatch, capsys):
+def test_patterns_that_the_shell_did_not_expand(weights, album, monkeypatch, capsys):
     monkeypatch.chdir(album)
     assert colorize.main(["**/*.jpg", f"--model={weights}"]) == 0
     assert (album / "deep" / "b.color.jpg").exists()
@@ -112,7 +112,7 @@ def test_every_page_is_colorized(weights, tmp_path, capsys):
     assert "cannot hold 3 pages: write .tif instead" in capsys.readouterr().err
 
 
-def test_the_metadata_say_where_the_color_is_from(weights, album):
+def test_the_metadata_name_the_model(weights, album):
     assert colorize.main([str(album / "a.png"), str(album / "deep" / "b.jpg"), f"--model={weights}"]) == 0
     for path in (album / "a.color.png", album / "deep" / "b.color.jpg"):
         with Image.open(path) as image:
@@ -182,10 +182,10 @@ def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, caps
 def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint, "installed_models", lambda: {"painter": weights})
     assert colorize.main(["models"]) == 0
-    told = capsys.readouterr().out
-    assert "painter" in told
-    assert "1.23 M parameters, input 32 px" in told
-    assert "rmse_ab 12.5, colorfulness_ratio 0.9" in told
+    printed = capsys.readouterr().out
+    assert "painter" in printed
+    assert "1.23 M parameters, input 32 px" in printed
+    assert "rmse_ab 12.5, colorfulness_ratio 0.9" in printed
     assert colorize.main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["painter"]["size"] == 32
     assert colorize.main([str(album / "a.png"), "--model=painter"]) == 0
@@ -193,8 +193,8 @@ def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypat
     assert "(did you mean 'painter'?)" in capsys.readouterr().err
 
 
-def test_one_bad_file_among_many_costs_only_itself(weights, tmp_path, monkeypatch, capsys):
-    """Whatever order threads finish in, outcomes come in the order of the files."""
+def test_a_bad_file_does_not_stop_the_others(weights, tmp_path, monkeypatch, capsys):
+    """Outcomes come in the order of the files, whichever thread finishes first."""
     for i in range(9):
         save_image(tmp_path / f"{i}.png", photo_array(i))
     (tmp_path / "4.png").write_bytes((tmp_path / "4.png").read_bytes()[:200])

@@ -1,4 +1,4 @@
-"""The page as people meet it: a real server, driven by a real Chromium, with mouse, touch and keys."""
+"""The page in a real browser: Chromium drives a real server with mouse, touch and keyboard."""
 
 import base64
 import os
@@ -44,7 +44,7 @@ COLOR = """(image) => {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Two untrained classifiers that hold some colors likelier than others."""
+    """Two untrained classifiers with distributions that are not uniform."""
     folder = tmp_path_factory.mktemp("weights")
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
@@ -73,7 +73,7 @@ def started(argv):
 
 
 def ended(process):
-    """What a server said on stderr, after Ctrl-C."""
+    """The stderr of a server, after Ctrl-C."""
     process.send_signal(signal.SIGINT)
     try:
         return process.communicate(timeout=30)[1]
@@ -85,8 +85,8 @@ def ended(process):
 def server(weights):
     process, url = started(["--model", *weights, "--max-upload=1", "--max-megapixels=2"])
     yield url
-    said = ended(process)
-    assert said == ""  # no request of these tests failed for a reason that nobody foresaw
+    messages = ended(process)
+    assert messages == ""  # no request of these tests raised an unexpected exception
     assert process.returncode == 0
 
 
@@ -105,7 +105,7 @@ def browser():
 
 @pytest.fixture
 def visit(server, browser):
-    """Open the page on a device; at the end nothing was asked of anyone else, and no script failed."""
+    """Open the page on a device, and check at the end that no script failed and no other site was contacted."""
     failures, contexts = [], []
 
     def visit(device, **more):
@@ -300,9 +300,9 @@ def test_on_a_phone(visit, old):
     look(page, "phone")
 
 
-def test_refusals_are_read_in_the_page(visit, old):
+def test_refusals_are_shown_on_the_page(visit, old):
     page = visit(DESKTOP)
-    said = page.locator("#error")
+    messages = page.locator("#error")
     bomb, oversize = png_bomb(20_000, 5_000), b"\x89PNG" + b"x" * 1_000_000
     for data, name, sentence in (
         (bomb, "bomb.png", "bomb.png has 20000x5000 pixels, above the limit of 2 megapixels: make it smaller first."),
@@ -312,23 +312,23 @@ def test_refusals_are_read_in_the_page(visit, old):
         (b"", "empty.png", "empty.png is empty (0 bytes): get a whole copy."),
     ):
         drop(page, data, name, "image/png")
-        said.filter(has_text=sentence).wait_for()
+        messages.filter(has_text=sentence).wait_for()
         look(page, f"refused {name}")
     assert page.locator("#work").is_hidden()
     page.set_input_files("#file", old)
     until_painted(page)
-    assert said.is_hidden()
+    assert messages.is_hidden()
     drop(page, b"no picture", "later.png", "image/png")  # what was open stays
-    said.filter(has_text="later.png is not a picture").wait_for()
+    messages.filter(has_text="later.png is not a picture").wait_for()
     assert page.locator("#status").inner_text() == "old.png: 240 × 180 pixels"
 
 
 def test_an_oversize_upload_is_refused_by_the_server_too(server):
-    """A client that does not check itself: it may send on, but is answered and cut off."""
+    """A client without its own check gets an answer, and the connection is closed."""
     host, port = re.fullmatch(r"http://(.+):(\d+)/", server).groups()
     with socket.create_connection((host, int(port)), 20) as sent:
-        told = (f"Host: {host}", f"Cookie: colorize={'a' * 32}", "Transfer-Encoding: chunked")
-        sent.sendall("\r\n".join(["POST /pictures HTTP/1.1", *told, "", ""]).encode())
+        headers = (f"Host: {host}", f"Cookie: colorize={'a' * 32}", "Transfer-Encoding: chunked")
+        sent.sendall("\r\n".join(["POST /pictures HTTP/1.1", *headers, "", ""]).encode())
         piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         for _ in range(16):  # 1.05 MB
             sent.sendall(piece)

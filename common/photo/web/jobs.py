@@ -33,8 +33,7 @@ class _Job:
 class JobQueue:
     """Runs jobs one at a time. All methods must be called from one event loop.
 
-    Args:
-        limit: largest number of jobs, including the running one. One owner may have half of them.
+    limit: largest number of jobs, including the running one. One owner may have half of them.
     """
 
     def __init__(self, limit: int = 16) -> None:
@@ -45,17 +44,9 @@ class JobQueue:
         return len(self._jobs)
 
     async def run(self, request: Request, owner: str, ticket: str, work: Callable[[], T]) -> T:
-        """Wait for the job's turn, and run it in a thread.
+        """Wait for the job's turn, and run it in a thread. The body of the request must have been read.
 
-        Args:
-            request: the client's request, whose body has been read.
-            owner: the client.
-            ticket: name of the job for `position`.
-            work: the job.
-
-        Raises:
-            QueueFull: too many jobs are waiting.
-            ClientLeft: the client disconnected while the job was waiting; the job is not run.
+        Raises QueueFull if too many jobs are waiting, and ClientLeft if the client disconnects before the job begins.
         """
         if len(self._jobs) >= self.limit:
             raise QueueFull(f"{len(self._jobs)} requests are waiting already: try again in a minute")

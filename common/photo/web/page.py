@@ -41,21 +41,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the page.
+    """Limits of the page."""
 
-    Attributes:
-        max_upload: bytes of a file.
-        max_pixels: pixels of a picture.
-        memory: bytes of all uploads together. Default: eight uploads of the largest size.
-        expiry_seconds: time after its last use at which an upload is removed.
-        max_jobs: jobs in the queue.
-    """
-
-    max_upload: int = 50_000_000
-    max_pixels: int = 40_000_000
-    memory: int | None = None
-    expiry_seconds: float = EXPIRY_SECONDS
-    max_jobs: int = 16
+    max_upload: int = 50_000_000  # bytes of a file
+    max_pixels: int = 40_000_000  # of a picture
+    memory: int | None = None  # bytes of all uploads together; None: eight of the largest size
+    expiry_seconds: float = EXPIRY_SECONDS  # after its last use, an upload is removed
+    max_jobs: int = 16  # in the queue
 
 
 class Endpoints:
@@ -255,13 +247,7 @@ def allowed_hosts(host: str) -> list[str]:
 
 
 def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
-    """Create the web application.
-
-    Args:
-        models: models to choose from, at least one.
-        limits: limits of the page.
-        host: address that the server will be bound to.
-    """
+    """Create the web application. host: the address that the server will be bound to."""
     endpoints = Endpoints(models, limits or Limits())
     routes = [
         Route("/", endpoints.page),

@@ -25,6 +25,7 @@ from common.predictor import PredictorConfig, apply_ab, fit_upsampling, predict_
 from common.registry import load_colorizer
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
+from common.utils.titles import unique_titles
 
 PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
@@ -55,48 +56,28 @@ class Model:
 
 @dataclass
 class Prediction:
-    """A model's prediction for one picture, with the upsampling of the latest preview.
+    """A model's prediction for one picture, with the upsampling of the latest preview."""
 
-    Attributes:
-        ab: [1, 2, s, s] in CIELAB units.
-        note: sentence for the user if the network ran out of memory at its size.
-        hints: hints that `upsampling` was fitted with.
-        upsampling: to the size of the preview. Fitting it is the slow part of a preview, so it is cached.
-    """
-
-    ab: Tensor
-    note: str
-    hints: tuple = ()
-    upsampling: GuidedUpsampling | None = None
+    ab: Tensor  # [1, 2, s, s] in CIELAB units
+    note: str  # for the user, if the network ran out of memory at its size
+    hints: tuple = ()  # that `upsampling` was fitted with
+    upsampling: GuidedUpsampling | None = None  # to the preview's size; cached, because the fit is slow
 
 
 @dataclass
 class Session:
-    """An opened picture without its file, and the predictions for it.
+    """An opened picture without its file, and the predictions for it."""
 
-    Attributes:
-        name: file name, for messages.
-        form: Pillow's name of the format.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        pages: number of pages in the file; only the first is used.
-        L: lightness of the preview, [1, 1, h, w] in 0..100.
-        alpha: alpha of the preview, uint8 [h, w], if the picture has transparency.
-        before: the preview without edits, as a JPEG.
-        working: lightness at the size of `working_lightness`, [1, 1, h', w'].
-        predictions: by the name of the model.
-    """
-
-    name: str
-    form: str
+    name: str  # of the file, for messages
+    form: str  # Pillow's name of its format
     width: int
     height: int
-    pages: int
-    L: Tensor
-    alpha: np.ndarray | None
-    before: bytes
-    working: Tensor
-    predictions: dict[str, Prediction] = field(default_factory=dict)
+    pages: int  # only the first is used
+    L: Tensor  # [1, 1, h, w] in 0..100, at preview size
+    alpha: np.ndarray | None  # uint8 [h, w], at preview size
+    before: bytes  # JPEG of the picture before colorization, at preview size
+    working: Tensor  # from `working_lightness`
+    predictions: dict[str, Prediction] = field(default_factory=dict)  # by the model's name
 
     def describe(self) -> dict:
         """Properties of the picture for the page, as JSON."""
@@ -106,17 +87,7 @@ class Session:
 
 
 def open_session(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
-    """Decode an uploaded file.
-
-    Args:
-        data: the file.
-        name: its name, for messages.
-        max_pixels: larger pictures are refused.
-        device: device of the tensors.
-
-    Raises:
-        UserError: the file is not a picture, is too large, or memory is short.
-    """
+    """Decode an uploaded file. Raises UserError if it is not a picture, has too many pixels, or memory is short."""
     return first_within_memory(lambda: _open(data, name, max_pixels, device))
 
 
@@ -139,7 +110,7 @@ def _downscale(values: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
-    """Encode a preview on white, at less than half the bytes of `encode_pages`, which is for files that are kept."""
+    """Encode a preview on white, with less than half the bytes that `encode_pages` writes for a download."""
     file = io.BytesIO()
     image = Picture(rgb, alpha, b"", None, "JPEG", "").on_white()
     Image.fromarray(image).save(file, "JPEG", quality=92, subsampling=0)
@@ -147,14 +118,9 @@ def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
 
 
 def read_edit(request: dict, session: Session) -> Edit:
-    """Read the edit of a request.
+    """Read the edit of a request: saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
 
-    Args:
-        request: parsed JSON with saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
-        session: the picture that the hints refer to.
-
-    Raises:
-        UserError: a value has the wrong type or is out of range.
+    Raises UserError if a value has the wrong type or is out of range.
     """
     numbers = {name: _number(request, name) for name in ("saturation", "hue", "kelvin")}
     texts = request.get("hints", [])
@@ -171,7 +137,7 @@ def _number(request: dict, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UserError(f"{name} is no number")
+        raise UserError(f"{name} is not a number")
     try:
         return float(value)
     except OverflowError:
@@ -184,12 +150,7 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     The network runs once per model, and hints are spread only after they changed. The rest of the edit is applied to
     the upsampled ab, which is fast enough for a slider; `apply_ab` applies it before upsampling, and the difference is
     not visible.
-
-    Returns:
-        A JPEG, and a note if the network ran out of memory at its size (else "").
-
-    Raises:
-        UserError: memory is short.
+    Returns a JPEG, and a note if the network ran out of memory at its size. Raises UserError if memory is short.
     """
     prediction = _predict(session, model)
     rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
@@ -216,20 +177,9 @@ def _devices(session: Session) -> list[torch.device]:
 
 
 def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
-    """Render the edited colorization at full size.
+    """Render the edited colorization of an uploaded file at full size: (encoded in the format `form`, file name).
 
-    Args:
-        data: the uploaded file.
-        session: the opened picture.
-        model: the model whose colors are used.
-        edit: changes to them.
-        form: Pillow's name of the format to write.
-
-    Returns:
-        The file and its name.
-
-    Raises:
-        UserError: memory is short, or the format cannot hold the picture.
+    Raises UserError if memory is short or the format cannot hold the picture.
     """
     max_pixels = session.width * session.height
     picture = first_within_memory(lambda: open_image(data, session.name, max_pixels=max_pixels, deep=True))
@@ -270,15 +220,10 @@ def first_within_memory(*attempts: Callable[[], T]) -> T:
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
     """Load models by name or path, and give each a unique name. Raises UserError if one cannot be loaded."""
-    models: dict[str, Model] = {}
-    for path in names:
-        colorizer = load_colorizer(path, device)
-        card = colorizer.card or {}
-        title = unique = str(card.get("name") or PurePath(path).stem)
-        count = 1
-        while unique in models:
-            count += 1
-            unique = f"{title} ({count})"
-        config = PredictorConfig(card["size"])
-        models[unique] = Model(unique, colorizer, config, f"{card['family']}, input {card['size']} px")
-    return list(models.values())
+    colorizers = [load_colorizer(path, device) for path in names]
+    cards = [colorizer.card for colorizer in colorizers]
+    own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
+    return [
+        Model(title, colorizer, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
+        for title, colorizer, card in zip(unique_titles(own), colorizers, cards, strict=True)
+    ]

@@ -43,11 +43,8 @@ class Upload:
 class Uploads:
     """The uploads in memory. All methods must be called from one thread.
 
-    Args:
-        max_bytes: limit of all uploads together, including those that are being received.
-        overhead: bytes that an upload takes besides its file.
-        expiry_seconds: time after the last use at which an upload is removed.
-        clock: returns seconds.
+    max_bytes: limit of all uploads together, including those that are being received. overhead: bytes that an upload
+    takes besides its file. expiry_seconds: time after its last use at which an upload is removed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The page and somebody who visits it, for the tests of the page."""
+"""Fixtures for the tests of the page: models, the app and a client."""
 
 import pytest
 

@@ -110,7 +110,7 @@ def test_an_edit_is_applied():
         (torch.zeros(2, 4, 5), "of shape"),
     ],
 )
-def test_what_is_no_picture_is_one_sentence(image, says):
+def test_other_types_are_refused_in_one_sentence(image, says):
     with pytest.raises(UserError, match=says):
         colorize(Orange(), image)
 
@@ -123,8 +123,8 @@ def test_a_colorizer_without_card_asks_for_a_size():
     assert colorize(colorizer, photo_array(0), size=16).shape == (40, 48, 3)
 
 
-def test_out_of_memory_goes_smaller_and_says_so(monkeypatch):
-    """And never returns a grey copy: where nothing fits it is an error."""
+def test_out_of_memory_falls_back_to_a_smaller_size_and_reports_it(monkeypatch):
+    """If no size fits it is an error, never a grey copy."""
     limit = {"side": 64}
 
     def tight(colorizer, L):

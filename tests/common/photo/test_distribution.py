@@ -20,14 +20,14 @@ def weights(tmp_path):
     return save_painter(tmp_path / "w.safetensors")
 
 
-def test_entropy_of_certainty_and_of_ignorance():
+def test_entropy_of_one_hot_and_uniform_distributions():
     p = np.zeros((1, 2, 8), np.float32)
     p[0, 0, 3] = 1
     p[0, 1] = 1 / 8
     assert d.Distribution(p, np.zeros((8, 2))).entropy.tolist() == [[0, 3]]
 
 
-def test_pixels_fall_into_the_places_that_cover_them():
+def test_pixels_belong_to_the_cells_that_cover_them():
     found = d.Distribution(np.full((4, 8, 3), 1 / 3, np.float32), np.zeros((3, 2)))
     assert found.cell(0, 0, (100, 200)) == (0, 0)
     assert found.cell(199, 99, (100, 200)) == (3, 7)
@@ -57,8 +57,8 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
     save_image(tmp_path / "a<b.png", photo_array(3, 60, 90))
     argv = [str(tmp_path / "a<b.png"), f"--weights={weights}", f"--out={tmp_path / 'out'}", "--distribution"]
     assert colorize.main([*argv, "--pixel=80,50", "--pixel", "0,0"]) == 0
-    told = capsys.readouterr().out.split()
-    assert [line.rsplit("/", 1)[1] for line in told] == ["a<b.png", "a<b.distribution.png", "a<b.distribution.html"]
+    printed = capsys.readouterr().out.split()
+    assert [line.rsplit("/", 1)[1] for line in printed] == ["a<b.png", "a<b.distribution.png", "a<b.distribution.html"]
     assert Image.open(tmp_path / "out" / "a<b.distribution.png").size[0] > 1000
 
     page = (tmp_path / "out" / "a<b.distribution.html").read_text()
@@ -77,7 +77,7 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
         assert data["entropy"][place] == pytest.approx(float(found.entropy.ravel()[place]), abs=1e-3)
 
 
-def test_what_exists_is_kept(weights, tmp_path, capsys):
+def test_existing_files_are_not_overwritten(weights, tmp_path, capsys):
     save_image(tmp_path / "a.png", photo_array(3))
     argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--distribution"]
     assert colorize.main(argv) == 0
@@ -115,8 +115,8 @@ def test_a_temperature_changes_the_picture(weights, tmp_path):
 def test_bad_requests_are_one_sentence(weights, tmp_path, capsys, more, says):
     save_image(tmp_path / "a.png", photo_array(3))
     assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", *more]) in (1, 2)
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert says in told
+    (printed,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert says in printed
     assert not (tmp_path / "a.color.png").exists()
 
 

@@ -12,7 +12,7 @@ def planes(values):
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 
 
-def test_nothing_changes_nothing():
+def test_an_empty_edit_changes_nothing():
     L, ab = torch.rand(1, 1, 4, 5) * 100, torch.randn(1, 2, 4, 5) * 30
     assert torch.equal(Edit()(L, ab), ab)
     torch.testing.assert_close(Edit(kelvin=DAYLIGHT)(L, ab), ab, atol=1e-3, rtol=0)
@@ -27,7 +27,7 @@ def test_chroma_is_scaled_and_hue_turned(saturation, hue, a, b):
 
 
 def test_the_white_of_daylight_and_of_a_lamp():
-    """Chromaticities of black bodies as they are tabled: 6504 K (0.3135, 0.3236), 2856 K (0.4475, 0.4074)."""
+    """Chromaticities of black bodies as tabulated: 6504 K (0.3135, 0.3236), 2856 K (0.4475, 0.4074)."""
     for kelvin, x, y in ((6504, 0.3135, 0.3236), (2856, 0.4475, 0.4074)):
         X, Z = blackbody_white(kelvin)
         total = X + 1 + Z
@@ -39,7 +39,7 @@ def test_the_fits_meet(kelvin):
     assert blackbody_white(kelvin - 0.5) == pytest.approx(blackbody_white(kelvin + 0.5), rel=2e-3)
 
 
-def test_less_is_warmer_and_black_stays_black():
+def test_lower_temperatures_are_warmer_and_black_stays_black():
     grey = planes([0, 0])
     b = [float(change_illuminant(planes([60]), grey, kelvin)[0, 1]) for kelvin in (2500, 4000, 6504, 10000, 20000)]
     assert b == sorted(b, reverse=True)

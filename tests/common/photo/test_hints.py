@@ -28,7 +28,7 @@ def at(x, y, L, ab):
 
 
 def strength(ab, color):
-    """How much of a hint's color has arrived over grey: 0..1, [h, w]."""
+    """Fraction of a hint's color that reached each pixel of a grey prediction: 0..1, [h, w]."""
     color = torch.tensor(color).view(1, 2, 1, 1)
     return ((ab * color).sum(1) / color.square().sum())[0]
 
@@ -74,7 +74,7 @@ def test_grain_does_not_stop_a_hint(deviation):
 
 
 @pytest.mark.parametrize(("x", "y"), [(15, 20), (0, 20), (0, 0), (29, 20)])
-def test_a_hint_on_a_speck_of_dust_is_meant_for_what_lies_under_it(x, y):
+def test_a_hint_on_a_speck_of_dust_colors_the_region_around_it(x, y):
     L = halves()
     L[..., y, x] = 95
     arrived = strength(spread_hints(L, grey(L), [at(x, y, L, RED)]), RED)
@@ -126,7 +126,7 @@ def test_a_mirrored_photograph_is_colored_in_mirror_image(flip):
     torch.testing.assert_close(mirrored.flip(flip), ab, atol=0.02, rtol=0)
 
 
-def test_a_hint_that_says_what_was_predicted_changes_nothing():
+def test_a_hint_equal_to_the_prediction_changes_nothing():
     L = halves()
     ab = torch.randn(1, 2, 40, 60, generator=torch.Generator().manual_seed(0)) * 20
     hint = at(12, 30, L, tuple(ab[0, :, 30, 12].tolist()))
@@ -137,7 +137,7 @@ def test_a_hint_that_says_what_was_predicted_changes_nothing():
     assert (held - ab)[0, :, 26:34, 8:16].norm() < 0.7 * (free - ab)[0, :, 26:34, 8:16].norm()
 
 
-def test_what_was_predicted_keeps_its_detail_under_a_hint():
+def test_a_prediction_keeps_its_detail_under_a_hint():
     L = picture(np.full((30, 30), 50.0))
     ab = torch.randn(1, 2, 30, 30, generator=torch.Generator().manual_seed(0)) * 5
     added = spread_hints(L, ab, [at(15, 15, L, RED)]) - ab
@@ -146,7 +146,7 @@ def test_what_was_predicted_keeps_its_detail_under_a_hint():
 
 
 def test_far_away_the_prediction_stays():
-    """Where nothing bars its way: along the diagonal, from a hint near a corner."""
+    """Without edges, along the diagonal from a hint near a corner."""
     L = picture(np.full((100, 100), 50.0))
     arrived = strength(spread_hints(L, grey(L), [at(5, 5, L, RED)]), RED).diagonal()
     assert (arrived[5:].diff() < 0).all()
@@ -157,7 +157,7 @@ def test_far_away_the_prediction_stays():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
-def test_laws(height, width, data):
+def test_exact_bounded_and_independent_of_order(height, width, data):
     """Exact at its pixel, also at borders; never beyond the hints' differences; the order does not matter."""
     seed = data.draw(st.integers(0, 99))
     rng = np.random.default_rng(seed)
@@ -244,7 +244,7 @@ def test_parse():
         ("0,100,#123456", "outside"),
     ],
 )
-def test_hints_that_cannot_be(text, says):
+def test_invalid_hints_are_refused_in_one_sentence(text, says):
     with pytest.raises(UserError, match=says) as error:
         parse_hint(text, (100, 200))
     assert "\n" not in str(error.value)
@@ -261,7 +261,7 @@ def canvas(height=60, width=90):
     return np.zeros((height, width, 4), dtype=np.uint8)
 
 
-def test_each_dot_is_one_hint_at_its_centre():
+def test_each_dot_is_one_hint_at_its_center():
     dots = canvas()
     dots[10:15, 20:25] = (200, 30, 30, 255)
     dots[40:43, 70:73] = (20, 40, 220, 255)
@@ -305,7 +305,7 @@ def test_without_transparency_what_is_colored_on_grey_is_a_dot(ground):
     assert hint.ab == pytest.approx(ab_of([30, 200, 60]), abs=1e-3)
 
 
-def test_pictures_without_hints_are_told_in_a_sentence():
+def test_pictures_without_hints_are_refused_in_one_sentence():
     with pytest.raises(UserError, match="has no colored dots"):
         hints_of_dots(canvas(), (60, 90))
     with pytest.raises(UserError, match="has no colored dots"):

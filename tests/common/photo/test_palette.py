@@ -76,7 +76,7 @@ def test_a_photographs_own_palette_changes_nothing(seed):
     torch.testing.assert_close(transfer_palette(ab, L, rgb), ab, atol=1e-3, rtol=0)
 
 
-def test_a_grey_reference_has_nothing_to_give():
+def test_a_grey_reference_is_refused():
     ab = normal((0, 0), [[20, 0], [0, 20]])
     for grey in (np.full((30, 30, 3), 128, np.uint8), np.zeros((5, 5, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)):
         with pytest.raises(UserError, match="reference is grey, so it has no color to give"):
@@ -90,7 +90,7 @@ def test_a_grey_prediction_becomes_the_references_mean_color():
     torch.testing.assert_close(out, expected.view(1, 2, 1, 1).expand_as(out), atol=1e-3, rtol=0)
 
 
-def test_noise_is_not_blown_up():
+def test_noise_is_not_amplified():
     for spread in (1e-6, 0.1, 1.0):
         ab = torch.randn(1, 2, 50, 50, generator=torch.Generator().manual_seed(0)) * spread
         out = transfer_palette(ab, mid(ab), REFERENCE)

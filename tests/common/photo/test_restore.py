@@ -89,7 +89,7 @@ def test_a_stamp_or_a_stain_does_not_make_it_a_photograph_in_color():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_fine_photograph_comes_back_bit_for_bit(seed):
+def test_a_photograph_in_good_condition_is_unchanged(seed):
     L = scene(seed)
     y, x = np.mgrid[0:120, 0:150] / 150
     color = toned(L, np.stack([30 * np.sin(9 * x), 40 * np.cos(8 * y + 3 * x)]))
@@ -101,7 +101,7 @@ def test_a_fine_photograph_comes_back_bit_for_bit(seed):
 
 
 def test_a_dark_scene_is_left_dark():
-    """White is low, and black is not lifted: nothing proves that it faded."""
+    """White is low, but black is not lifted, so the photograph has not faded."""
     night = grey(0.5 * scene())
     assert np.array_equal(restore(night), night)
 
@@ -181,8 +181,8 @@ def test_hardly_any_contrast_is_left_alone():
     assert np.percentile(lightness(faint), [0.5, 99.5]) == pytest.approx([4, 95], abs=1.5)
 
 
-def test_white_survives_the_tables():
-    """The three parts of luminance, rounded, must not run over."""
+def test_white_does_not_overflow_the_tables():
+    """The sum of the three rounded parts of luminance must fit in 16 bits."""
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(64, 0)
     brown = ramp.copy()
     brown[..., 2] = (ramp[..., 2] * 0.8).astype(np.uint8)
@@ -206,7 +206,7 @@ def test_scans_of_16_bits_keep_their_depth(brown):
     assert np.array_equal(restore(fine), fine)
 
 
-def test_memory_is_that_of_the_result_and_a_little():
+def test_memory_beyond_the_result_is_small():
     large = np.repeat(np.repeat(sepia(20 + 0.6 * scene()), 30, axis=0), 30, axis=1)  # 16 megapixels
     tracemalloc.start()
     restored = restore(large)

@@ -1,4 +1,4 @@
-"""The page's server: what it does, what it refuses, whose pictures are whose, how long it keeps them."""
+"""The server of the page: endpoints, refusals, ownership and expiry of uploads."""
 
 import io
 
@@ -23,15 +23,15 @@ from tests.common.photo.web.visits import BASE, encoded, person, png_bomb, send
 from tests.conftest import photo_array
 
 
-def test_a_picture_comes_in_is_painted_and_goes_out(client, models):
+def test_upload_preview_and_download(client, models):
     rgb = photo_array(5, 90, 120)
-    told = send(client, encoded(rgb), "gr%C3%BCn%20%3Cb%3E.png")
-    assert told.status_code == 201
-    about = told.json()
+    response = send(client, encoded(rgb), "gr%C3%BCn%20%3Cb%3E.png")
+    assert response.status_code == 201
+    about = response.json()
     assert len(about.pop("id")) >= 20
     seen = {"width": 120, "height": 90, "preview_width": 120, "preview_height": 90}
     assert about == {"name": "grün b.png", "format": "PNG", "pages": 1, **seen}
-    at = f"/pictures/{told.json()['id']}"
+    at = f"/pictures/{response.json()['id']}"
     before = client.get(f"{at}/before")
     assert before.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(before.content)).size == (120, 90)
@@ -88,7 +88,7 @@ def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, mode
 
 
 @pytest.mark.parametrize("edit", [Edit(), Edit(1.6, 40), Edit(0.7, 0, 2500), Edit(1.2, -90, 12000)], ids=str)
-def test_the_preview_is_what_is_downloaded(models, edit):
+def test_the_preview_equals_the_download(models, edit):
     rgb = photo_array(9, 300, 400)
     opened = session.open_session(encoded(rgb), "old.png", 10**6, torch.device("cpu"))
     preview, _ = session.render_preview(opened, models[0], edit)
@@ -128,7 +128,7 @@ def test_hints_color_their_places(client):
     ],
     ids=["empty", "text", "svg", "bomb", "larger bomb", "cut PNG", "cut JPEG", "oversize"],
 )  # fmt: skip
-def test_what_is_no_picture_is_refused_in_one_sentence(app, client, data, status, says):
+def test_files_that_are_not_pictures_are_refused_in_one_sentence(app, client, data, status, says):
     taken = app.state.endpoints.uploads.reserved
     refused = send(client, data, "f.png")
     assert refused.status_code == status
@@ -137,7 +137,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence(app, client, data, status
     assert app.state.endpoints.uploads.reserved == taken
 
 
-def test_a_picture_is_for_the_browser_that_sent_it(app, client):
+def test_only_the_browser_that_uploaded_a_picture_can_access_it(app, client):
     about = send(client).json()
     stranger = person(app)
     nobody = TestClient(app, base_url=BASE)
@@ -154,7 +154,7 @@ def test_a_picture_is_for_the_browser_that_sent_it(app, client):
     assert (gone.status_code, gone.text) == (404, "the server no longer has this picture: choose it again")
 
 
-def test_the_cookie_is_kept_from_scripts_and_other_sites(app):
+def test_the_cookie_is_hidden_from_scripts_and_other_sites(app):
     client = TestClient(app, base_url=BASE)
     first = client.get("/").headers["set-cookie"]
     assert "HttpOnly" in first
@@ -179,7 +179,7 @@ def test_out_of_memory_is_a_sentence(client, monkeypatch, error):
         assert refused.text.startswith("there is not enough memory for this picture now")
 
 
-def test_what_nobody_foresaw_tells_the_page_nothing(client, monkeypatch, caplog):
+def test_unexpected_errors_are_logged_and_not_shown(client, monkeypatch, caplog):
     monkeypatch.setattr(session, "open_session", lambda *a: 1 / 0)
     failed = send(client)
     assert (failed.status_code, failed.text) == (500, "the server failed: see the log on its terminal")
@@ -188,7 +188,7 @@ def test_what_nobody_foresaw_tells_the_page_nothing(client, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/none.js", "/nowhere", "/pictures/x/before"])
-def test_every_answer_has_the_strict_headers(client, path):
+def test_every_response_has_the_security_headers(client, path):
     headers = client.get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -198,7 +198,7 @@ def test_every_answer_has_the_strict_headers(client, path):
     assert headers["cache-control"] == "no-store"
 
 
-def test_the_page_asks_nothing_of_others(client):
+def test_the_page_loads_nothing_from_other_sites(client):
     for path in ("/", "/static/page.js", "/static/panel.js", "/static/server.js", "/static/style.css"):
         text = client.get(path).text
         assert "//" not in text.replace("// ", "").replace("http://www.w3.org/2000/svg", ""), path
@@ -221,7 +221,7 @@ def test_other_sites_cannot_write(app, client, headers):
         assert ask.status_code == 403
 
 
-def test_other_names_do_not_lead_here(app, models):
+def test_other_host_names_are_refused(app, models):
     client = TestClient(app, base_url="http://rebound.example")
     assert client.get("/").status_code == 400
     for host in ("127.0.0.1:8001", "localhost", "[::1]:99", "LOCALHOST:1"):
@@ -236,8 +236,8 @@ def test_other_names_do_not_lead_here(app, models):
     ("body", "says"),
     [
         ({"model": "one", "saturation": 9}, "saturation is 9"),
-        ({"model": "one", "saturation": "1"}, "saturation is no number"),
-        ({"model": "one", "hue": True}, "hue is no number"),
+        ({"model": "one", "saturation": "1"}, "saturation is not a number"),
+        ({"model": "one", "hue": True}, "hue is not a number"),
         ({"model": "one", "kelvin": 10}, "the color temperature is 10"),
         ({"model": "one", "kelvin": 10**400}, "kelvin is too large"),
         ({"model": "three"}, "model is one of one, two"),
@@ -259,7 +259,7 @@ def test_large_settings_are_refused_unread(client):
     assert client.post(f"/pictures/{about['id']}/paint", content=b"[" * 20_000).status_code == 413
 
 
-def test_models_of_one_name_are_told_apart(tmp_path):
+def test_models_of_the_same_name_get_unique_names(tmp_path):
     from common.checkpoint import save_weights
 
     model = {"network": "small", "width": 0.25}

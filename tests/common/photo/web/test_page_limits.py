@@ -1,4 +1,4 @@
-"""The page within its limits: memory, time, the queue, and whatever is thrown at it."""
+"""The limits of the page: memory, time and the queue, and fuzzed requests."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tests.conftest import photo_array
 
 
 def asgi(app, headers, receive):
-    """A request from outside of any client: (status, body)."""
+    """Send a request to the app without a client: (status, body)."""
     sent = []
 
     async def call():
@@ -68,7 +68,7 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
     assert app.state.endpoints.uploads.reserved == 0
 
 
-def test_an_upload_that_stops_coming_is_given_up(models, monkeypatch):
+def test_an_upload_that_stops_times_out(models, monkeypatch):
     monkeypatch.setattr("common.photo.web.page._RECEIVE_SECONDS", 0.05)
     app = create_app(models, LIMITS)
 
@@ -99,7 +99,7 @@ def test_memory_is_bounded(models):
     assert (len(uploads), uploads.reserved) == (0, 0)
 
 
-def test_pictures_are_forgotten(models):
+def test_uploads_expire(models):
     app = create_app(models, LIMITS)
     uploads = app.state.endpoints.uploads
     now = 0.0
@@ -116,7 +116,7 @@ def test_pictures_are_forgotten(models):
     assert uploads.reserved == 0
 
 
-def test_pictures_are_forgotten_without_any_request(models):
+def test_uploads_expire_without_any_request(models):
     app = create_app(models, Limits(expiry_seconds=0.2))
     with person(app) as client:
         assert send(client).status_code == 201
@@ -124,7 +124,7 @@ def test_pictures_are_forgotten_without_any_request(models):
         assert app.state.endpoints.uploads.reserved == 0
 
 
-def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
+def test_jobs_run_one_at_a_time_in_order(models, monkeypatch):
     app = create_app(models, Limits(max_jobs=4))
     jobs, order, go, most = app.state.endpoints.jobs, [], threading.Event(), []
 
@@ -164,7 +164,7 @@ def test_one_piece_of_work_at_a_time_in_order(models, monkeypatch):
     assert len(jobs) == 0
 
 
-def test_nobody_fills_the_queue_alone(models, monkeypatch):
+def test_one_owner_cannot_fill_the_queue(models, monkeypatch):
     app = create_app(models, Limits(max_jobs=4))
     go = threading.Event()
     monkeypatch.setattr(session, "render_preview", lambda *a: (b"", str(go.wait(20))))
@@ -181,7 +181,7 @@ def test_nobody_fills_the_queue_alone(models, monkeypatch):
         assert [a.result().status_code for a in answers] == [200] * 2
 
 
-def test_what_nobody_waits_for_is_not_done():
+def test_a_job_whose_client_left_is_not_run():
     from starlette.requests import Request
 
     from common.photo.web.jobs import ClientLeft, JobQueue
@@ -245,9 +245,9 @@ def calm(answer):
 @given(body, st.sampled_from(["paint", "result"]))
 def test_any_settings(client, given_body, what):
     pytest.importorskip("common.photo.hints")
-    if not hasattr(client, "kept") or client.get(f"/pictures/{client.kept}/before").status_code != 200:
-        client.kept = send(client, encoded(photo_array(2, 12, 16))).json()["id"]
-    calm(client.post(f"/pictures/{client.kept}/{what}", content=given_body))
+    if not hasattr(client, "picture_id") or client.get(f"/pictures/{client.picture_id}/before").status_code != 200:
+        client.picture_id = send(client, encoded(photo_array(2, 12, 16))).json()["id"]
+    calm(client.post(f"/pictures/{client.picture_id}/{what}", content=given_body))
 
 
 @few

@@ -1,4 +1,4 @@
-"""Visits to the page: what a browser does, without one."""
+"""Helpers that act as a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = Limits(max_upload=200_000, max_pixels=1_000_000)
 
 
 def tiny(seed, name):
-    """An untrained classifier that holds some colors likelier than others."""
+    """An untrained classifier with distributions that are not uniform."""
     torch.manual_seed(seed)
     colorizer = build_colorizer("classification", network="small", width=0.25)
     with torch.no_grad():
@@ -65,5 +65,5 @@ def png_bomb(width, height):
 def until(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came to be"
+        assert time.monotonic() < end, "the condition was never met"
         time.sleep(0.005)
