@@ -63,13 +63,16 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     packed = config.size + round(config.size * config.margin)
     listing = list_photos(config.train, config.cache)
     val_listing = list_photos(config.val, config.cache) if config.val else listing
-    options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
+    options = {"cache": config.cache, "workers": config.workers}
     part = "all" if config.val and not listing.has_split else "train"
+    held_out = 0.0 if config.val else config.val_fraction
     with progress.task(f"packing {config.train}") as report:
-        train = open_pack(listing, packed, part, progress=report, **options)
+        train = open_pack(listing, packed, part, val_fraction=held_out, progress=report, **options)
     with progress.task(f"packing {val_listing.spec}") as report:
-        val_part = val_listing.measured_split if config.val else "val"
-        val = open_pack(val_listing, config.size, val_part, progress=report, **options)
+        val_part = "all" if config.val and not val_listing.has_split else "val"  # never test
+        val = open_pack(
+            val_listing, config.size, val_part, val_fraction=config.val_fraction, progress=report, **options
+        )
     if not len(train.color_indices):
         raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no color to learn")
     train = train.without(val)
@@ -104,7 +107,8 @@ def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
-        pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
+        options = {"cache": config.cache, "workers": config.workers}
+        pack = open_pack(listing, train.size, part, val_fraction=0.0, progress=report, **options)
     held_out = pack.without(val).elsewhere | pack.without(train).elsewhere
     if held_out.all():
         raise UserError(

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from common.color.lab import rgb8_to_lab
-from common.data.sources import Listing, Photo, Split, cache_dir, list_photos
+from common.data.sources import Listing, Photo, cache_dir, list_photos
+from common.data.splits import Split
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError
 from common.utils.files import locked
@@ -103,8 +104,9 @@ def open_pack(
     source = listing.spec
     photos = listing.of_split(split, val_fraction)
     if not photos:
+        own = f", its own splits: {', '.join(sorted(listing.splits))}" if listing.has_split else ""
         raise UserError(
-            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}): give another source for"
+            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}{own}): give another source for"
             " it, more photographs, or another validation fraction"
         )
     key = hashlib.sha256(json.dumps([_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos]]).encode())
