@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
         """The options of everything that measures on a source of photographs. required: whether it has to be named."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
-                          help="which part (auto: val where the source itself has one, else test, else all)")  # fmt: skip
+                          help="which part (auto: the val of the source itself, else its test, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the square they are measured at (default: as trained)")
         self.add_argument("--metrics", nargs="+",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from common.networks.pretrained import checkpoints
+from common.networks.pretrained import cached_weights
 from common.utils.errors import UserError, one_sentence
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ def lpips_missing() -> str:
     """What it lacks on this machine and how to get that; "" where it can be measured."""
     if importlib.util.find_spec("lpips") is None:
         return "the package lpips is not installed: pip install 'colorization-lab[metrics]'"
-    path = checkpoints() / _ALEXNET_FILE
-    if not path.exists():
-        return f"the weights of torchvision's AlexNet are not on this machine: put {_ALEXNET_FILE} into {path.parent}"
     try:
+        cached_weights(_ALEXNET_FILE, "torchvision's AlexNet")
         _distance()
     except UserError as error:
         return str(error)

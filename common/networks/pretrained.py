@@ -64,10 +64,39 @@ def _failing_fast() -> Iterator[None]:
 
 
 def checkpoints() -> Path:
-    """Where torch.hub keeps downloaded weights: $TORCH_HOME/hub/checkpoints."""
+    """The folder of weights that torch.hub downloaded: $TORCH_HOME/hub/checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
+    """The path of downloaded weights of torchvision, without asking the network.
+
+    file: their name in `checkpoints()`. of: what they are, for the message. Raises UserError where they are missing,
+    which says where to put them, then `otherwise`.
+    """
+    path = checkpoints() / file
+    if not path.exists():
+        raise UserError(f"the weights of {of} are not on this machine: put {file} into {path.parent}{otherwise}")
+    return path
+
+
+def cached_timm_weights(name: str) -> Path | None:
+    """The path of downloaded weights of a timm network, without asking the network; None where they are missing."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return None
+    if config.hf_hub_id:
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or file)
+            if isinstance(found, str):
+                return Path(found)
+    path = checkpoints() / Path(config.url).name if config.url else None
+    return path if path and path.exists() else None
+
+
 def hub_cache() -> str:
-    """Where Hugging Face's client keeps downloaded weights."""
+    """The folder of weights that Hugging Face's client downloaded."""
     return os.environ.get("HF_HOME", "~/.cache/huggingface")
