@@ -163,7 +163,7 @@ def damage_some(L: Tensor, ab: Tensor, noise: Tensor, probability: float) -> Ten
     return L
 
 
-def row_noise(rows: np.ndarray, seed: int) -> Tensor:
+def index_noise(rows: np.ndarray, seed: int) -> Tensor:
     """The random numbers of some rows of a pack: float32 [n, 4], each row's a function of (seed, row) alone."""
     drawn = [np.random.default_rng((seed, int(row))).random(NOISE, dtype=np.float32) for row in rows]
     return torch.from_numpy(np.stack(drawn))

@@ -41,7 +41,7 @@ class Pack:
     grey: np.ndarray  # bool [N]
     digests: list[str]  # of each photograph's file
     manifest: dict
-    elsewhere: np.ndarray | None = None  # bool [N]: photographs that must not be learned from, being in another pack
+    held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, see `excluding`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,17 +52,17 @@ class Pack:
 
     @property
     def color_indices(self) -> np.ndarray:
-        """Rows of the photographs that a colorizer may learn from: not grey, and not held out."""
-        return np.flatnonzero(~self.grey if self.elsewhere is None else ~self.grey & ~self.elsewhere)
+        """Indices, int64, of the photographs that may be trained on: those that are neither grey nor held out."""
+        return np.flatnonzero(~self.grey if self.held_out is None else ~self.grey & ~self.held_out)
 
-    def without(self, other: Pack) -> Pack:
-        """The same pack, but nothing is to be learned from photographs whose very file is in the other pack, too."""
-        held_out = set(other.digests)
-        return replace(self, elsewhere=np.array([d in held_out for d in self.digests], dtype=bool))
+    def excluding(self, other: Pack) -> Pack:
+        """The same pack, in which photographs whose file is also in the other pack are held out from training."""
+        digests = set(other.digests)
+        return replace(self, held_out=np.array([d in digests for d in self.digests], dtype=bool))
 
-    def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
-        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[rows])).permute(0, 3, 1, 2))
+    def lab(self, indices: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """CIELAB of some photographs: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
+        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[indices])).permute(0, 3, 1, 2))
         return lab[:, :1], lab[:, 1:]
 
     def describe(self) -> str:
@@ -71,8 +71,8 @@ class Pack:
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
-        if self.elsewhere is not None and self.elsewhere.any():
-            line += f", {int(self.elsewhere.sum())} not learned from, being in the validation set too"
+        if self.held_out is not None and self.held_out.any():
+            line += f", {int(self.held_out.sum())} not trained on, because they are in the validation set too"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))

@@ -25,7 +25,7 @@ from torch import Tensor
 from common.color.ab_bins import ABBins
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.data.color_prior import Prior, compute_prior, read_prior
-from common.data.degradations import damage, row_noise
+from common.data.degradations import damage, index_noise
 from common.data.packing import Pack
 from common.evaluation.bootstrap import RESAMPLES, summarise
 from common.evaluation.cache import Columns, code_digest, code_of, digest
@@ -103,7 +103,7 @@ def damaged(predict: Predict, kind: str, seed: int = 0) -> Predict:
     """
 
     def predict_damaged(batch: Batch, rows: np.ndarray) -> Tensor:
-        seen = damage(batch.L, batch.ab, kind, row_noise(rows, seed).to(batch.L.device))
+        seen = damage(batch.L, batch.ab, kind, index_noise(rows, seed).to(batch.L.device))
         return predict(batch._replace(L=seen), rows)
 
     key = getattr(predict, "key", None)

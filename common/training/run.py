@@ -27,7 +27,7 @@ from common.checkpoint import (
     save_weights,
 )
 from common.colorizer import Batch, Colorizer
-from common.data.batches import TrainingData, grey_pictures, training_packs
+from common.data.batches import TrainingData, grey_photographs, training_packs
 from common.evaluation.evaluate import TRAINING_METRICS, evaluate, model_predictor
 from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.registry import build_colorizer, without_downloads
@@ -73,14 +73,14 @@ class Run:
         self.colorizer = self._build()
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
         unpaired = (
-            grey_pictures(config.data, self.train_pack, self.val_pack, self.progress)
+            grey_photographs(config.data, self.train_pack, self.val_pack, self.progress)
             if self.colorizer.unpaired
             else None
         )
         self.data = TrainingData(
             self.train_pack, config.data.size, loop.batch_size, loop.seed, config.augment, self.device, unpaired
         )
-        self.last_step = last_step(loop, len(self.data.rows))
+        self.last_step = last_step(loop, len(self.data.indices))
         self.budget = seconds(loop.budget)
         if not (self.last_step or self.budget):
             raise UserError("the run has no end: give steps, epochs or budget")

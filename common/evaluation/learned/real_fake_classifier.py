@@ -113,7 +113,7 @@ def _true(batch: Batch, rows: np.ndarray) -> Tensor:
 
 def taught_rows(source: Pack, pack: Pack) -> np.ndarray:
     """Rows of another source that judges are trained on: in color, not in the judged pack, at most MOST."""
-    color = source.without(pack).color_indices
+    color = source.excluding(pack).color_indices
     return color[np.linspace(0, len(color) - 1, min(MOST, len(color))).round().astype(int)]
 
 

@@ -122,7 +122,7 @@ def trained_recognizer(
     crops, at most the pack's. Raises UserError where there are not two class folders or more.
     """
     device = torch.device(device)
-    rows = teaching.without(measured).color_indices
+    rows = teaching.excluding(measured).color_indices
     names = [class_of(teaching.names[i]) for i in rows]
     classes = sorted({name for name in names if name})
     if len(classes) < 2 or None in names:
