@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.color.lab import displayable, rgb8_to_L
+from common.color.gamut import displayable
+from common.color.lab import rgb8_to_L
 
 if TYPE_CHECKING:
     from common.evaluation.metrics import Pictures

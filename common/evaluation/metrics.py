@@ -44,7 +44,7 @@ def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
     """Pictures of predicted color: brought into sRGB by clipping each channel, then rounded to 8 bits.
 
     That is scikit-image's `lab2rgb` and what the literature's tables do, so numbers compare; pictures that people
-    get reduce chroma instead (`common.color.lab.ab_to_rgb8`).
+    get reduce chroma instead (`common.color.gamut.ab_to_rgb8`).
     """
     rgb = lab_to_rgb(torch.cat([L.float(), ab.float()], dim=1))
     return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8), L=L.float())

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.color.lab import ab_to_rgb8, rgb8_to_L
+from common.color.gamut import ab_to_rgb8
+from common.color.lab import rgb8_to_L
 from common.colorizer import Colorizer
 from common.predictor import squeezed, working_lightness
 from common.utils.errors import PictureError
