@@ -20,19 +20,20 @@ from common.utils.progress import Progress
 
 @dataclass
 class DataConfig:
-    """Where photographs come from.
+    """The photographs to train and validate on.
 
     Attributes:
         train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
-        grey: for methods that learn unpaired: a source of which the lightness alone is seen (default: that of one half
-            of the training photographs, and the color of the other half).
-        val: the same for validation; without it, part of `train` is held out by a hash of the file names.
+        grey: for families that learn unpaired: a source of which only the lightness is used (default: one half of the
+            training photographs; the other half is then used in color).
+        val: a source for validation; without it, the validation part of `train`, else a part held out by a
+            hash of the file names.
         size: side of the training square, in pixels.
-        margin: extra share of the side that is packed, for random crops.
-        val_fraction: share held out where the source has no validation photographs of its own.
+        margin: packed pixels beyond `size` for random crops, as a fraction of it.
+        val_fraction: fraction held out where the source has no validation photographs of its own.
         val_limit: at most this many validation photographs while training.
         cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
-        workers: threads that decode while packing (default: one a processor).
+        workers: decoding threads while packing (default: one for each processor).
     """
 
     train: str = "demo"

@@ -1,7 +1,7 @@
-"""Photographs -> one uint8 memmap at training size, decoded once, beside a manifest that says what is in it.
+"""Packs: the photographs of a source, decoded and resized once into a uint8 memmap, with a manifest of its content.
 
-A pack is written under a temporary name and renamed when whole, so a half-written one is never used; a lock
-lets two processes that want the same pack make it once.
+A pack is written under a temporary name and renamed when it is complete, so an incomplete one is never used. A lock
+makes two processes that need the same pack write it once.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from common.utils.files import locked
 
 _VERSION = 4
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
-_CHUNK_BYTES = 16_000_000  # of packed pictures in hand at once; their float Lab is some twenty times that
+_CHUNK_BYTES = 16_000_000  # of packed images in memory at once; their float Lab takes about twenty times that
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Squares of photographs, opened: `images` reads from disk, so memory does not grow with their number."""
+    """An open pack. `images` is read from disk on access, so memory does not grow with their number."""
 
     images: np.ndarray  # uint8 [N, S, S, 3], a read-only memmap
     names: list[str]
@@ -66,7 +66,7 @@ class Pack:
         return lab[:, :1], lab[:, 1:]
 
     def describe(self) -> str:
-        """What is in it and what was left out, in one line."""
+        """Its content and the number of skipped files, in one line."""
         m = self.manifest
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
@@ -95,9 +95,9 @@ def open_pack(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pack:
-    """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
+    """The pack of a source's photographs as centre squares of `size` pixels. An existing pack is reused.
 
-    source: as `list_photos` takes it, or what it gave. progress: called with (done, total) while packing. Raises
+    source: as `list_photos` takes it, or its listing. progress: called with (done, total) while packing. Raises
     UserError where the source holds no usable photograph of that split or the cache folder cannot be written.
     """
     listing = source if isinstance(source, Listing) else list_photos(source, cache)

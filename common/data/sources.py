@@ -1,7 +1,6 @@
-"""Where photographs come from: a folder, tar shards, a named set, or the demo photographs.
+"""Sources of photographs: a folder, tar shards, a named set, or the demo photographs.
 
-`list_photos(spec)` names every photograph of a source without decoding one. A photograph is read only when
-packing asks for it.
+`list_photos(spec)` lists the photographs of a source without reading them; packing reads them.
 """
 
 from __future__ import annotations
@@ -72,7 +71,8 @@ def list_photos(spec: str, cache: str | None = None) -> Listing:
 
     spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`), which
     is downloaded into `cache` at its first use.
-    Raises UserError, with one sentence, where it is none of these or holds no photograph.
+    Raises UserError where it is none of these, holds no photograph, or has ambiguous splits (see
+    `common.data.splits`).
     """
     if spec == "demo":
         return _list_demo()
@@ -152,7 +152,7 @@ def _list_shards(spec: str) -> Listing:
 def _tar_members(path: str) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each file of an uncompressed tar, which must be whole.
 
-    tarfile ends silently at a damaged header, so the end-of-archive block is checked here.
+    tarfile stops silently at a damaged header, so the end-of-archive block is checked here.
     """
     try:
         with tarfile.open(path, "r:") as archive:

@@ -269,7 +269,7 @@ def _prior_of(pack: Pack, keep: Path | None) -> Prior:
     """The prior of the pack's color photographs (of all, where all are grey), kept like values."""
     rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     if not keep:
-        return compute_prior(pack, rows=rows)
+        return compute_prior(pack, indices=rows)
     path = keep / f"{digest(pack.manifest['content'], rows.tolist(), code_of(compute_prior))}.prior.json"
     with ExitStack() as held:
         try:
@@ -282,7 +282,7 @@ def _prior_of(pack: Pack, keep: Path | None) -> Prior:
         try:
             return replace(read_prior(path), source=pack.manifest["source"])
         except UserError:  # there is none yet, or it is damaged
-            prior = compute_prior(pack, rows=rows)
+            prior = compute_prior(pack, indices=rows)
             prior.save(path)
             return prior
 

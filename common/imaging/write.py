@@ -1,4 +1,4 @@
-"""Writing pictures: whole or not at all, with what belongs to the picture and not to its color."""
+"""Writing pictures atomically, with the alpha, EXIF, profile, resolution and bit depth of the original."""
 
 from __future__ import annotations
 
