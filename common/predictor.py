@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from common.color.gamut import ab_to_rgb, ab_to_rgb8
 from common.color.guided_upsampling import GuidedUpsampling, working_size
-from common.color.lab import ab_to_rgb, ab_to_rgb8, rgb8_to_L, rgb_to_lab
+from common.color.lab import rgb8_to_L, rgb_to_lab
 from common.colorizer import Colorizer, predict_ab
 from common.imaging.read import eight_bits
 from common.utils.device import out_of_memory

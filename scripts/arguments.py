@@ -100,8 +100,8 @@ class Parser(argparse.ArgumentParser):
     def add_measuring(self, required: bool = True) -> None:
         """Add the options of scripts that measure on a source of photographs. required: whether --data is."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
-        self.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
-                          help="part of the source (auto: val if the source has one, else all)")  # fmt: skip
+        self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
+                          help="part of the source (auto: val, else test, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the squares that are measured (default: as trained)")
         self.add_argument("--metrics", nargs="+",

@@ -35,8 +35,8 @@ _TOKEN_LENGTH = 16
 def _add_pictures(parser: Parser) -> None:
     parser.add_argument("--models", nargs="+", required=True, help="run folders, weights, grey, mean or shuffled")
     parser.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
-    parser.add_argument("--split", choices=["auto", "train", "val", "all"], default="auto",
-                        help="which part (auto: val where the source itself has one, else all)")  # fmt: skip
+    parser.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
+                        help="which part (auto: the val of the source itself, else its test, else all)")  # fmt: skip
     parser.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
     parser.add_argument("--size", type=int, help="side of the pictures that are colorized (default: as trained)")
     parser.add_argument("--seed", type=natural, default=0, help="of photographs, order and sides")

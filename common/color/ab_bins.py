@@ -1,4 +1,4 @@
-"""The ab plane cut into square cells: which of them sRGB can show, and which are nearest to a color."""
+"""Quantization of the ab plane: square bins within the sRGB gamut, and the bins nearest to a color."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def ab_from_unit(ab: Tensor) -> Tensor:
     return ab.float() * AB_SCALE
 
 
-def _as_float(x: Tensor) -> Tensor:
+def as_float(x: Tensor) -> Tensor:
+    """float32 and float64 unchanged, other dtypes as float32."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -93,11 +94,11 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         if not (low >= -1e-4 and high <= 1 + 1e-4):  # NaN fails too
             raise ValueError(f"rgb_to_lab takes values in 0..1, got {low.item():.4g}..{high.item():.4g}")
     with torch.autocast(rgb.device.type, enabled=False):
-        return _lab_from_linear(_linear_from_srgb(_as_float(rgb).clamp(0, 1)))
+        return _lab_from_linear(_linear_from_srgb(as_float(rgb).clamp(0, 1)))
 
 
 def rgb8_to_lab(rgb: Tensor) -> Tensor:
-    """8-bit sRGB -> CIELAB through a table of 256 linear values: the data path's fast form of `rgb_to_lab`.
+    """8-bit sRGB -> CIELAB, faster than `rgb_to_lab` because it looks linear values up in a table of 256.
 
     rgb: uint8 [..., 3, H, W]. Returns float32 of the same shape. Raises TypeError for another dtype.
     """
@@ -110,7 +111,7 @@ def rgb8_to_lab(rgb: Tensor) -> Tensor:
 
 
 def rgb8_to_L(rgb: Tensor) -> Tensor:
-    """8-bit sRGB -> lightness alone, a third of the work of `rgb8_to_lab`.
+    """8-bit sRGB -> lightness only, at a third of the cost of `rgb8_to_lab`.
 
     rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype.
     """
@@ -124,7 +125,8 @@ def rgb8_to_L(rgb: Tensor) -> Tensor:
     return (116 * f - 16).unsqueeze(-3)
 
 
-def _linear_from_lab(lab: Tensor) -> Tensor:
+def linear_from_lab(lab: Tensor) -> Tensor:
+    """CIELAB -> linear sRGB, both float [..., 3, H, W]; colors outside of sRGB lie outside of 0..1."""
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
     xyz = []
@@ -135,14 +137,14 @@ def _linear_from_lab(lab: Tensor) -> Tensor:
 
 
 def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
-    """The lightness that a color has on grey film whose sensitivity to light is a mix of linear red, green and blue.
+    """The lightness of colors on black-and-white film whose sensitivity is a weighted sum of linear sRGB.
 
-    lab: float [..., 3, H, W]; colors outside of sRGB are clipped per channel. weights: of linear sRGB, of sum 1, so
-    that what is grey keeps its L. Returns L [..., 1, H, W] in 0..100.
+    lab: float [..., 3, H, W]; colors outside of sRGB are clipped per channel. weights: of red, green and blue, of sum
+    1, so that the L of greys does not change. Returns L [..., 1, H, W] in 0..100.
     """
     _check_channels(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
-        red, green, blue = _linear_from_lab(_as_float(lab)).clamp(0, 1).unbind(-3)
+        red, green, blue = linear_from_lab(as_float(lab)).clamp(0, 1).unbind(-3)
         exposure = weights[0] * red + weights[1] * green + weights[2] * blue
         return _lab_from_linear(exposure.unsqueeze(-3).expand(lab.shape))[..., :1, :, :].clamp(0, 100)
 
@@ -151,67 +153,21 @@ def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
     """CIELAB -> sRGB.
 
     lab: float [..., 3, H, W]. Returns sRGB of the same shape in float32 (float64 stays float64), clipped to
-    0..1 per channel unless `clip` is off. A color outside sRGB changes its L and hue when clipped: pass such
-    colors through `fit_gamut` first, as `ab_to_rgb8` does.
+    0..1 per channel unless `clip` is False. Clipping changes the L and the hue of a color outside sRGB: use
+    `common.color.gamut` for such colors. Raises ValueError for another shape.
     """
     _check_channels(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
-        rgb = _srgb_from_linear(_linear_from_lab(_as_float(lab)))
+        rgb = _srgb_from_linear(linear_from_lab(as_float(lab)))
         return rgb.clamp(0, 1) if clip else rgb
 
 
 def grey_from_L(L: Tensor) -> Tensor:
     """The sRGB value of the grey of a lightness: float of any shape in 0..100 -> the same shape, 0..1, float32."""
     with torch.autocast(L.device.type, enabled=False):
-        f = (_as_float(L) + 16) / 116
+        f = (as_float(L) + 16) / 116
         Y = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA)
         return _srgb_from_linear(Y).clamp(0, 1)
-
-
-def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
-    """Reduce chroma, at constant L and hue, until each color fits in sRGB.
-
-    L: [..., 1, H, W] in 0..100, ab: [..., 2, H, W]. Returns ab of the same shape: equal where the color
-    already fits, else the most chromatic color on the way to grey that does, found by bisection (the
-    displayable colors of one L and hue are an interval from grey). NaN in, NaN out.
-    """
-    with torch.autocast(L.device.type, enabled=False), torch.no_grad():
-        L, ab = _as_float(L), _as_float(ab)
-        outside = ~displayable(torch.cat([L, ab], dim=-3))  # [..., H, W]
-        if not outside.any():
-            return ab
-        L_out = L.squeeze(-3)[outside]
-        a_out, b_out = (channel[outside] for channel in ab.unbind(-3))
-        low, high = torch.zeros_like(L_out), torch.ones_like(L_out)
-        for _ in range(iterations):
-            middle = (low + high) / 2
-            lab = torch.stack([L_out, a_out * middle, b_out * middle])[..., None, None].movedim(0, 1)
-            fits = displayable(lab)[..., 0, 0]
-            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        a, b = (channel.clone() for channel in ab.unbind(-3))
-        a[outside], b[outside] = a_out * low, b_out * low
-        return torch.stack([a, b], dim=-3)
-
-
-def displayable(lab: Tensor) -> Tensor:
-    """Whether sRGB can show each color: lab [..., 3, H, W] -> bool [..., H, W]."""
-    # The margin is under half an 8-bit step everywhere: white itself is 1 + 2e-5 in float32.
-    linear = _linear_from_lab(lab)
-    return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=-3)
-
-
-def ab_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
-    """Given lightness and predicted color -> sRGB float [..., 3, H, W] in 0..1, chroma reduced where it must be."""
-    return lab_to_rgb(torch.cat([_as_float(L), fit_gamut(L, ab)], dim=-3))
-
-
-def ab_to_rgb8(L: Tensor, ab: Tensor) -> Tensor:
-    """Given lightness and predicted color -> the 8-bit sRGB picture, chroma reduced where it must be.
-
-    L: [..., 1, H, W], ab: [..., 2, H, W] in CIELAB units. Returns uint8 [..., 3, H, W] whose own L is the
-    given one up to rounding.
-    """
-    return (ab_to_rgb(L, ab) * 255).round().to(torch.uint8)
 
 
 def _check_channels(x: Tensor, name: str) -> None:

@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device, a pure function of the given random numbers.
 
-Everything that changes color changes the truth with it: what a network sees stays L, what it must find stays
-the ab that belongs to it. Damage alone changes only what it sees.
+Color augmentation is applied before L and ab are split, so the target ab always belongs to the input L. Only damage
+changes the input alone.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from common.utils.errors import UserError
 
 @dataclass
 class AugmentConfig:
-    """What is done to a training batch.
+    """How training batches are augmented.
 
     Attributes:
-        crop: `random` takes a window of the training size out of the packed margin; `resized` a window of a
-            random share of the picture, resized; `centre` always the middle.
-        min_scale: smallest side of a `resized` window, as a share of the picture's side.
-        flip: mirror half of the pictures, left to right.
+        crop: `random`: a random window of the training size; `resized`: a random window of random size, resized to the
+            training size; `centre`: the central window.
+        min_scale: smallest side of a `resized` window, as a fraction of the packed side.
+        flip: mirror each photograph horizontally with probability 0.5.
         brightness: sRGB is scaled by 1 +- this.
         contrast: sRGB is stretched about its mean by 1 +- this.
         saturation: ab is scaled by 1 +- this, at constant L.
         hue: ab is turned by up to +- this many degrees, at constant L.
-        damage: probability with which a photograph's L, and not its ab, is damaged as old photographs are: grey
-            conversions of old films, blur, grain, fading, scratches, one or several.
+        damage: probability that a photograph's L, but not its ab, is degraded by one or several of the defects of old
+            photographs: film sensitivity, blur, grain, fading, scratches.
     """
 
     crop: Literal["random", "resized", "centre"] = "random"
@@ -59,10 +59,10 @@ class AugmentConfig:
 def augment(
     images: Tensor, noise: Tensor, size: int, config: AugmentConfig, damage_noise: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Packed pictures -> a training batch.
+    """Packed photographs -> a training batch.
 
-    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1), and damage_noise: [N, 4], which
-    is needed where `config.damage` is above 0: all the randomness there is.
+    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1). damage_noise: float [N, 4],
+    likewise, needed where `config.damage` is above 0. There is no other source of randomness.
     Returns (L [N, 1, size, size], ab [N, 2, size, size]), float32 in CIELAB units.
     """
     flip = noise[:, 2] < 0.5 if config.flip else torch.zeros_like(noise[:, 2], dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Batches: which rows of a pack a step sees, in which order, brought to the device and augmented there."""
+"""Training batches: the order of photographs, and their way from a pack to the device, where they are augmented."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from common.utils.progress import Progress
 
 @dataclass
 class DataConfig:
-    """Where photographs come from.
+    """The photographs to train and validate on.
 
     Attributes:
         train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
-        grey: for methods that learn unpaired: a source of which the lightness alone is seen (default: that of one half
-            of the training photographs, and the color of the other half).
-        val: the same for validation; without it, part of `train` is held out by a hash of the file names.
+        grey: for families that learn unpaired: a source of which only the lightness is used (default: one half of the
+            training photographs; the other half is then used in color).
+        val: a source for validation; without it, the validation part of `train`, else a part held out by a
+            hash of the file names.
         size: side of the training square, in pixels.
-        margin: extra share of the side that is packed, for random crops.
-        val_fraction: share held out where the source has no validation photographs of its own.
+        margin: packed pixels beyond `size` for random crops, as a fraction of it.
+        val_fraction: fraction held out where the source has no validation photographs of its own.
         val_limit: at most this many validation photographs while training.
         cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
-        workers: threads that decode while packing (default: one a processor).
+        workers: decoding threads while packing (default: one for each processor).
     """
 
     train: str = "demo"
@@ -63,16 +64,19 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     packed = config.size + round(config.size * config.margin)
     listing = list_photos(config.train, config.cache)
     val_listing = list_photos(config.val, config.cache) if config.val else listing
-    options = {"val_fraction": config.val_fraction, "cache": config.cache, "workers": config.workers}
+    options = {"cache": config.cache, "workers": config.workers}
     part = "all" if config.val and not listing.has_split else "train"
+    held_out = 0.0 if config.val else config.val_fraction
     with progress.task(f"packing {config.train}") as report:
-        train = open_pack(listing, packed, part, progress=report, **options)
+        train = open_pack(listing, packed, part, val_fraction=held_out, progress=report, **options)
     with progress.task(f"packing {val_listing.spec}") as report:
-        val_part = val_listing.measured_split if config.val else "val"
-        val = open_pack(val_listing, config.size, val_part, progress=report, **options)
+        val_part = "all" if config.val and not val_listing.has_split else "val"  # never test
+        val = open_pack(
+            val_listing, config.size, val_part, val_fraction=config.val_fraction, progress=report, **options
+        )
     if not len(train.color_indices):
         raise UserError(f"all {len(train)} photographs of {config.train} are grey: there is no color to learn")
-    train = train.without(val)
+    train = train.excluding(val)
     if not len(train.color_indices):
         raise UserError(
             f"all photographs of {config.train} are in {val_listing.spec} too: leave data.val out to hold out a part"
@@ -80,19 +84,20 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
     return train, val
 
 
-class GreyPictures(NamedTuple):
-    """Photographs of which an unpaired method sees the lightness alone."""
+class GreyPhotographs(NamedTuple):
+    """Photographs of which an unpaired method sees only the lightness."""
 
     images: np.ndarray  # uint8 [N, S, S, 3]
-    rows: np.ndarray
-    color_indices: np.ndarray  # of the training pack: none of the photographs that are seen in grey
-    content: str
+    indices: np.ndarray  # int64: which of `images` are used
+    color_indices: np.ndarray  # int64: photographs of the training pack that are seen in color
+    content: str  # changes with what is used, for the check at resume
 
 
-def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPictures:
-    """The grey photographs beside a training pack: a source of their own, else every other one of its rows.
+def grey_photographs(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPhotographs:
+    """The grey photographs of an unpaired run: those of `config.grey`, else every second one of the training pack.
 
-    Photographs of the validation pack, and those that are seen in color, are not among them.
+    No photograph of the validation pack, and none that is seen in color, is among them. Raises UserError where none
+    are left.
     """
     if config.grey is None:
         if len(train.color_indices) < 2:
@@ -100,49 +105,60 @@ def grey_pictures(config: DataConfig, train: Pack, val: Pack, progress: Progress
                 f"{config.train} has {len(train.color_indices)} color photograph to learn from: unpaired it takes two"
                 " or more, or data.grey"
             )
-        return GreyPictures(train.images, train.color_indices[1::2], train.color_indices[::2], "every other")
+        return GreyPhotographs(train.images, train.color_indices[1::2], train.color_indices[::2], "every other")
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
-        pack = open_pack(listing, train.size, part, cache=config.cache, workers=config.workers, progress=report)
-    held_out = pack.without(val).elsewhere | pack.without(train).elsewhere
+        options = {"cache": config.cache, "workers": config.workers}
+        pack = open_pack(listing, train.size, part, val_fraction=0.0, progress=report, **options)
+    held_out = pack.excluding(val).held_out | pack.excluding(train).held_out
     if held_out.all():
         raise UserError(
             f"all photographs of {config.grey} are for validation or seen in color: give other ones as data.grey"
         )
     progress.say(f"{pack.describe()}, of which the lightness alone is seen")
-    return GreyPictures(pack.images, np.flatnonzero(~held_out), train.color_indices, pack.manifest["content"])
+    return GreyPhotographs(pack.images, np.flatnonzero(~held_out), train.color_indices, pack.manifest["content"])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def index_stream(rows: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
-    """The rows that step `step` (from 0) sees: one epoch after another, each its own permutation.
+def index_stream(indices: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
+    """The indices that step `step` (from 0) uses: every epoch is a permutation of `indices`.
 
-    A function of its arguments alone, so a run may start at any step. Returns int64 [batch_size].
+    A pure function of its arguments, so a run may start at any step. Returns int64 [batch_size].
     """
     first = step * batch_size
     out: list[np.ndarray] = []
     while batch_size > 0:
-        epoch, start = divmod(first, len(rows))
-        out.append(rows[_order(seed, epoch, len(rows))[start : start + batch_size]])
+        epoch, start = divmod(first, len(indices))
+        out.append(indices[_order(seed, epoch, len(indices))[start : start + batch_size]])
         first, batch_size = first + len(out[-1]), batch_size - len(out[-1])
     return np.concatenate(out)
 
 
 def derived_seed(*parts: int) -> int:
-    """A seed of 32 bits from several numbers, such as (seed, step, shard)."""
+    """A seed of 32 bits from several non-negative integers, such as (seed, step, shard)."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+class Gathered(NamedTuple):
+    """One shard of a batch before augmentation, in host memory."""
+
+    images: torch.Tensor  # uint8 [n, S, S, 3], or int64 [n] indices where the pack is in the device's memory
+    noise: torch.Tensor  # float32 [n, 8]
+    damage_noise: torch.Tensor | None  # float32 [n, 4]
+    grey_images: torch.Tensor | None  # as `images`
+    grey_noise: torch.Tensor | None  # float32 [n, 8]
 
 
 class TrainingData:
     """The augmented batches of a run.
 
-    One step's batch is cut into equal shards, one for each process and accumulation step; what is in a shard
-    depends on (seed, step, shard) only, so two processes see what one process with two shards sees.
+    The batch of a step is divided into equal shards, one for each process and accumulation step. A shard is a pure
+    function of (seed, step, shard), so two processes see what one process with two shards sees.
     """
 
     def __init__(
@@ -153,43 +169,53 @@ class TrainingData:
         seed: int,
         config: AugmentConfig,
         device: torch.device,
-        grey: GreyPictures | None = None,
+        grey: GreyPhotographs | None = None,
     ) -> None:
-        self.size, self.batch_size, self.seed, self.config, self.device = (
-            size,
-            batch_size,
-            seed,
-            config,
-            device,
-        )
-        self.rows = grey.color_indices if grey else pack.color_indices
+        self.size, self.batch_size, self.seed, self.config, self.device = size, batch_size, seed, config, device
+        self.indices = grey.color_indices if grey else pack.color_indices
         self.content = pack.manifest["content"] + (f", grey {grey.content}" if grey else "")
-        self._color = _Pictures(pack.images, device)
-        self._grey = grey and (self._color if grey.images is pack.images else _Pictures(grey.images, device))
-        self._grey_rows = grey and grey.rows
+        self._color = _PackedImages(pack.images, device)
+        self._grey = grey and (self._color if grey.images is pack.images else _PackedImages(grey.images, device))
+        self._grey_indices = grey and grey.indices
 
     def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
         """Shard `shard` of `shards` of the batch of step `step` (from 0), on the device."""
+        return self.augmented(self.gather(step, shard, shards))
+
+    def gather(self, step: int, shard: int = 0, shards: int = 1) -> Gathered:
+        """The photographs and the random numbers of a shard. It may run in another thread."""
         part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
-        rows = index_stream(self.rows, step, self.batch_size, self.seed)[part]
-        noise = self._noise(step, 1, 8, part)
-        # a stream of its own: with and without damage, a run sees the same windows of the same photographs
+        indices = index_stream(self.indices, step, self.batch_size, self.seed)[part]
+        # streams of their own: with and without damage, a run sees the same windows of the same photographs
         damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
-        L, ab = augment(self._color[rows], noise, self.size, self.config, damage_noise)
+        grey_images = grey_noise = None
+        if self._grey is not None:
+            others = index_stream(self._grey_indices, step, self.batch_size, derived_seed(self.seed, 3))[part]
+            grey_images, grey_noise = self._grey.gather(others), self._noise(step, 3, 8, part)
+        return Gathered(
+            self._color.gather(indices), self._noise(step, 1, 8, part), damage_noise, grey_images, grey_noise
+        )
+
+    def augmented(self, gathered: Gathered) -> Batch:
+        """What `gather` gave, brought to the device and augmented."""
+        noise, damage_noise, grey_noise = (
+            x if x is None else x.to(self.device, non_blocking=True)
+            for x in (gathered.noise, gathered.damage_noise, gathered.grey_noise)
+        )
+        L, ab = augment(self._color.on_device(gathered.images), noise, self.size, self.config, damage_noise)
         if self._grey is None:
             return Batch(L, ab)
-        others = index_stream(self._grey_rows, step, self.batch_size, derived_seed(self.seed, 3))[part]
-        grey_noise = self._noise(step, 3, 8, part)
-        return Batch(L, ab, augment(self._grey[others], grey_noise, self.size, self.config, damage_noise)[0])
+        images = self._grey.on_device(gathered.grey_images)
+        return Batch(L, ab, augment(images, grey_noise, self.size, self.config, damage_noise)[0])
 
     def _noise(self, step: int, stream: int, count: int, part: slice) -> torch.Tensor:
-        """Random numbers for the photographs of a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
+        """Random numbers for a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
         drawn = np.random.default_rng((self.seed, step, stream)).random((self.batch_size, count), dtype=np.float32)
-        return torch.from_numpy(drawn[part]).to(self.device)
+        return _pinned(torch.from_numpy(drawn[part]), self.device)
 
 
-class _Pictures:
-    """Packed pictures by their rows, on the device: all of them live there where it is a GPU with room."""
+class _PackedImages:
+    """The images of a pack; all of them are copied to the device where it is a GPU with enough free memory."""
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self.images, self.device = images, device
@@ -197,7 +223,16 @@ class _Pictures:
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
             self.resident = torch.from_numpy(np.array(images)).to(device)
 
-    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+    def gather(self, indices: np.ndarray) -> torch.Tensor:
         if self.resident is not None:
-            return self.resident[torch.from_numpy(rows).to(self.device)]
-        return torch.from_numpy(self.images[rows]).to(self.device, non_blocking=True)
+            return _pinned(torch.from_numpy(indices), self.device)
+        # np.take, unlike indexing, lets other threads run while it copies
+        return _pinned(torch.from_numpy(np.asarray(np.take(self.images, indices, axis=0))), self.device)
+
+    def on_device(self, gathered: torch.Tensor) -> torch.Tensor:
+        gathered = gathered.to(self.device, non_blocking=True)
+        return gathered if self.resident is None else self.resident[gathered]
+
+
+def _pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return x.pin_memory() if device.type == "cuda" else x

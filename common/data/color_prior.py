@@ -1,4 +1,4 @@
-"""How often photographs show each color: the distribution over ab bins, smoothed in the ab plane."""
+"""The color prior: the distribution of photographs' pixels over ab bins, smoothed in the ab plane."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMAT = "colorization-lab prior 1"
 
 @dataclass(frozen=True)
 class Prior:
-    """Probabilities of the bins of `ABBins(grid)`, zero where no photograph has that color."""
+    """Probabilities of the bins of `ABBins(grid)`; zero for bins that no photograph has."""
 
     grid: int
     p: Tensor  # float64 [Q], sums to 1
@@ -30,7 +30,7 @@ class Prior:
     photographs: int
 
     def describe(self) -> str:
-        """Whose prior it is, for a protocol card."""
+        """Photographs, grid and smoothing in one line, for a card."""
         return f"{self.photographs} photographs of {self.source}, grid {self.grid}, smoothed by {self.sigma:g}"
 
     def save(self, path: Path) -> None:
@@ -41,29 +41,29 @@ class Prior:
 
 
 def compute_prior(
-    pack: Pack, grid: int = 10, sigma: float = SIGMA, rows: np.ndarray | None = None, batch_size: int = 64
+    pack: Pack, grid: int = 10, sigma: float = SIGMA, indices: np.ndarray | None = None, batch_size: int = 64
 ) -> Prior:
-    """The prior of photographs (Zhang et al. 2016, 2.2): the hard bins of all their pixels, counted and smoothed.
+    """The prior of photographs (Zhang et al. 2016, section 2.2): a histogram of their pixels' nearest bins, smoothed.
 
-    rows: of the pack (default: its color photographs that may be learned from). Raises UserError where there are none.
+    indices: which photographs of the pack (default: `pack.color_indices`). Raises UserError where there are none.
     """
-    rows = pack.color_indices if rows is None else rows
+    indices = pack.color_indices if indices is None else indices
     source = pack.manifest["source"]
-    if not len(rows):
+    if not len(indices):
         raise UserError(f"all photographs of {source} are grey: a prior needs color")
     bins = ABBins(grid)
     counts = torch.zeros(bins.num_bins, dtype=torch.int64)
-    for start in range(0, len(rows), batch_size):
-        _, ab = pack.lab(rows[start : start + batch_size])
+    for start in range(0, len(indices), batch_size):
+        _, ab = pack.lab(indices[start : start + batch_size])
         counts += torch.bincount(bins.nearest(ab).flatten(), minlength=bins.num_bins)
-    return Prior(grid, smoothed(counts, bins.ab_bins, sigma), sigma, source, len(rows))
+    return Prior(grid, smoothed(counts, bins.ab_bins, sigma), sigma, source, len(indices))
 
 
 def smoothed(counts: Tensor, ab_bins: Tensor, sigma: float) -> Tensor:
-    """Counts [Q] -> probabilities float64 [Q]: each bin's share is spread over the ab plane by a Gaussian of `sigma`.
+    """Counts [Q] -> probabilities float64 [Q], smoothed over the ab plane by a Gaussian of `sigma` ab units.
 
-    What a bin gives away stays within the gamut. A bin that was never seen stays at zero: the tails of a Gaussian say
-    nothing about it, and 1 / p of a tail would be the largest weight of all. `sigma` 0 leaves the shares as they are.
+    Smoothing keeps all probability within the gamut. Bins that were never seen stay at zero; otherwise the tail of a
+    Gaussian would get the largest weight 1 / p of all. `sigma` 0 turns smoothing off.
     """
     share = counts.double()
     if sigma > 0:
@@ -74,7 +74,7 @@ def smoothed(counts: Tensor, ab_bins: Tensor, sigma: float) -> Tensor:
 
 
 def read_prior(path: str | Path) -> Prior:
-    """Read what `Prior.save` wrote. Raises UserError for anything else, and for values that are no probabilities."""
+    """Read a file of `Prior.save`. Raises UserError for another file and for values that are not probabilities."""
     path = Path(path)
     try:
         values = json.loads(path.read_text())
@@ -102,9 +102,9 @@ def read_prior(path: str | Path) -> Prior:
 
 
 def ab_planes(panels: dict[str, Tensor], grid: int, label: str) -> np.ndarray:
-    """Draw values of bins in the ab plane, one panel beside the other, on one logarithmic scale.
+    """Plot values of bins in the ab plane, in panels side by side with one logarithmic color scale.
 
-    panels: title -> non-negative [Q]; zero stays white. Returns uint8 [H, W, 3].
+    panels: title -> non-negative [Q]; zeros are white. Returns uint8 [H, W, 3].
     """
     import matplotlib
 

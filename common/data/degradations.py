@@ -1,7 +1,7 @@
-"""The damage of old photographs, done to the lightness that a network sees: the color that it must find stays.
+"""Simulated damage of old photographs, applied to the lightness that a network sees and not to the target ab.
 
-Pure functions of a batch and of given random numbers, on the device. Random fields are a hash of those numbers and of
-the place, so they are the same on every device and do not depend on what else is in the batch.
+Pure functions of a batch and of given random numbers, on the device. Random fields are a hash of these numbers and of
+the pixel's position, so they are the same on every device and do not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _WHITE, _BLACK = 96.0, 6.0  # L of scratches and dust
 
 
 def _mix(x: Tensor) -> Tensor:
-    """A bijection of 32 bits that leaves no visible order (Wellons 2018, lowbias32), in int64."""
+    """An invertible 32-bit hash (lowbias32, Wellons 2018), computed in int64."""
     x = (x ^ (x >> 16)) * 0x7FEB352D & 0xFFFFFFFF
     x = (x ^ (x >> 15)) * 0x846CA68B & 0xFFFFFFFF
     return x ^ (x >> 16)
 
 
 def uniform(noise: Tensor, salt: int, *shape: int) -> Tensor:
-    """Numbers in [0, 1) that depend on each photograph's key alone: [n, *shape], float32.
+    """Uniform numbers in [0, 1) that depend only on each photograph's key: float32 [n, *shape].
 
-    noise: [n, 4], of which the last two are the key. salt: another one gives other numbers.
+    noise: [n, 4], of which the last two are the key. salt: selects an independent stream.
     """
     one, other = (noise[:, 2:4].double() * 2**24).long().unbind(1)
     state = _mix(_mix(one + (salt << 24)) ^ other)
@@ -50,24 +50,24 @@ def _between(noise: Tensor, salt: int, low: float, high: float) -> Tensor:
 
 
 def orthochromatic(L: Tensor, ab: Tensor, noise: Tensor) -> Tensor:
-    """As on orthochromatic film: red lips and bricks are black, blue skies white."""
+    """Orthochromatic film, which is not sensitive to red: lips and bricks are black, blue skies white."""
     return film_lightness(torch.cat([L, ab], dim=1), _ORTHOCHROMATIC)
 
 
 def collodion(L: Tensor, ab: Tensor, noise: Tensor) -> Tensor:
-    """As on the wet plates of the nineteenth century, which see hardly anything but blue."""
+    """Wet collodion plates of the nineteenth century, which are sensitive to little but blue."""
     return film_lightness(torch.cat([L, ab], dim=1), _COLLODION)
 
 
 def luma(L: Tensor, ab: Tensor, noise: Tensor) -> Tensor:
-    """As most software makes pictures grey: BT.601 luma, a mix of the gamma-coded channels."""
+    """BT.601 luma, the weighted sum of gamma-encoded channels by which most software converts to grey."""
     red, green, blue = lab_to_rgb(torch.cat([L, ab], dim=1)).unbind(1)
     grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     return rgb_to_lab(grey[:, None].expand(-1, 3, -1, -1))[:, :1]
 
 
 def blur(L: Tensor, ab: Tensor, noise: Tensor) -> Tensor:
-    """Out of focus: a Gaussian with a sigma of 0.4 pixels plus 0.2 to 1 % of the longer side."""
+    """Defocus: a Gaussian blur with a sigma of 0.4 pixels plus 0.2 to 1 % of the longer side."""
     side = max(L.shape[-2:])
     radius = math.ceil(3 * (0.4 + _BLUR[1] * side))
     sigma = 0.4 + _between(noise, 1, *_BLUR).view(-1, 1) * side
@@ -127,7 +127,7 @@ def scratches(L: Tensor, ab: Tensor, noise: Tensor) -> Tensor:
     return L
 
 
-# In the order in which they befall a photograph: film, lens, grain, print, album.
+# In the order in which they are applied: film, lens, grain, print, album.
 DAMAGES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "orthochromatic": orthochromatic, "collodion": collodion, "luma": luma,
     "blur": blur, "grain": grain, "fading": fading, "scratches": scratches,
@@ -146,10 +146,10 @@ def damage(L: Tensor, ab: Tensor, kind: str, noise: Tensor) -> Tensor:
 
 
 def damage_some(L: Tensor, ab: Tensor, noise: Tensor, probability: float) -> Tensor:
-    """The lightness of photographs of which each is damaged with that probability, by one to five kinds at once.
+    """Damage each photograph with a probability, by one to five kinds at once.
 
-    Every combination of film, blur, grain, fading and scratches but none at all is as probable as any other. Shapes
-    are those of `damage`.
+    All non-empty combinations of film, blur, grain, fading and scratches are equally probable. Shapes are those of
+    `damage`.
     """
     chosen = 1 + (noise[:, 1] * (2 ** (1 + len(_OTHERS)) - 1)).long()  # bits: film, then the others
     chosen = torch.where(noise[:, 0] < probability, chosen, 0)
@@ -163,14 +163,14 @@ def damage_some(L: Tensor, ab: Tensor, noise: Tensor, probability: float) -> Ten
     return L
 
 
-def row_noise(rows: np.ndarray, seed: int) -> Tensor:
-    """The random numbers of some rows of a pack: float32 [n, 4], each row's a function of (seed, row) alone."""
-    drawn = [np.random.default_rng((seed, int(row))).random(NOISE, dtype=np.float32) for row in rows]
+def index_noise(indices: np.ndarray, seed: int) -> Tensor:
+    """Random numbers for photographs of a pack: float32 [n, 4], each row a pure function of (seed, index)."""
+    drawn = [np.random.default_rng((seed, int(index))).random(NOISE, dtype=np.float32) for index in indices]
     return torch.from_numpy(np.stack(drawn))
 
 
 def pick_damages(kinds: Iterable[str]) -> list[str]:
-    """The named kinds of damage, or all. Raises UserError for a name that is none."""
+    """The named kinds of damage; all where none is named. Raises UserError for an unknown name."""
     named = list(dict.fromkeys(kinds))
     for kind in named:
         if kind not in DAMAGES:

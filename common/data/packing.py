@@ -1,7 +1,7 @@
-"""Photographs -> one uint8 memmap at training size, decoded once, beside a manifest that says what is in it.
+"""Packs: the photographs of a source, decoded and resized once into a uint8 memmap, with a manifest of its content.
 
-A pack is written under a temporary name and renamed when whole, so a half-written one is never used; a lock
-lets two processes that want the same pack make it once.
+A pack is written under a temporary name and renamed when it is complete, so an incomplete one is never used. A lock
+makes two processes that need the same pack write it once.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ import numpy as np
 import torch
 
 from common.color.lab import rgb8_to_lab
-from common.data.sources import Listing, Photo, Split, cache_dir, list_photos
+from common.data.sources import Listing, Photo, cache_dir, list_photos
+from common.data.splits import Split
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError
 from common.utils.files import locked
 
 _VERSION = 4
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
-_CHUNK_BYTES = 16_000_000  # of packed pictures in hand at once; their float Lab is some twenty times that
+_CHUNK_BYTES = 16_000_000  # of packed images in memory at once; their float Lab takes about twenty times that
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Squares of photographs, opened: `images` reads from disk, so memory does not grow with their number."""
+    """An open pack. `images` is read from disk on access, so memory does not grow with their number."""
 
     images: np.ndarray  # uint8 [N, S, S, 3], a read-only memmap
     names: list[str]
     grey: np.ndarray  # bool [N]
     digests: list[str]  # of each photograph's file
     manifest: dict
-    elsewhere: np.ndarray | None = None  # bool [N]: photographs that must not be learned from, being in another pack
+    held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, see `excluding`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,27 +52,27 @@ class Pack:
 
     @property
     def color_indices(self) -> np.ndarray:
-        """Rows of the photographs that a colorizer may learn from: not grey, and not held out."""
-        return np.flatnonzero(~self.grey if self.elsewhere is None else ~self.grey & ~self.elsewhere)
+        """Indices, int64, of the photographs that may be trained on: those that are neither grey nor held out."""
+        return np.flatnonzero(~self.grey if self.held_out is None else ~self.grey & ~self.held_out)
 
-    def without(self, other: Pack) -> Pack:
-        """The same pack, but nothing is to be learned from photographs whose very file is in the other pack, too."""
-        held_out = set(other.digests)
-        return replace(self, elsewhere=np.array([d in held_out for d in self.digests], dtype=bool))
+    def excluding(self, other: Pack) -> Pack:
+        """The same pack, in which photographs whose file is also in the other pack are held out from training."""
+        digests = set(other.digests)
+        return replace(self, held_out=np.array([d in digests for d in self.digests], dtype=bool))
 
-    def lab(self, rows: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """CIELAB of some rows: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
-        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[rows])).permute(0, 3, 1, 2))
+    def lab(self, indices: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """CIELAB of some photographs: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
+        lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[indices])).permute(0, 3, 1, 2))
         return lab[:, :1], lab[:, 1:]
 
     def describe(self) -> str:
-        """What is in it and what was left out, in one line."""
+        """Its content and the number of skipped files, in one line."""
         m = self.manifest
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
-        if self.elsewhere is not None and self.elsewhere.any():
-            line += f", {int(self.elsewhere.sum())} not learned from, being in the validation set too"
+        if self.held_out is not None and self.held_out.any():
+            line += f", {int(self.held_out.sum())} not trained on, because they are in the validation set too"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
@@ -94,17 +95,18 @@ def open_pack(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pack:
-    """The pack of a source's photographs as centre squares of `size` pixels: reused where it exists, else made.
+    """The pack of a source's photographs as centre squares of `size` pixels. An existing pack is reused.
 
-    source: as `list_photos` takes it, or what it gave. progress: called with (done, total) while packing. Raises
+    source: as `list_photos` takes it, or its listing. progress: called with (done, total) while packing. Raises
     UserError where the source holds no usable photograph of that split or the cache folder cannot be written.
     """
     listing = source if isinstance(source, Listing) else list_photos(source, cache)
     source = listing.spec
     photos = listing.of_split(split, val_fraction)
     if not photos:
+        own = f", its own splits: {', '.join(sorted(listing.splits))}" if listing.has_split else ""
         raise UserError(
-            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}): give another source for"
+            f"source {source} has no photographs for '{split}' (of {len(listing.photos)}{own}): give another source for"
             " it, more photographs, or another validation fraction"
         )
     key = hashlib.sha256(json.dumps([_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos]]).encode())

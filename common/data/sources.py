@@ -1,26 +1,22 @@
-"""Where photographs come from: a folder, tar shards, a named set, or the demo photographs.
+"""Sources of photographs: a folder, tar shards, a named set, or the demo photographs.
 
-`list_photos(spec)` names every photograph of a source without decoding one. A photograph is read only when
-packing asks for it.
+`list_photos(spec)` lists the photographs of a source without reading them; packing reads them.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib.util
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from common.data.splits import Split, folder_splits, shard_splits, split_of
 from common.imaging.read import SUFFIXES
 from common.utils.errors import UserError, one_sentence
 from common.utils.files import locked
-
-Split = Literal["train", "val", "all"]
 
 
 @dataclass(frozen=True)
@@ -30,39 +26,44 @@ class Photo:
     name: str  # unique in its source
     stamp: str  # changes when the file does
     read: Callable[[], bytes]
-    split: str | None = None  # "train" or "val" where the source itself says so
+    split: str | None = None  # "train", "val" or "test" where the source has splits of its own
     tiles: tuple[tuple[float, float, float], ...] = ()  # (left, top, side) in shares of the shorter side
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The photographs of a source, and what lies among them that is none."""
+    """The photographs of a source, and the files that were skipped."""
 
     spec: str
     photos: list[Photo]
     left_out: list[tuple[str, str]]  # (name, why)
 
     @property
+    def splits(self) -> set[str]:
+        """The splits that the source itself has: none, or some of train, val and test."""
+        return {p.split for p in self.photos if p.split}
+
+    @property
     def has_split(self) -> bool:
-        """Whether the source itself says which photographs are for validation."""
-        return any(p.split for p in self.photos)
+        """Whether the source itself sets photographs apart for validation or test."""
+        return bool(self.splits)
 
     @property
     def measured_split(self) -> Split:
-        """The part to measure on where nobody chose: the source's own validation part, else all of it."""
-        return "val" if self.has_split else "all"
+        """The default part to measure: the source's own validation part, else its test part, else all."""
+        return "val" if "val" in self.splits else "test" if "test" in self.splits else "all"
 
     def of_split(self, split: Split, val_fraction: float) -> list[Photo]:
-        """The photographs of a split: by the source's own word, else by a hash of the file's name."""
+        """The photographs of a split.
+
+        The source's own splits are used. Where it has none for validation, `val_fraction` of the photographs that are
+        not for test are held out, by a hash of their names.
+        """
         if split == "all":
             return self.photos
-        return [p for p in self.photos if (p.split or split_of(p.name, val_fraction)) == split]
-
-
-def split_of(name: str, val_fraction: float) -> str:
-    """ "train" or "val", from the file's name alone: the same in every folder, on every machine, for ever."""
-    digest = hashlib.sha256(os.fsencode(name.rsplit("/", 1)[-1])).digest()
-    return "val" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"
+        if "val" in self.splits:
+            return [p for p in self.photos if p.split == split]
+        return [p for p in self.photos if ("test" if p.split == "test" else split_of(p.name, val_fraction)) == split]
 
 
 def list_photos(spec: str, cache: str | None = None) -> Listing:
@@ -70,17 +71,18 @@ def list_photos(spec: str, cache: str | None = None) -> Listing:
 
     spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`), which
     is downloaded into `cache` at its first use.
-    Raises UserError, with one sentence, where it is none of these or holds no photograph.
+    Raises UserError where it is none of these, holds no photograph, or has ambiguous splits (see
+    `common.data.splits`).
     """
     if spec == "demo":
         return _list_demo()
     if spec in NAMED_SETS:
         return _list_named(spec, cache)
-    if ".tar" in spec:
-        return _list_shards(spec)
     path = Path(spec).expanduser()
     if path.is_dir():
         return _list_folder(spec, path)
+    if any(".tar" in os.path.basename(part) for part in spec.split(",")):
+        return _list_shards(spec)
     if path.exists():
         raise UserError(f"source {spec} is a single file: give its folder, or tar shards ending in .tar")
     raise UserError(
@@ -96,22 +98,13 @@ def _list_folder(spec: str, root: Path) -> Listing:
             left_out.append((name, "not a picture file"))
             continue
         stat = entry.stat()
-        top = name.split("/", 1)[0]
-        photos.append(
-            Photo(
-                name,
-                f"{stat.st_size}:{stat.st_mtime_ns}",
-                path.read_bytes,
-                top if top in ("train", "val") else None,
-            )
-        )
-    if {p.split for p in photos} != {"train", "val"}:  # only both together are the folder's own split
-        photos = [Photo(p.name, p.stamp, p.read) for p in photos]
+        photos.append(Photo(name, f"{stat.st_size}:{stat.st_mtime_ns}", path.read_bytes))
     if not photos:
         others = f" (only {len(left_out)} other files)" if left_out else ""
         hint = f": did you mean '{spec}/*.tar'?" if any(n.endswith(".tar") for n, _ in left_out) else ""
         raise UserError(f"no picture files in {spec}{others}{hint or ': looked for ' + ', '.join(SUFFIXES)}")
-    return Listing(spec, photos, left_out)
+    splits = folder_splits(spec, [p.name for p in photos])
+    return Listing(spec, [replace(p, split=s) for p, s in zip(photos, splits, strict=True)], left_out)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, os.DirEntry]]:
@@ -136,25 +129,30 @@ def _list_shards(spec: str) -> Listing:
             raise UserError(f"no tar shard matches {pattern}: check the path")
         paths += found
     photos, left_out, seen = [], [], set()
-    for path in dict.fromkeys(paths):
+    paths = list(dict.fromkeys(paths))
+    for path, split in zip(paths, shard_splits(spec, paths), strict=True):
         mtime = os.stat(path).st_mtime_ns
         for name, offset, size in _tar_members(path):
+            name = f"{split}/{name}" if split else name  # shards of two splits may use the same names
             if not name.lower().endswith(SUFFIXES):
                 left_out.append((name, "not a picture file"))
             elif name in seen:
                 left_out.append((name, "name seen before"))
             else:
                 seen.add(name)
-                photos.append(Photo(name, f"{size}:{offset}:{mtime}", _range_reader(path, offset, size)))
+                photos.append(Photo(name, f"{size}:{offset}:{mtime}", _range_reader(path, offset, size), split))
     if not photos:
         raise UserError(f"no picture files in the shards {spec} ({len(left_out)} other files)")
+    if not any(p.split for p in photos):
+        splits = folder_splits(spec, [p.name for p in photos], strict=False)
+        photos = [replace(p, split=s) for p, s in zip(photos, splits, strict=True)]
     return Listing(spec, photos, left_out)
 
 
 def _tar_members(path: str) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each file of an uncompressed tar, which must be whole.
 
-    tarfile ends silently at a damaged header, so the end-of-archive block is checked here.
+    tarfile stops silently at a damaged header, so the end-of-archive block is checked here.
     """
     try:
         with tarfile.open(path, "r:") as archive:

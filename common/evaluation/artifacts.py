@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.color.lab import displayable
+from common.color.gamut import displayable
 from common.evaluation.pictures import Pictures
 
 _REACH = 4  # a color step is measured over this many pixels on each side of a border

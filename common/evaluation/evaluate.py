@@ -23,7 +23,7 @@ from torch import Tensor
 
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.data.color_prior import Prior
-from common.data.degradations import damage, row_noise
+from common.data.degradations import damage, index_noise
 from common.data.packing import Pack
 from common.evaluation.bootstrap import RESAMPLES, Cell, summarize
 from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest, library_versions
@@ -126,7 +126,7 @@ def damaged(predict: Predict, kind: str, seed: int = 0) -> Predict:
     """
 
     def predict_damaged(batch: Batch, indices: np.ndarray) -> Tensor:
-        seen = damage(batch.L, batch.ab, kind, row_noise(indices, seed).to(batch.L.device))
+        seen = damage(batch.L, batch.ab, kind, index_noise(indices, seed).to(batch.L.device))
         return predict(batch._replace(L=seen), indices)
 
     key = getattr(predict, "key", None)

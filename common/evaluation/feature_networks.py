@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.evaluation.pictures import Pictures
-from common.networks.pretrained import checkpoints, hub_cache
+from common.networks.pretrained import cached_timm_weights, cached_weights, checkpoints, hub_cache
 from common.utils.errors import UserError, near, one_sentence
 
 DEFAULT_FEATURES = "torchvision_inception_v3"
@@ -31,7 +31,7 @@ def features_variant(name: str) -> str:
 
 def features_files(name: str) -> list[Path]:
     """The file of the network's weights."""
-    file = checkpoints() / _INCEPTION_FILE if name == DEFAULT_FEATURES else _timm_weights(name)
+    file = checkpoints() / _INCEPTION_FILE if name == DEFAULT_FEATURES else cached_timm_weights(name)
     return [file] if file else []
 
 
@@ -73,12 +73,7 @@ def _network(name: str) -> tuple[nn.Module, tuple[int, int], Tensor, Tensor]:
 
 
 def _inception() -> tuple:
-    path = checkpoints() / _INCEPTION_FILE
-    if not path.exists():
-        raise UserError(
-            f"the weights of torchvision's Inception v3 are not on this machine: put {_INCEPTION_FILE} into"
-            f" {path.parent}, or name another network with --features"
-        )
+    path = cached_weights(_INCEPTION_FILE, "torchvision's Inception v3", ", or name another network with --features")
     from torchvision.models import inception_v3
 
     network = inception_v3(weights=None, aux_logits=True, transform_input=True, init_weights=False)
@@ -96,7 +91,7 @@ def _of_timm(name: str) -> tuple:
     if not timm.is_model(name):
         known = [DEFAULT_FEATURES, *timm.list_models()]
         raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
-    file = _timm_weights(name)
+    file = cached_timm_weights(name)
     if file is None:
         raise UserError(
             f"the weights of timm's {name} are not on this machine: run"
@@ -109,20 +104,3 @@ def _of_timm(name: str) -> tuple:
         raise UserError(f"{file} cannot be read as timm's {name} ({one_sentence(error)}): copy it again") from None
     config = network.pretrained_cfg
     return network, tuple(config["input_size"][-2:]), config["mean"], config["std"]
-
-
-def _timm_weights(name: str) -> Path | None:
-    """The file of a timm network's weights in the cache folders of Hugging Face and torch; None if there is none."""
-    import timm
-    from huggingface_hub import try_to_load_from_cache
-
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        return None
-    if config.hf_hub_id:
-        for file in ("model.safetensors", "pytorch_model.bin"):
-            found = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or file)
-            if isinstance(found, str):
-                return Path(found)
-    path = checkpoints() / Path(config.url).name if config.url else None
-    return path if path and path.exists() else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.evaluation.pictures import Pictures
-from common.networks.pretrained import checkpoints
+from common.networks.pretrained import cached_weights, checkpoints
 from common.utils.errors import UserError, one_sentence
 
 _ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
@@ -27,10 +27,8 @@ def lpips_missing() -> str:
     """What this machine lacks to measure it, and how to get that; "" if nothing."""
     if importlib.util.find_spec("lpips") is None:
         return "the package lpips is not installed: pip install 'colorization-lab[metrics]'"
-    path = checkpoints() / _ALEXNET_FILE
-    if not path.exists():
-        return f"the weights of torchvision's AlexNet are not on this machine: put {_ALEXNET_FILE} into {path.parent}"
     try:
+        cached_weights(_ALEXNET_FILE, "torchvision's AlexNet")
         _distance()
     except UserError as error:
         return str(error)

@@ -54,7 +54,7 @@ def measured_prior(pack: Pack, cache: Path | None) -> Prior:
     """
     indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
     if not cache:
-        return compute_prior(pack, rows=indices)
+        return compute_prior(pack, indices=indices)
     path = cache / f"{digest(pack.manifest['content'], indices.tolist(), code_digest(compute_prior))}.prior.json"
     with ExitStack() as stack:
         try:
@@ -67,6 +67,6 @@ def measured_prior(pack: Pack, cache: Path | None) -> Prior:
         try:
             return replace(read_prior(path), source=pack.manifest["source"])
         except UserError:  # the file does not exist yet, or is damaged
-            prior = compute_prior(pack, rows=indices)
+            prior = compute_prior(pack, indices=indices)
             prior.save(path)
             return prior

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from common.color.lab import ab_to_rgb8
+from common.color.gamut import ab_to_rgb8
 from common.colorizer import Batch
 from common.data.packing import Pack
 from common.evaluation.evaluate import Predict

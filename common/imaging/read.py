@@ -1,7 +1,6 @@
-"""The one gate through which pictures come in and go out.
+"""Reading pictures: the only decoder of the project.
 
-Reading refuses what cannot be read faithfully, with one sentence that names the file. Writing is atomic and
-keeps what belongs to the picture and not to its color: size, alpha, EXIF, profile, resolution, depth, pages.
+Files that cannot be read faithfully are refused with one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ class Picture(NamedTuple):
 
     @property
     def finest(self) -> np.ndarray:
-        """The picture as deep as there is: `deep`, else `rgb`."""
+        """The values of the highest bit depth: `deep`, else `rgb`."""
         return self.rgb if self.deep is None else self.deep
 
     def on_white(self) -> np.ndarray:
-        """The picture as seen on white paper, uint8 [H, W, 3]: hides the colors under transparency."""
+        """The picture composited on white, uint8 [H, W, 3]."""
         if self.alpha is None:
             return self.rgb
         alpha = self.alpha[..., None].astype(np.uint16)
@@ -185,7 +184,7 @@ def _apply_profile(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """A picture of 8 or 16 bits as uint8, for a look at it: the low bytes are left off."""
+    """A uint8 or uint16 picture -> uint8, by dropping the low byte of uint16."""
     return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
 
 

@@ -1,4 +1,4 @@
-"""Writing pictures: whole or not at all, with what belongs to the picture and not to its color."""
+"""Writing pictures atomically, with the alpha, EXIF, profile, resolution and bit depth of the original."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from common.imaging.read import Picture
 from common.imaging.sixteen_bit import deep_png, deep_tiff, is_srgb
 from common.utils.errors import PictureError, one_sentence
+from common.utils.files import replace_file
 
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF",
@@ -50,18 +51,13 @@ def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None, p
 
 
 def write_picture(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises PictureError where that fails."""
+    """Write an encoded picture atomically. Raises PictureError where that fails."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        replace_file(path, lambda to: to.write_bytes(data), tag=f".{os.getpid()}")
     except (OSError, ValueError) as error:
         raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def encode_pages(

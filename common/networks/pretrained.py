@@ -1,4 +1,4 @@
-"""Published weights of other libraries: from their caches, or fetched, or one sentence within seconds."""
+"""Pretrained weights of timm and torchvision: from their caches, else downloaded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Made = TypeVar("_Made")
 
 
 def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) -> _Made:
-    """What `create` makes with published weights of timm or torchvision.
+    """Call `create`, which downloads weights through timm or torchvision, and return its result.
 
-    Raises UserError, within seconds also without a network, which names the weights, where to put them by hand, and
-    `instead`: what else the user can do.
+    Raises UserError, within seconds even without a network. The message names the weights, the folder to put them
+    into by hand, and `instead`, an alternative.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
@@ -31,7 +31,7 @@ def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) 
             return create()
     except Exception as error:  # hub and network stacks raise nearly every type
         raise UserError(
-            f"{what} cannot be had through {library} ({one_sentence(error)}): check the network, or put them into"
+            f"{what} cannot be loaded through {library} ({one_sentence(error)}): check the network, or put them into"
             f" {hub_cache() if library == 'timm' else checkpoints()}, or {instead}"
         ) from None
     finally:
@@ -39,7 +39,7 @@ def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) 
 
 
 def check_timm_name(option: str, name: str) -> None:
-    """See that timm knows a network. Raises UserError with near names where it does not."""
+    """Raise UserError, with similar names, where timm does not know a network."""
     import timm
 
     if name.split(".", 1)[0] not in (known := timm.list_models()):
@@ -48,7 +48,7 @@ def check_timm_name(option: str, name: str) -> None:
 
 @contextmanager
 def _failing_fast() -> Iterator[None]:
-    """Without a network the hub's client retries for most of a minute; told so, it looks into its cache at once."""
+    """Set the hub's client offline where there is no network; otherwise it retries for most of a minute."""
     from huggingface_hub import constants
 
     before, server = constants.HF_HUB_OFFLINE, urlparse(constants.ENDPOINT)
@@ -64,10 +64,39 @@ def _failing_fast() -> Iterator[None]:
 
 
 def checkpoints() -> Path:
-    """Where torch.hub keeps downloaded weights: $TORCH_HOME/hub/checkpoints."""
+    """The folder of weights that torch.hub downloaded: $TORCH_HOME/hub/checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
+    """The path of downloaded weights of torchvision, without asking the network.
+
+    file: their name in `checkpoints()`. of: what they are, for the message. Raises UserError where they are missing,
+    which says where to put them, then `otherwise`.
+    """
+    path = checkpoints() / file
+    if not path.exists():
+        raise UserError(f"the weights of {of} are not on this machine: put {file} into {path.parent}{otherwise}")
+    return path
+
+
+def cached_timm_weights(name: str) -> Path | None:
+    """The path of downloaded weights of a timm network, without asking the network; None where they are missing."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return None
+    if config.hf_hub_id:
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or file)
+            if isinstance(found, str):
+                return Path(found)
+    path = checkpoints() / Path(config.url).name if config.url else None
+    return path if path and path.exists() else None
+
+
 def hub_cache() -> str:
-    """Where Hugging Face's client keeps downloaded weights."""
+    """The folder of weights that Hugging Face's client downloaded."""
     return os.environ.get("HF_HOME", "~/.cache/huggingface")

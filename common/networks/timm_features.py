@@ -10,9 +10,9 @@ from common.utils.errors import UserError, one_sentence
 
 
 def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn.Module:
-    """A timm network's feature maps, untrained, for pictures [N, in_channels, H, W] of every size.
+    """A timm network without pretrained weights that returns its feature maps for input [N, in_channels, H, W].
 
-    option: that named it, and take: what the user can take instead, for messages. Raises UserError for a network that
+    option: the option that named it, and take: alternatives, for messages. Raises UserError for a network that
     timm does not know, that has no feature maps, or that takes one size only.
     """
     check_timm_name(option, name)
@@ -21,7 +21,7 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
         side = 2 * made.feature_info.reduction()[-1]
         with torch.no_grad():
             made.eval()(torch.zeros(1, in_channels, side, side))
-    except Exception as error:  # timm says in many ways that it cannot
+    except Exception as error:  # timm raises many types
         raise UserError(
             f"{option} is {name}, of which timm makes no feature maps for every size ({one_sentence(error)}):"
             f" take {take}"

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.color.lab import ab_to_rgb8, rgb8_to_L
+from common.color.gamut import ab_to_rgb8
+from common.color.lab import rgb8_to_L
 from common.colorizer import Colorizer
 from common.imaging.write import encode_pages
 from common.predictor import network_input, working_lightness

@@ -26,7 +26,7 @@ def plan(run: Run) -> None:
     rates. Raises UserError where neither steps, epochs nor a budget is given.
     """
     loop = run.config.loop
-    steps = last_step(loop, len(run.data.rows))
+    steps = last_step(loop, len(run.data.indices))
     if not (steps or loop.budget):
         raise UserError("the run has no end: give steps, epochs or budget")
     if loop.budget is None:

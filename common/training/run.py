@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import BEST, WEIGHTS, parameter_count, published_state, save_weights
 from common.colorizer import Batch, Colorizer, Objective, predict_ab
-from common.data.batches import TrainingData, grey_pictures, training_packs
+from common.data.batches import TrainingData, grey_photographs, training_packs
 from common.evaluation.evaluate import Predict, evaluate
 from common.evaluation.metrics import training_metrics
 from common.evaluation.sheets import color_columns, sheet, spread_indices
@@ -111,7 +111,7 @@ class Run:
         self.train_pack, self.val_pack = training_packs(config.data, self.progress)
         grey = None
         if self.colorizer.hooks.unpaired:
-            grey = grey_pictures(config.data, self.train_pack, self.val_pack, self.progress)
+            grey = grey_photographs(config.data, self.train_pack, self.val_pack, self.progress)
         self.data = TrainingData(
             self.train_pack,
             config.data.size,

@@ -1,4 +1,4 @@
-"""Which processor, and which precision on it."""
+"""Choice of device and precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.utils.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or mps -> a device that is there. Raises UserError for one that is not."""
+    """auto, cpu, cuda or mps -> a device of this machine. Raises UserError where it has no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -25,7 +25,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """auto -> bf16 where the processor multiplies it in hardware, else fp32."""
+    """auto -> bf16 where the device multiplies it in hardware, else fp32; other names unchanged."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -34,10 +34,10 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory does not do, on a GPU or on the CPU."""
+    """Whether an error means that memory is exhausted, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "alloc" in str(error)  # how the CPU's allocator says it
+    return isinstance(error, RuntimeError) and "alloc" in str(error)  # the message of the CPU's allocator
 
 
 def _cpu_has_bf16() -> bool:
@@ -49,7 +49,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def machine() -> str:
-    """The machine in words, for cards."""
+    """The name of the GPU, or the number of CPU threads, for cards."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""Several processes that share one piece of work, as torchrun starts them."""
+"""Processes that torchrun started, which divide the work."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from common.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share the work; by default it is alone."""
+    """The rank of this process and the number of processes; by default a single process."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that prints and writes."""
+        """Whether this process prints and writes files."""
         return self.rank == 0
 
     def gather(self, mine: object) -> list:
-        """What each process has, in order of rank, in every process. All must call it."""
+        """The values `mine` of all processes, in order of rank. Every process must call it."""
         if self.count == 1:
             return [mine]
         import torch.distributed as dist
@@ -36,7 +36,7 @@ class Processes:
         return out
 
     def agree(self, work: Callable[[], object]) -> None:
-        """Do this process's part. Where one fails with a UserError, all raise the first of them."""
+        """Call `work` in each process. Where it raises UserError in some, all processes raise the first one's."""
         if self.count == 1:
             work()
             return
@@ -45,16 +45,16 @@ class Processes:
             work()
         except UserError as raised:
             error = str(raised)
-        for told in self.gather(error):
-            if told:
-                raise UserError(told)
+        for message in self.gather(error):
+            if message:
+                raise UserError(message)
 
 
 ALONE = Processes()
 
 
 def join_processes() -> Processes:
-    """Join the processes that torchrun has started beside this one (gloo); alone where there are none."""
+    """Join the process group of torchrun (gloo). Returns `ALONE` where the program was not started by it."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     import torch.distributed as dist
@@ -75,14 +75,13 @@ def average_buffers(module: nn.Module, processes: Processes) -> None:
 
 
 def leave(code: int) -> None:
-    """End the program with an exit code, as the last thing a script does."""
+    """Exit the program with a code; must be the last call of a script."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         import torch.distributed as dist
 
         if dist.is_initialized():
             dist.destroy_process_group()
-        # one of several processes: a thread of torch's, still alive as the interpreter is taken down, aborts about one
-        # run in ten after all its work is done and on the disk
+        # a thread of torch that outlives the interpreter aborts about one run in ten, after all work is on disk
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""The one kind of error a user is shown: a sentence, never a traceback."""
+"""Errors that are shown to the user as one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
-    """Something the user can mend: the message says what was wrong, with which value, and what to do."""
+    """An error that the user can correct. The message names the problem, the value or file, and what to do."""
 
 
 class PictureError(UserError):
-    """One picture file that cannot be read or written."""
+    """A picture file that cannot be read or written."""
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM asked the program to stop, and it has saved what it did: the message says how to go on."""
+    """SIGINT or SIGTERM stopped the program after it saved its state. The message tells how to resume."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -33,20 +33,20 @@ def one_sentence(error: BaseException) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" where a known name is like this one, else nothing."""
+    """ " (did you mean 'x'?)" where a known name is similar, else an empty string."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def report_failures(failures: list[str]) -> int:
-    """Print a line for each thing that could not be done while others could; returns the exit code, 0 or 1."""
+    """Print a line to stderr for each failure. Returns the exit code, 0 or 1."""
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap a script's main: a UserError becomes one line on stderr and exit code 2; Stopped one, and 128 + signal."""
+    """Wrap a script's main: UserError prints a line and exits with 2, Stopped with 128 + signal."""
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:

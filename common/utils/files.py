@@ -1,44 +1,67 @@
-"""Files that are written whole or not at all, and locks between processes."""
+"""Atomic writes and locks between processes."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from common.utils.errors import UserError, one_sentence
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, flush it to disk, and rename it to `path`. Raises UserError where that fails."""
-    temporary = path.with_name(f".{path.name}.part")
+def replace_file(path: Path, write: Callable[[Path], object], tag: str = "") -> None:
+    """What `write_atomically` does, with the errors of `write` unchanged.
+
+    tag: part of the temporary name, where several processes may write the same path.
+    """
+    temporary = path.with_name(f".{path.name}{tag}.part")
     try:
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that `path` always holds either its old content or the whole new content.
+
+    write: called with a temporary path, which is flushed to disk and renamed to `path`. Raises UserError where that
+    fails.
+    """
+    try:
+        replace_file(path, write)
     except (OSError, RuntimeError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written ({one_sentence(error)}): free space, then run again") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold a lock file; wait for it, or raise UserError with `busy` where another process holds it."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise UserError(busy) from None
+    """Hold a lock file.
+
+    Waits while another process holds it, or raises UserError with the message `busy` where that is given. The lock of
+    a process that was killed is free.
+    """
+    lock = FileLock(path, timeout=0 if busy else -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(busy) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result that somebody named a file for. Raises UserError where that fails."""
+    """Write text to a file that the user named. Raises UserError where that fails."""
     try:
         path.write_text(text)
     except OSError as error:

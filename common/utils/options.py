@@ -1,4 +1,4 @@
-"""Options of a family's model: the typed arguments of its `build`, some of them dataclasses, as plain values."""
+"""Options of a family's model: conversion of plain values to the typed arguments of its `build` function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.utils.errors import UserError, near
 
 
 def option_names(build: Callable) -> list[str]:
-    """Every option by its dotted name, as in `generator.width`."""
+    """The dotted names of all options, such as `generator.width`."""
     names: list[str] = []
     for name, kind in _kinds(build).items():
         names += [f"{name}.{f.name}" for f in fields(kind)] if is_dataclass(kind) else [name]
@@ -20,7 +20,7 @@ def option_names(build: Callable) -> list[str]:
 def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict:
     """Plain values -> arguments of `build`: mappings become the dataclasses that it takes.
 
-    Raises UserError for an option that it has not, with the nearest it has.
+    Raises UserError for an unknown option, with the most similar known one.
     """
     kinds = _kinds(build)
     return {key: _typed(kinds, key, value, prefix) for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a rich bar; piped: one clean line an interval."""
+"""Progress: a rich bar on a terminal, else one line in each interval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Says how far a long piece of work is, on stderr; says nothing where `quiet`."""
+    """Progress of long tasks on stderr; prints nothing where `quiet`."""
 
     def __init__(self, quiet: bool = False, interval: float = 10.0) -> None:
         self.quiet = quiet
@@ -27,7 +27,7 @@ class Progress:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[..., None]]:
-        """Yield `report(done, total, note="")`. A piece of work that ends within the interval shows no line."""
+        """Yield `report(done, total, note="")`. A task that ends within the interval prints no line."""
         if self.quiet:
             yield lambda done, total, note="": None
         elif self.live:

@@ -160,7 +160,7 @@ def test_bad_options_are_one_sentence(options, size, says):
 def test_pretrained_weights_that_cannot_be_had_are_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("socket.create_connection", refused)
-    with pytest.raises(UserError, match=r"pretrained weights of resnet10t cannot be had through timm .*put them into"):
+    with pytest.raises(UserError, match=r"weights of resnet10t cannot be loaded through timm .*put them into"):
         build_generator(GeneratorConfig("timm", encoder="resnet10t", pretrained=True), 64)
 
 

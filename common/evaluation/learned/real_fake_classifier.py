@@ -115,7 +115,7 @@ def _true(batch: Batch, indices: np.ndarray) -> Tensor:
 
 def training_indices(source: Pack, pack: Pack) -> np.ndarray:
     """Indices of another source's training photographs: at most MOST, in color, and not in the measured pack."""
-    color = source.without(pack).color_indices
+    color = source.excluding(pack).color_indices
     return color[np.linspace(0, len(color) - 1, min(MOST, len(color))).round().astype(int)]
 
 

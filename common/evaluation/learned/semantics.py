@@ -122,7 +122,7 @@ def trained_recognizer(
     pack's. Raises UserError if there are fewer than two class folders, or if the cache folder cannot be used.
     """
     device = torch.device(device)
-    indices = source.without(measured).color_indices
+    indices = source.excluding(measured).color_indices
     names = [class_of(source.names[i]) for i in indices]
     classes = sorted({name for name in names if name})
     if len(classes) < 2 or None in names:

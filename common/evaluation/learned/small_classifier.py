@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.color.lab import L_to_unit, ab_to_rgb8, ab_to_unit, rgb8_to_lab
+from common.color.gamut import ab_to_rgb8
+from common.color.lab import L_to_unit, ab_to_unit, rgb8_to_lab
 from common.colorizer import Batch
 from common.data.augment import AugmentConfig, augment
 from common.data.packing import Pack

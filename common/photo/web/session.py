@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.color.gamut import fit_gamut
 from common.color.guided_upsampling import GuidedUpsampling
-from common.color.lab import fit_gamut, lab_to_rgb, rgb8_to_L
+from common.color.lab import lab_to_rgb, rgb8_to_L
 from common.colorizer import Colorizer
 from common.imaging.read import Picture, open_image
 from common.imaging.write import FORMAT_OF_SUFFIX, encode_pages

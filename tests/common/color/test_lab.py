@@ -5,17 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import lab2rgb, rgb2lab
 
-from common.color.lab import (
-    L_to_unit,
-    ab_from_unit,
-    ab_to_rgb8,
-    ab_to_unit,
-    fit_gamut,
-    lab_to_rgb,
-    rgb8_to_L,
-    rgb8_to_lab,
-    rgb_to_lab,
-)
+from common.color.gamut import ab_to_rgb8, fit_gamut
+from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit, lab_to_rgb, rgb8_to_L, rgb8_to_lab, rgb_to_lab
 
 
 def planes(array):

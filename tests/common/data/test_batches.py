@@ -1,4 +1,5 @@
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 
 from common.color.lab import rgb8_to_lab
 from common.data.augment import AugmentConfig, augment
-from common.data.batches import DataConfig, TrainingData, derived_seed, grey_pictures, index_stream, training_packs
+from common.data.batches import DataConfig, TrainingData, derived_seed, grey_photographs, index_stream, training_packs
 from common.data.packing import open_pack
+from common.data.prefetch import Prefetcher
 from common.utils.errors import UserError
 from common.utils.progress import Progress
 from tests.conftest import photo_array
@@ -49,13 +51,13 @@ def test_grey_photographs_are_not_trained_on(photos, tmp_path):
     pack = open_pack(str(photos), 16, cache=str(tmp_path))
     pack.grey[:6] = True
     data = TrainingData(pack, 16, 6, 0, AugmentConfig(), torch.device("cpu"))
-    assert sorted(data.rows) == list(range(6, 12))
+    assert sorted(data.indices) == list(range(6, 12))
 
 
 def unpaired(photos, tmp_path, **options):
     config = DataConfig(str(photos), size=16, val_fraction=0.3, cache=str(tmp_path), **options)
     train, val = training_packs(config, Progress(quiet=True))
-    grey = grey_pictures(config, train, val, Progress(quiet=True))
+    grey = grey_photographs(config, train, val, Progress(quiet=True))
     plain = AugmentConfig(crop="centre", flip=False)
     return TrainingData(train, 16, 4, 0, plain, torch.device("cpu"), grey), train, val
 
@@ -85,8 +87,8 @@ def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
     held_out = next(p for p in photos.rglob("*.png") if p.name == val.names[0].rsplit("/", 1)[-1])
     shutil.copy(held_out, other / "held_out.png")
     data, train, _ = unpaired(photos, tmp_path, grey=str(other))
-    assert len(data._grey_rows) == 3
-    assert list(data.rows) == list(train.color_indices)
+    assert len(data._grey_indices) == 3
+    assert list(data.indices) == list(train.color_indices)
     assert data.content != unpaired(photos, tmp_path)[0].content
 
 
@@ -178,3 +180,50 @@ def test_brightness_changes_the_truth_with_the_picture():
 def test_impossible_values(make, says):
     with pytest.raises(UserError, match=says):
         make()
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_prefetched_batches_are_the_same(photos, tmp_path, grey):
+    data, train, _ = unpaired(photos, tmp_path)
+    if not grey:
+        data = TrainingData(train, 16, 4, 0, AugmentConfig(hue=20, damage=0.5), torch.device("cpu"))
+    with Prefetcher(data, 1, 2, start_step=3) as batches:
+        for step in (3, 4, 5, 9, 10, 4, 4):  # in order, skipped, back and repeated
+            for got, wanted in zip(batches.get(step), data.batch(step, 1, 2), strict=True):
+                assert got is wanted is None or torch.equal(got, wanted)
+    assert not any(t.name.startswith("prefetch") for t in threading.enumerate())
+
+
+def test_the_next_step_is_prepared_before_it_is_asked_for(photos, tmp_path):
+    data = unpaired(photos, tmp_path)[0]
+    asked, gather, ready = [], data.gather, threading.Event()
+
+    def recorded(step, *shard):
+        asked.append(step)
+        if step == 8:
+            ready.set()
+        return gather(step, *shard)
+
+    data.gather = recorded
+    with Prefetcher(data, start_step=7) as batches:
+        batches.get(7)
+        assert ready.wait(10)
+        batches.get(8)
+    assert asked[:2] == [7, 8]
+
+
+def test_an_error_while_prefetching_is_raised_where_the_batch_is_asked_for(photos, tmp_path):
+    data = unpaired(photos, tmp_path)[0]
+    gather = data.gather
+
+    def broken(step, *shard):
+        if step == 2:
+            raise OSError("the disk went away")
+        return gather(step, *shard)
+
+    data.gather = broken
+    with Prefetcher(data, start_step=1) as batches:
+        batches.get(1)
+        with pytest.raises(OSError, match="the disk went away"):
+            batches.get(2)
+    assert not any(t.name.startswith("prefetch") for t in threading.enumerate())

@@ -12,7 +12,7 @@ from common.colorizer import Batch
 from common.comparison.report.tables import damage_table
 from common.data.augment import AugmentConfig, augment
 from common.data.batches import TrainingData
-from common.data.degradations import DAMAGES, damage, damage_some, pick_damages, row_noise, uniform
+from common.data.degradations import DAMAGES, damage, damage_some, index_noise, pick_damages, uniform
 from common.data.packing import open_pack
 from common.evaluation.evaluate import damaged, evaluate, trivial_predictor
 from common.utils.errors import UserError
@@ -24,7 +24,7 @@ from tests.conftest import photo_array
 IMAGES = torch.from_numpy(np.stack([photo_array(i, 24, 32) for i in range(8)])).permute(0, 3, 1, 2)
 LAB = rgb8_to_lab(IMAGES)
 L, AB = LAB[:, :1], LAB[:, 1:]
-NOISE = row_noise(np.arange(8), 5)
+NOISE = index_noise(np.arange(8), 5)
 
 
 def flat(color, size=4):
@@ -53,12 +53,12 @@ def test_a_photograph_is_damaged_alike_in_every_batch(kind):
 
 @pytest.mark.parametrize("kind", ["blur", "grain", "fading", "scratches"])
 def test_another_key_is_other_damage(kind):
-    one, other = (damage(L, AB, kind, row_noise(np.arange(8), seed)) for seed in (0, 1))
+    one, other = (damage(L, AB, kind, index_noise(np.arange(8), seed)) for seed in (0, 1))
     assert ((one - other).abs().flatten(1).max(1).values > 0.01).all()
 
 
 def test_random_fields_are_uniform_and_without_order():
-    noise = row_noise(np.arange(200), 0)
+    noise = index_noise(np.arange(200), 0)
     field = uniform(noise, 7, 50, 60)
     assert field.shape == (200, 50, 60)
     assert field.min() >= 0
@@ -125,7 +125,7 @@ def test_blur_keeps_the_mean_and_lowers_the_contrast():
 
 def test_grain_has_the_strength_it_claims():
     grey = torch.full((64, 1, 48, 48), 50.0)
-    out = damage(grey, torch.zeros(64, 2, 48, 48), "grain", row_noise(np.arange(64), 1))
+    out = damage(grey, torch.zeros(64, 2, 48, 48), "grain", index_noise(np.arange(64), 1))
     strength = out.std(dim=(1, 2, 3))
     assert 1.8 < strength.min() < 2.6
     assert 7.4 < strength.max() < 8.3
@@ -142,7 +142,7 @@ def test_most_of_a_scratched_photograph_is_as_it_was():
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 100))
 def test_the_probability_is_the_share_that_is_damaged(probability, seed):
-    noise = row_noise(np.arange(300) + 1000 * seed, 0)
+    noise = index_noise(np.arange(300) + 1000 * seed, 0)
     grey = torch.full((300, 1, 8, 8), 40.0)
     blue = torch.tensor([30.0, -60.0]).view(1, 2, 1, 1).expand(300, 2, 8, 8)  # every film sees it differently
     out = damage_some(grey, blue, noise, probability)

@@ -3,7 +3,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from common.data.sources import list_photos, split_of
+from common.data.sources import list_photos
+from common.data.splits import split_of
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.color.lab import ab_to_rgb8, rgb8_to_lab
+from common.color.gamut import ab_to_rgb8
+from common.color.lab import rgb8_to_lab
 from common.photo.restore import assess, restore
 
 

@@ -121,7 +121,7 @@ def test_without_weights_it_says_so_within_seconds(tmp_path, monkeypatch):
         PerceptualLoss(PerceptualConfig(1.0))
     assert time.perf_counter() - start < 10
     told = str(caught.value)
-    assert told.startswith("vgg16-397923af.pth of vgg16 cannot be had through torchvision")
+    assert told.startswith("vgg16-397923af.pth of vgg16 cannot be loaded through torchvision")
     assert f"put them into {tmp_path}/hub/checkpoints" in told
     assert "model.perceptual.weights" in told
     assert "\n" not in told
