@@ -16,7 +16,7 @@ from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective
 from common.data.color_prior import ab_planes, compute_prior, read_prior
 from common.data.packing import Pack
-from common.networks.encoder_unet import EncoderUNet, Freeze
+from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
 from common.utils.errors import UserError
 
 
@@ -160,7 +160,7 @@ def build(
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
-    encoder: str = "tf_efficientnet_lite0",
+    encoder: str = DEFAULT_ENCODER,
     pretrained: bool = False,
     freeze: Freeze = "all",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
@@ -182,6 +182,8 @@ def build(
         pretrained: the encoder of `encoder_unet` starts from ImageNet weights.
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
     """
+    if network != "encoder_unet":
+        check_other_network(network, encoder, pretrained, freeze)
     quantizer = ABQuantizer(grid) if loss == "cross_entropy" else None
     outputs = quantizer.num_bins if quantizer else 2
     if network == "encoder_unet":
