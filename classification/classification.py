@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from classification.ab_quantizer import ABQuantizer, check_temperature
 from classification.network import Trunk
 from classification.rebalancing import class_weights
+from classification.soft_cross_entropy import soft_cross_entropy
 from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective
 from common.data.color_prior import ab_planes, compute_prior, read_prior
@@ -93,8 +94,7 @@ class ClassificationColorizer(Colorizer):
         """One objective: soft cross-entropy, each pixel weighted by the class of its true color (equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5]
-        log_p = F.log_softmax(self.logits(batch.L).float(), dim=1).movedim(1, -1)
-        each = -(weights * log_p.gather(-1, indices)).sum(dim=-1)
+        each = soft_cross_entropy(self.logits(batch.L), indices, weights)
         # the nearest bin is the true class
         rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * each).mean()
         yield Objective("network", rebalanced, {"cross_entropy": each.mean(), "cross_entropy_rebalanced": rebalanced})
