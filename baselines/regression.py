@@ -66,7 +66,7 @@ def build(
 
     Args:
         network: `cnn` is the plain twelve-convolution network, `cnn_deep` its improved form, `resnet18` the
-            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.77 M learn beside the
+            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M learn beside the
             frozen encoder).
         loss: on ab in network range (ab / 110).
         l1_weight: weight of l1 in `l1+mse`.
