@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from baselines.cnn import CNN, DeepCNN
-from baselines.resnet18 import ResNet18Regressor
+from baselines.resnet18 import Library, ResNet18Regressor
 from common.color.lab import L_to_unit, ab_from_unit
 from common.colorizer import Batch, Colorizer, Objective, TrainingHooks
+from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
 from common.training.losses import MixedLoss, loss_weights, weighted_sum
 from common.training.perceptual import PerceptualConfig
 from common.utils.errors import UserError
@@ -40,6 +41,7 @@ class RegressionColorizer(Colorizer):
     def __init__(self, network: nn.Module, loss: MixedLoss) -> None:
         super().__init__()
         self.network, self.loss = network, loss
+        self.multiple = getattr(network, "multiple", self.multiple)
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
@@ -60,30 +62,43 @@ class RegressionColorizer(Colorizer):
 
 
 def build(
-    network: Literal["cnn", "cnn_deep", "resnet18"] = "cnn",
+    network: Literal["cnn", "cnn_deep", "resnet18", "encoder_unet"] = "cnn",
     loss: dict[str, float] | str = "mse",
-    encoder: Literal["timm", "torchvision"] = "torchvision",
+    encoder: str | None = None,
     pretrained: bool = False,
+    freeze: Freeze = "all",
+    width: float = 1.0,
     perceptual: PerceptualConfig = PerceptualConfig(),
 ) -> RegressionColorizer:
     """Build a regressor.
 
     Args:
         network: `cnn` is the plain network of twelve convolutions, `cnn_deep` its improved form, `resnet18` the
-            ResNet18 trunk with an upsampling head.
+            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M trained parameters).
         loss: on ab in network range (ab / 110): mse, l1, smooth_l1, perceptual, or weights of several, as in
             {l1: 1, mse: 0.5}.
-        encoder: the library that the ResNet18 comes from.
-        pretrained: start the ResNet18 from ImageNet weights.
+        encoder: of `encoder_unet`: a timm network with feature maps (default: tf_efficientnet_lite0); of `resnet18`:
+            the library that it comes from, `timm` or `torchvision` (default: torchvision).
+        pretrained: start the ResNet18, or the encoder of `encoder_unet`, from ImageNet weights.
+        freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
+        width: of `encoder_unet`: factor on the channels of the decoder.
         perceptual: options of the perceptual loss.
     """
-    if network != "resnet18":
-        for name, unused in {"pretrained": pretrained, "encoder": encoder != "torchvision"}.items():
-            if unused:
-                raise UserError(f"model.{name} is given: the network {network} does not use it, leave it out")
     mixed = MixedLoss(loss_weights(loss), perceptual)
-    nets = {"cnn": CNN, "cnn_deep": DeepCNN, "resnet18": lambda: ResNet18Regressor(encoder, pretrained)}
-    return RegressionColorizer(nets[network](), mixed)
+    if network == "encoder_unet":
+        return RegressionColorizer(
+            EncoderUNet(2, encoder or DEFAULT_ENCODER, pretrained, freeze, width, full_size=True), mixed
+        )
+    check_other_network(network, freeze=freeze, width=width)
+    if network == "resnet18":
+        library = encoder or "torchvision"
+        if library not in get_args(Library):
+            raise UserError(f"model.encoder is {library}: with resnet18 it takes {', '.join(get_args(Library))}")
+        return RegressionColorizer(ResNet18Regressor(library, pretrained), mixed)
+    for name, value in {"encoder": encoder, "pretrained": pretrained}.items():
+        if value:
+            raise UserError(f"model.{name} is {value}: the network {network} does not use it, leave it out")
+    return RegressionColorizer(CNN() if network == "cnn" else DeepCNN(), mixed)
 
 
 def upgrade(model: dict) -> dict:

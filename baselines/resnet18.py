@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from common.networks.pretrained import fetched
 
+Library = Literal["timm", "torchvision"]
 
-def resnet18_trunk(library: Literal["timm", "torchvision"], pretrained: bool) -> nn.Sequential:
+
+def resnet18_trunk(library: Library, pretrained: bool) -> nn.Sequential:
     """The first six children of ResNet18 (stem, max pool, layer1, layer2) with a one-channel stem.
 
     [N, 1, H, W] -> [N, 128, H/8, W/8]. The stem's weights are summed over RGB, which gives the features of a grey
@@ -41,7 +43,7 @@ class ResNet18Regressor(nn.Module):
     network range, H and W multiples of 8; output [N, 2, H, W].
     """
 
-    def __init__(self, library: Literal["timm", "torchvision"] = "torchvision", pretrained: bool = False) -> None:
+    def __init__(self, library: Library = "torchvision", pretrained: bool = False) -> None:
         super().__init__()
         self.trunk = resnet18_trunk(library, pretrained)
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from classification.ab_quantizer import ABQuantizer, check_temperature
 from classification.network import Trunk
 from classification.rebalancing import class_weights
+from classification.soft_cross_entropy import soft_cross_entropy
 from common.color.lab import L_to_unit, ab_from_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, Photographs, TrainingHooks
 from common.data.color_prior import ab_planes, compute_prior, read_prior
-from common.networks.encoder_unet import EncoderUNet, Freeze
+from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
 from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
 
@@ -83,8 +84,7 @@ class ClassificationColorizer(Colorizer):
         """One objective: soft cross-entropy, each pixel weighted by the class of its true color (equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
-        log_p = F.log_softmax(self.logits(batch.L).float(), dim=1).movedim(1, -1)
-        cross_entropy = -(weights * log_p.gather(-1, indices)).sum(dim=-1)
+        cross_entropy = soft_cross_entropy(self.logits(batch.L), indices, weights)
         rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * cross_entropy).mean()
         terms = {"cross_entropy": cross_entropy.mean(), "cross_entropy_rebalanced": rebalanced}
         yield Objective("network", rebalanced, terms)
@@ -178,7 +178,7 @@ def build(
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
-    encoder: str = "tf_efficientnet_lite0",
+    encoder: str = DEFAULT_ENCODER,
     pretrained: bool = False,
     freeze: Freeze = "all",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
@@ -201,9 +201,7 @@ def build(
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
     """
     if network != "encoder_unet":
-        unused = {"encoder": encoder != "tf_efficientnet_lite0", "pretrained": pretrained, "freeze": freeze != "all"}
-        for name in (name for name, given in unused.items() if given):
-            raise UserError(f"model.{name} is given: the network {network} does not use it, leave it out")
+        check_other_network(network, encoder, pretrained, freeze)
 
     def build_network(out_channels: int) -> nn.Module:
         if network == "encoder_unet":

@@ -54,7 +54,12 @@ class Trunk(nn.Sequential):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self[-1].weight, std=0.01)  # start from a uniform distribution, or from grey
+        nn.init.normal_(self.head.weight, std=0.01)  # start from a uniform distribution, or from grey
+
+    @property
+    def head(self) -> nn.Conv2d:
+        """The last convolution, which predicts the logits."""
+        return self[-1]
 
 
 def scaled(channels: int, width: float) -> int:

@@ -76,7 +76,7 @@ def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
                 " --model.rebalancing_lambda 1"
             )
         with torch.no_grad():
-            colorizer.network[-1].bias.add_(args.shift * class_weights(colorizer.prior).log())
+            colorizer.network.head.bias.add_(args.shift * class_weights(colorizer.prior).log())
         colorizer.card["shifted"] = f"logits + {args.shift:g} log(class weights of lambda 0.5)"
     if args.temperature:
         colorizer.card["model"] |= {"temperature": args.temperature}

@@ -30,7 +30,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "installing or updating colorization-lab in $venv (a few minutes and several GB the first time)" >&2
   # compat: the folder itself goes on the path, so a family that is added later is found from everywhere
   install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check
-    --config-settings editable_mode=compat -e "$root[dev,onnx,web]")
+    --config-settings editable_mode=compat -e "$root[dev,encoders,onnx,web]")
   if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
     echo "the tested versions do not all install here; trying the newest that fit" >&2
     "${install[@]}" >&2

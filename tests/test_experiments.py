@@ -19,8 +19,11 @@ SIZE = 32
 def config(request):
     arguments = ["--config", str(request.param), "--data.size", str(SIZE)]
     config = parse_config(arguments, "", "train")
-    if config.model.get("perceptual", {}).get("weight"):  # its published weights need not be here
+    # published weights need not be here
+    if config.model.get("perceptual", {}).get("weight"):
         config = parse_config([*arguments, "--model.perceptual.random", "true"], "", "train")
+    if config.model.get("pretrained"):
+        config = parse_config([*arguments, "--model.pretrained", "false"], "", "train")
     return config
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from common.color.lab import L_to_unit, ab_from_unit, ab_to_unit
 from common.colorizer import Batch, Colorizer, Objective, TrainingHooks
+from common.networks.encoder_unet import to_buffers
 from common.registry import build_colorizer, load_colorizer, without_downloads
 from common.training.losses import MixedLoss, loss_weights, weighted_sum
 from common.utils.errors import UserError
@@ -129,12 +130,7 @@ def freeze_member(member: Colorizer) -> int:
     for name in member.training_only:  # dotted, where it is part of another
         parent, _, last = name.rpartition(".")
         delattr(member.get_submodule(parent), last)
-    count = 0
-    for part in member.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            count += parameter.numel()
-            delattr(part, name)
-            part.register_buffer(name, parameter.detach())
+    count = to_buffers(member)
     if isinstance(member, Ensemble):
         count += member.member_parameters
     return count

@@ -13,6 +13,7 @@ from common.networks.encoder_weights import encoder_features
 from common.utils.errors import UserError
 
 Freeze = Literal["all", "stages", "none"]
+DEFAULT_ENCODER = "tf_efficientnet_lite0"
 
 _DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder there
 _DEEP = 160  # channels of the decoder at all deeper maps
@@ -39,7 +40,7 @@ class EncoderUNet(nn.Module):
     def __init__(
         self,
         out_channels: int,
-        encoder: str = "tf_efficientnet_lite0",
+        encoder: str = DEFAULT_ENCODER,
         pretrained: bool = False,
         freeze: Freeze = "all",
         width: float = 1.0,
@@ -52,8 +53,7 @@ class EncoderUNet(nn.Module):
             raise UserError(f"model.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
         self.full_size = full_size
         self.encoder = encoder_features(encoder, pretrained)
-        mean, std = input_statistics(encoder)
-        self.mean, self.std = mean, std
+        self.mean, self.std = input_statistics(encoder)
         reductions = self.encoder.feature_info.reduction()
         if 4 not in reductions or reductions[-1] == 4:
             raise UserError(f"model.encoder is {encoder}: encoder_unet takes networks with feature maps at 1/4 and 1/8")
@@ -61,7 +61,8 @@ class EncoderUNet(nn.Module):
         self.first = reductions.index(4)  # of the feature maps that the decoder uses
         self.frozen = frozen_layers(self.encoder, freeze)
         for layer in self.frozen:
-            to_buffers(layer).eval()
+            to_buffers(layer)
+        self.train()
 
         skips = list(zip(reductions, self.encoder.feature_info.channels(), strict=True))[self.first :]
         half, quarter = (scaled(channels, width) for channels in _BRANCH)
@@ -76,7 +77,7 @@ class EncoderUNet(nn.Module):
         self.steps = nn.ModuleList(steps)
         self.refine = conv_norm(before, before, 3)
         self.head = nn.Conv2d(before, out_channels, 1)
-        nn.init.normal_(self.head.weight, std=0.01)  # a distribution begins uniform, a color begins grey
+        nn.init.normal_(self.head.weight, std=0.01)  # start from a uniform distribution, or from grey
         nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> EncoderUNet:
@@ -97,7 +98,9 @@ class EncoderUNet(nn.Module):
                 parts.append(self.branch(x))
             y = step(torch.cat([part.to(y.dtype) for part in parts], dim=1))
         y = self.head(self.refine(y))
-        return F.interpolate(y, scale_factor=4, mode="bilinear", align_corners=False) if self.full_size else y
+        if not self.full_size:
+            return y
+        return F.interpolate(y.float(), scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def conv_norm(before: int, after: int, side: int, stride: int = 1) -> nn.Sequential:
@@ -125,24 +128,46 @@ def input_statistics(encoder: str) -> tuple[float, float]:
 def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
     """The layers of timm's feature maps that do not learn.
 
-    With `stages` these are all layers in front of the output of the map at 1/8, in the order of registration.
+    With `stages` these are all layers up to the one whose output is the map at 1/8, in the order of registration.
+    Raises UserError where that layer is not found.
     """
     if freeze == "none":
         return []
     if freeze == "all":
         return [encoder]
     info = encoder.feature_info
-    last = info.module_name(max(i for i, r in enumerate(info.reduction()) if r <= _FROZEN_REDUCTION))
-    layers = [layer for layer in encoder.modules() if not any(layer.children())]
-    inside = list(encoder.get_submodule(last).modules()) if last in dict(encoder.named_modules()) else []
-    ends = max((i for i, layer in enumerate(layers) if any(layer is part for part in inside)), default=-1)
-    return layers[: ends + 1]
+    name = info.module_name(max(i for i, r in enumerate(info.reduction()) if r <= _FROZEN_REDUCTION))
+    named = dict(encoder.named_modules())
+    last = named.get(name, named.get(name.replace(".", "_")))
+    if last is None:
+        raise UserError("model.freeze is stages: with this encoder it takes all or none")
+    layers = list(named.values())  # a layer stands in front of the layers that are part of it
+    end = next(i for i, layer in enumerate(layers) if layer is last) + len(list(last.modules()))
+    return [layer for i, layer in enumerate(layers) if i + len(list(layer.modules())) <= end]
 
 
-def to_buffers(network: nn.Module) -> nn.Module:
-    """Turn all parameters of a network into buffers of the same names, so that no optimizer can update them."""
+def to_buffers(network: nn.Module) -> int:
+    """Turn all parameters of a network into buffers of the same names, so that no optimizer can update them.
+
+    Returns the number of values that they hold.
+    """
+    count = 0
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
+            count += parameter.numel()
             delattr(module, name)
             module.register_buffer(name, parameter.detach())
-    return network
+    return count
+
+
+def check_other_network(
+    network: str, encoder: str = DEFAULT_ENCODER, pretrained: bool = False, freeze: Freeze = "all", width: float = 1.0
+) -> None:
+    """Raise UserError where options of this network are given for another one, of the name `network`."""
+    given = {"encoder": (encoder, DEFAULT_ENCODER), "pretrained": (pretrained, False), "freeze": (freeze, "all"),
+             "width": (width, 1.0)}  # fmt: skip
+    for name, (value, default) in given.items():
+        if value != default:
+            raise UserError(
+                f"model.{name} is {value}, an option of encoder_unet, and model.network is {network}: leave it out"
+            )

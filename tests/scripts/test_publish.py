@@ -10,20 +10,24 @@ from scripts import publish
 from tests.conftest import ROOT
 
 
-def save(path, **model):
-    torch.manual_seed(0)
-    colorizer = build_colorizer("classification", width=0.25, **model)
-    colorizer.prior.copy_(torch.rand(261).softmax(dim=0))
+def made_card(model):
+    """The card of a classifier, with paths of a machine in it."""
     config = {
         "run": "/home/somebody/runs/x",
         "data": {"train": "/home/somebody/a.tar,/home/b", "val": None, "cache": "/c"},
     }
-    card = {
-        "family": "classification", "model": {"width": 0.25, "prior": "/home/p.json", **model}, "size": 32, "name": "x",
+    return {
+        "family": "classification", "model": {"prior": "/home/p.json", **model}, "size": 32, "name": "x",
         "trained_on": {"source": "/home/somebody/a.tar,/home/b", "count": 5}, "validation": {"rmse_ab": 1.0},
         "config": config | {"model": {}},
     }  # fmt: skip
-    save_weights(path, colorizer.state_dict(), card)
+
+
+def save(path, **model):
+    torch.manual_seed(0)
+    colorizer = build_colorizer("classification", width=0.25, **model)
+    colorizer.prior.copy_(torch.rand(261).softmax(dim=0))
+    save_weights(path, colorizer.state_dict(), made_card({"width": 0.25, **model}))
     return path
 
 
