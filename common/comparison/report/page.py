@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from common.utils.progress import clock
 
 
 def report_page(
-    result: Evaluation, standings: Standings, rows: Rows, pack: Pack, args: argparse.Namespace,
+    result: Evaluation, standings: Standings, rows: Rows, pack: Pack, photos: int, grid_seed: int, batch_size: int,
     shown: dict[str, Predict], lines: list[Line], costs: dict, sections: dict, runs: dict[str, tuple[Path, int]],
     remarks: list[str], device: torch.device, report: Callable[..., None],
 ) -> str:  # fmt: skip
@@ -47,9 +46,9 @@ def report_page(
     shown: predictors by contestant, of seeds one. lines: of the table. sections: columns of the fixed grid, by heading.
     runs: title -> (run folder, batch size). remarks: sentences without a stop. report: called with (done, 4).
     """
-    colors = count_colors(shown, pack, device, args.batch_size)
+    colors = count_colors(shown, pack, device, batch_size)
     report(2, 4)
-    chosen = random_rows(pack, args.photos, args.grid_seed)
+    chosen = random_rows(pack, photos, grid_seed)
     fixed = {
         heading: [
             {"name": "", "pictures": {title: data_uri(pictures[i]) for title, pictures in columns.items()}}
@@ -69,7 +68,7 @@ def report_page(
         "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
         "overview": overview(standings), "matrices": matrices(standings), "rules": rules(standings),
-        "fixed": fixed, "random": random, "grid_seed": args.grid_seed, "names": list(shown),
+        "fixed": fixed, "random": random, "grid_seed": grid_seed, "names": list(shown),
         "extremes": _extremes(result, standings, shown, pack, device),
         "colors": _colors(colors), "color_photographs": colors.photographs,
         "validation": _validation(runs), "losses": _losses(runs),

@@ -1,6 +1,5 @@
 """The report: whole, well-formed, self-contained, safe from names; its tables read by other programs."""
 
-import argparse
 import io
 import json
 import re
@@ -12,7 +11,7 @@ import pandas
 import pytest
 import torch
 
-from common.comparison.report.report import standings_of, write_report
+from common.comparison.report.report import ReportOptions, standings_of, write_report
 from common.comparison.report.tables import csv_table, markdown_table, notes, table_lines, tex, tex_table
 from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
 from common.evaluation.rows import Row, Rows
@@ -53,9 +52,8 @@ def measured(demo_pack):
 @pytest.fixture(scope="module")
 def folder(measured, demo_pack, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    options = {"out": out, "photos": 2, "grid_seed": 3, "batch_size": 8, "device": "cpu", "seen": None}
-    args = argparse.Namespace(**options, val_fraction=0.1, cache=None)
-    written = write_report(*measured, demo_pack, args, remarks=["a remark with <b>"]).files
+    options = ReportOptions(out, photos=2, grid_seed=3, batch_size=8, device="cpu")
+    written = write_report(*measured, demo_pack, options, remarks=["a remark with <b>"]).files
     assert {path.name for path in written} == {path.name for path in out.iterdir()} == FILES
     return out
 

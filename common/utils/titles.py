@@ -1,0 +1,22 @@
+"""Titles that differ from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+
+def unique_title(title: str, taken: Collection[str]) -> str:
+    """The title, or `title (2)`, `title (3)`, ...: the first that is not taken."""
+    count, free = 1, title
+    while free in taken:
+        count += 1
+        free = f"{title} ({count})"
+    return free
+
+
+def unique_titles(titles: Iterable[str]) -> list[str]:
+    """Titles in their order; the second of the same name becomes `title (2)`, and so on."""
+    out: list[str] = []
+    for title in titles:
+        out.append(unique_title(title, out))
+    return out
