@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.comparison.groups import Contestant
-from common.comparison.paired import Standings
+from common.comparison.groups import ComparedModel
+from common.comparison.paired import Comparison
 from common.comparison.report import charts
 from common.comparison.report.ab_histograms import Colors, count_colors
 from common.comparison.report.curves import loss_curves, validation_curves
@@ -37,7 +37,7 @@ from common.utils.progress import clock
 
 
 def report_page(
-    result: Evaluation, standings: Standings, rows: Rows, pack: Pack, photos: int, grid_seed: int, batch_size: int,
+    result: Evaluation, comparison: Comparison, rows: Rows, pack: Pack, photos: int, grid_seed: int, batch_size: int,
     shown: dict[str, Predict], lines: list[Line], costs: dict, sections: dict, runs: dict[str, tuple[Path, int]],
     remarks: list[str], device: torch.device, report: Callable[..., None],
 ) -> str:  # fmt: skip
@@ -63,13 +63,13 @@ def report_page(
     source = Path(p["source"]).name or p["source"]
     values = {
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
-        "findings": findings(standings), "remarks": remarks, "pairs": pairs_in_words(standings),
+        "findings": findings(comparison), "remarks": remarks, "pairs": pairs_in_words(comparison),
         "first": _table(headline(metrics), lines, p), "whole": _table(metrics, lines, p),
-        "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table, p),
+        "marks": MARKS if len(comparison.ranked) > 1 else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
-        "overview": overview(standings), "matrices": matrices(standings), "rules": rules(standings),
+        "overview": overview(comparison), "matrices": matrices(comparison), "rules": rules(comparison),
         "fixed": fixed, "random": random, "grid_seed": grid_seed, "names": list(shown),
-        "extremes": _extremes(result, standings, shown, pack, device),
+        "extremes": _extremes(result, comparison, shown, pack, device),
         "colors": _colors(colors), "color_photographs": colors.photographs,
         "validation": _validation(runs), "losses": _losses(runs),
         "costs": [_cost(title, cost) for title, cost in costs.items()], "size": p["size"],
@@ -125,13 +125,13 @@ def _dots(metric: str, lines: list[Line], result: Evaluation) -> str:
 
 
 def _extremes(
-    result: Evaluation, standings: Standings, shown: dict[str, Predict], pack: Pack, device: torch.device
+    result: Evaluation, comparison: Comparison, shown: dict[str, Predict], pack: Pack, device: torch.device
 ) -> dict | None:
     metric = extremes_metric(result)
     if metric is None:
         return None
     places = measured_indices(pack, result.protocol["count"])
-    first: dict[str, Contestant] = {c.title: c for c in standings.contestants}
+    first: dict[str, ComparedModel] = {c.title: c for c in comparison.models}
     models = []
     for title, predict in shown.items():
         values = np.asarray(result.values[first[title].members[0]][metric])

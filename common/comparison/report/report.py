@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.comparison.groups import contestants, same_experiment
-from common.comparison.paired import Standings, compare_rows
+from common.comparison.groups import compared_models, same_experiment
+from common.comparison.paired import Comparison, compare_rows
 from common.comparison.report.curves import draw_curves
 from common.comparison.report.findings import findings, headline
 from common.comparison.report.page import report_page
@@ -30,9 +30,9 @@ from common.utils.files import write_atomically
 from common.utils.progress import Progress
 
 
-def standings_of(
+def compare_evaluation(
     result: Evaluation, rows: Rows, groups: dict[str, tuple[str, ...]] | None = None, seed: int = 0
-) -> Standings:
+) -> Comparison:
     """Compare the rows of an evaluation; seeds of one experiment as one.
 
     groups: title -> its rows (default: those whose cards say that they are seeds of one experiment, beside these).
@@ -40,7 +40,7 @@ def standings_of(
     named = groups or {}
     taken = {row for members in named.values() for row in members}
     cards = {title: card for title, card in rows.cards.items() if title not in taken}
-    who = contestants(result.table, rows.cards, named | same_experiment(cards))
+    who = compared_models(result.table, rows.cards, named | same_experiment(cards))
     first = next(iter(result.table.values()))
     return compare_rows(
         result.values, result.references, {m: METRICS[m] for m in first if m in METRICS}, who, result.table, seed
@@ -91,20 +91,20 @@ def write_report(
 ) -> Written:
     """Write all files of a report.
 
-    result, rows, pack: as `measure` returns and leaves them. groups: see `standings_of`. remarks: sentences for the
-    top of the page, about failed rows and unfinished runs. Raises UserError if the folder cannot be written.
+    result, rows, pack: as `measure` returns and leaves them. groups: see `compare_evaluation`. remarks: sentences
+    for the top of the page, about failed rows and unfinished runs. Raises UserError if the folder cannot be written.
     """
     out, progress = options.out, progress or Progress(quiet=True)
-    standings = standings_of(result, rows, groups)
-    lines = table_lines(result.table, standings)
+    comparison = compare_evaluation(result, rows, groups)
+    lines = table_lines(result.table, comparison)
     device = pick_device(options.device)
     models = {title: rows.predictors[title] for title in rows.cards}
-    first = {c.title: c.members[0] for c in standings.contestants if c.members[0] in models}
+    first = {c.title: c.members[0] for c in comparison.models if c.members[0] in models}
     shown = {title: models[row] for title, row in first.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
         tables = {
-            "table.md": markdown_table(result.table, result.protocol, standings),
+            "table.md": markdown_table(result.table, result.protocol, comparison),
             "table.csv": csv_table(lines),
             "table.tex": tex_table(lines, result.protocol),
         }
@@ -112,8 +112,8 @@ def write_report(
             (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         with progress.task("measuring cost") as report:
             costs = _costs(shown, first, rows, pack, device, options.batch_size, report)
-        comparison = standings.to_json() | {"cost": costs, "findings": findings(standings), "remarks": remarks or []}
-        whole = json.loads(result.to_json()) | {"comparison": comparison}
+        compared = comparison.to_json() | {"cost": costs, "findings": findings(comparison), "remarks": remarks or []}
+        whole = json.loads(result.to_json()) | {"comparison": compared}
         (out / "results.json").write_text(json.dumps(whole, indent=1))
         with progress.task("drawing") as report:
             sections = _sections(models, pack, options, device)
@@ -128,7 +128,7 @@ def write_report(
             report(1, 4)
             page = report_page(
                 result,
-                standings,
+                comparison,
                 rows,
                 pack,
                 options.photos,
@@ -147,7 +147,7 @@ def write_report(
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
-    summary = markdown_table(result.table, result.protocol, standings, headline(next(iter(result.table.values()))))
+    summary = markdown_table(result.table, result.protocol, comparison, headline(next(iter(result.table.values()))))
     return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)
 
 
