@@ -30,6 +30,7 @@ from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
 from common.utils.expressions import is_ensemble, split_title
 from common.utils.progress import Progress
+from common.utils.titles import unique_title
 
 _JSON_KEYS = ("protocol", "damage", "comparison")  # other keys of a table's JSON file
 
@@ -62,12 +63,8 @@ class Rows:
 
     def add(self, row: Row) -> None:
         """Add a row. Its title gets a number if it is taken by another row or a key of the table's JSON file."""
-        count, wanted = 1, row.title
-        while (
-            row.title in self.by_title or row.title in _JSON_KEYS or (row.title in TRIVIAL and row.title != row.trivial)
-        ):
-            count += 1
-            row.title = f"{wanted} ({count})"
+        reserved = (*_JSON_KEYS, *(name for name in TRIVIAL if name != row.trivial))
+        row.title = unique_title(row.title, {*self.by_title, *reserved})
         self.by_title[row.title] = row
 
     @property

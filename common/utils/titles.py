@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 
 def unique_title(title: str, taken: Collection[str]) -> str:
-    """The title, or `title (2)`, `title (3)`, ...: the first that is not taken."""
+    """The first of `title`, `title (2)`, `title (3)`, ... that is not taken."""
     count, free = 1, title
     while free in taken:
         count += 1
         free = f"{title} ({count})"
     return free
-
-
-def unique_titles(titles: Iterable[str]) -> list[str]:
-    """Titles in their order; the second of the same name becomes `title (2)`, and so on."""
-    out: list[str] = []
-    for title in titles:
-        out.append(unique_title(title, out))
-    return out

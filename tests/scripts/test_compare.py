@@ -54,7 +54,7 @@ def test_a_whole_report(runs, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert "Random selection, seed 4" in page
     assert "Training losses" in page
-    assert "Seeds of one experiment are one row: tiny (2)." in page
+    assert "Seeds of one experiment are compared as one model: tiny (2)." in page
     assert "group" in set(pandas.read_csv(out / "table.csv").kind)
 
 
