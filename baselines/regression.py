@@ -74,7 +74,7 @@ def build(
 
     Args:
         network: `cnn` is the plain network of twelve convolutions, `cnn_deep` its improved form, `resnet18` the
-            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M trained parameters).
+            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M trained).
         loss: on ab in network range (ab / 110): mse, l1, smooth_l1, perceptual, or weights of several, as in
             {l1: 1, mse: 0.5}.
         encoder: of `encoder_unet`: a timm network with feature maps (default: tf_efficientnet_lite0); of `resnet18`:

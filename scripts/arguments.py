@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common.utils.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch, which --help does not need
+    from common.ensemble.stacks import StackOptions
     from common.evaluation.options import MeasureOptions
 
 
@@ -54,6 +55,13 @@ def measure_options(args: argparse.Namespace) -> MeasureOptions:
         cache=args.cache,
         value_cache=None if args.no_keep else args.keep or cache_dir(args.cache) / "measured",
     )  # fmt: skip
+
+
+def stack_options(args: argparse.Namespace, measured: MeasureOptions) -> StackOptions:
+    """The options that `Parser.add_stacking` added to a command line."""
+    from common.ensemble.stacks import STACKS, StackOptions
+
+    return StackOptions(measured, args.stacks or STACKS, args.stack_data, args.stack_budget)
 
 
 class Parser(argparse.ArgumentParser):

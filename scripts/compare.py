@@ -9,7 +9,7 @@ examples:
 
 Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
 folders are given, curves.png. Seeds of one experiment are compared as one; NAME=A,B,C names such a group.
-A suite is trained first: what is missing from its beginning, what was cut off from where it was, what is finished not.
+The runs of a suite are trained first: interrupted ones are resumed, and finished ones are not trained again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, measure_options, natural, positive
+from scripts.arguments import Parser, measure_options, natural, positive, stack_options
 
 
 @entry_point
@@ -38,8 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from common.comparison.check import drop_unfit, known_metrics, other_sizes, smaller_photographs, unfinished
     from common.comparison.groups import expand_groups
-    from common.comparison.report.report import write_report
-    from common.comparison.suite import Trained, trained_suite
+    from common.comparison.report.report import ReportOptions, write_report
+    from common.comparison.suite import TrainedSuite, read_suite, train_suite
+    from common.ensemble.stacks import resolve_stacks
     from common.evaluation.evaluate import TRIVIAL
     from common.evaluation.rows import load_rows, measure, open_measured
     from common.utils.device import pick_device
@@ -50,17 +51,26 @@ def main(argv: list[str] | None = None) -> int:
     if args.suite and processes.count > 1:
         raise UserError("--suite trains, and several processes train with scripts.train: run it in one process")
     progress = Progress(quiet=not processes.main)
-    done = trained_suite(args, progress) if args.suite else Trained(args.runs)
+    done = TrainedSuite(args.runs)
+    if args.suite:
+        suite = read_suite(args.suite).overridden(
+            train=args.train, data=args.data, size=args.size, cache=args.cache, metrics=args.metrics, out=args.out
+        )
+        done = train_suite(suite, args.budget, {} if args.device == "auto" else {"device": args.device}, progress)
+        done.rows += args.runs
+        args.data, args.size, args.cache = suite.measured_source, suite.data.get("size"), suite.data.get("cache")
+        args.metrics, args.out, args.stacks = suite.metrics, suite.out, args.stacks or suite.runs / "stacks"
     args.metrics, wrong = known_metrics(args.metrics)
-    names, groups = expand_groups(done.rows)
-    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
-    rows.failures[:0] = done.failures
-    if not rows.cards:
-        raise UserError("; ".join(rows.failures) or "no model is given: name a run folder or weights")
     options = measure_options(args)
+    names, groups = expand_groups(done.rows)
+    names, failures = resolve_stacks(names, stack_options(args, options), progress)
+    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
+    failures = done.failures + failures + rows.failures
+    if not rows.cards:
+        raise UserError("; ".join(failures) or "no model is given: name a run folder or weights")
     pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
-    wrong += rows.failures + drop_unfit(rows, pack, pick_device(args.device))
+    wrong += failures + drop_unfit(rows, pack, pick_device(args.device))
     if not rows.cards:
         raise UserError("; ".join(wrong))
     wrong += unfinished(rows) + smaller_photographs(pack)
@@ -69,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     remarks = wrong + other_sizes(rows, pack.size)
     if not processes.main:
         return 1 if wrong else 0
-    written = write_report(result, rows, pack, args, groups=groups, remarks=remarks, progress=progress)
+    report_options = ReportOptions(
+        args.out, args.photos, args.grid_seed, args.seen, args.batch_size, args.device, args.val_fraction, args.cache
+    )
+    written = write_report(result, rows, pack, report_options, groups=groups, remarks=remarks, progress=progress)
     print(written.summary)
     print(f"written: {written.files[0]}, " + ", ".join(path.name for path in written.files[1:]))
     return report_failures(wrong)

@@ -18,7 +18,7 @@ from pathlib import Path
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
 from common.utils.files import write_text
-from scripts.arguments import Parser, measure_options
+from scripts.arguments import Parser, measure_options, stack_options
 
 
 @entry_point
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from common.comparison.report.tables import damage_table, markdown_table
     from common.data.degradations import pick_damages
+    from common.ensemble.stacks import resolve_stacks
     from common.evaluation.metrics import pick_metrics
     from common.evaluation.rows import load_rows, measure, measure_damage, open_measured
     from common.utils.distributed import join_processes
@@ -47,16 +48,18 @@ def main(argv: list[str] | None = None) -> int:
         )
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
-    rows = load_rows(args.rows, args.device, args.temperature)
-    if not rows.by_title:
-        raise UserError("; ".join(rows.failures))
     options = measure_options(args)
+    names, failures = resolve_stacks(args.rows, stack_options(args, options), progress)
+    rows = load_rows(names, args.device, args.temperature)
+    failures += rows.failures
+    if not rows.by_title:
+        raise UserError("; ".join(failures))
     pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
     result = measure(rows, pack, options, progress, processes)
     if kinds:
         result.damage = measure_damage(rows, pack, kinds, options, progress, processes)
-    failures = rows.failures + result.failures
+    failures += result.failures
     if not processes.main:
         return 1 if failures else 0
     print(markdown_table(result.table, result.protocol))

@@ -16,17 +16,6 @@ APPLICATIONS = ["comparison", "photo", "film", "turing", "ensemble"]
 LAYERS = ["utils", "color", "imaging", "core", "data", "networks", "evaluation", "training", "family", "application",
           "scripts"]  # fmt: skip
 CORE = {"colorizer", "checkpoint", "registry", "predictor"}  # the files of common, beside its packages
-# (importer, imported): imports against the layers that are still to be removed.
-KNOWN = {
-    ("common.colorizer", "common.data.packing"),
-    ("common.comparison.suite", "common.ensemble.expressions"),
-    ("common.evaluation.rows", "common.ensemble.expressions"),
-    ("common.evaluation.rows", "common.ensemble.stacks"),
-    ("common.evaluation.artifacts", "common.evaluation.metrics"),
-    ("common.evaluation.feature_networks", "common.evaluation.metrics"),
-    ("common.evaluation.frechet", "common.evaluation.metrics"),
-    ("common.evaluation.lpips", "common.evaluation.metrics"),
-}
 
 SOURCES = [p for part in ("common", *FAMILIES, "scripts") for p in sorted((ROOT / part).rglob("*.py"))]
 
@@ -124,16 +113,15 @@ def test_imports_follow_the_layers(path):
     faults = [
         f"{path.relative_to(ROOT)}:{line} imports {imported}: {why}"
         for imported, line in GRAPH[importer].items()
-        if (importer, imported) not in KNOWN and (why := fault(importer, imported))
+        if (why := fault(importer, imported))
     ]
     assert not faults, "\n".join(faults)
 
 
 def test_no_modules_import_each_other():
-    graph = {m: [n for n in edges if (m, n) not in KNOWN] for m, edges in GRAPH.items()}
-    found = cycles(graph)
+    found = cycles(GRAPH)
     assert not found, "import cycles:\n" + "\n".join(
-        ", ".join(f"{m} -> {n}" for m in cycle for n in graph[m] if n in cycle) for cycle in found
+        ", ".join(f"{m} -> {n}" for m in cycle for n in GRAPH[m] if n in cycle) for cycle in found
     )
 
 

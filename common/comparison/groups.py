@@ -1,4 +1,4 @@
-"""Who is compared: each row for itself, or the seeds of one experiment as one."""
+"""Which rows are compared: each row by itself, or the seeds of one experiment as one model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from common.utils.errors import UserError
 
-# What two runs of one experiment may differ in: who they are, and what leaves no trace in the weights.
+# Options that may differ between runs of one experiment: their identity, and options that do not affect the weights.
 _NO_EXPERIMENT = {"seed", "run", "fresh", "device", "log_every", "sample_every", "samples", "save_every", "keep_every"}
 _NO_DATA = {"cache", "workers"}
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A line of the comparison: one row, or several seeds of one experiment."""
+class ComparedModel:
+    """A model of the comparison: one row of the table, or several seeds of one experiment."""
 
     title: str
     members: tuple[str, ...]  # rows of the table
-    trivial: bool = False  # shown and compared with, never ranked
+    trivial: bool = False  # compared with, but not ranked
 
     @property
     def seeds(self) -> int:
@@ -46,16 +46,16 @@ def expand_groups(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str,
             raise UserError(f"row {name} is no group: write NAME=RUN,RUN with a name and no empty member")
         titles = tuple(f"{title} {i}" for i in range(1, len(members) + 1))
         groups[title] = titles
-        rows += [f"{told}={path}" for told, path in zip(titles, members, strict=True)]
+        rows += [f"{title}={path}" for title, path in zip(titles, members, strict=True)]
     return rows, groups
 
 
 def same_experiment(cards: dict[str, dict]) -> dict[str, tuple[str, ...]]:
-    """Rows that are seeds of one experiment: {a title for the group: rows}, by what their cards say.
+    """Find rows that are seeds of one experiment, from their cards: {title of the group: rows}.
 
-    They are where the cards' configurations are equal but for the seed and the run's folder, the weights have seen as
-    many steps (where the configuration says how many), the temperature in the row's title is the same, and no seed
-    comes twice: the last and the best weights of one run are not two seeds.
+    Their configurations are equal except for the seed and the run's folder, they were trained for the same number of
+    steps (if the configuration has one), the temperature in the row's title is the same, and all seeds differ: the
+    last and the best weights of one run are not two seeds.
     """
     found: dict[str, list[str]] = {}
     for title, card in cards.items():
@@ -75,8 +75,8 @@ def _experiment(title: str, card: dict) -> str:
     temperature = re.search(r" T=([\d.e+-]+)( \(\d+\))?$", title)
     learned = (card.get("trained_on") or {}).get("content")
     length = card.get("steps") if config.get("steps") else None
-    told = [config, card.get("model"), card.get("shifted"), learned, length, temperature and temperature[1]]
-    return json.dumps(told, sort_keys=True, default=str)
+    identity = [config, card.get("model"), card.get("shifted"), learned, length, temperature and temperature[1]]
+    return json.dumps(identity, sort_keys=True, default=str)
 
 
 def _common_name(titles: list[str], card: dict, taken: set[str]) -> str:
@@ -93,23 +93,22 @@ def _common_name(titles: list[str], card: dict, taken: set[str]) -> str:
     return name
 
 
-def contestants(
+def compared_models(
     rows: Iterable[str], models: Iterable[str], groups: dict[str, tuple[str, ...]] | None = None
-) -> list[Contestant]:
-    """Rows of a table, in its order, as contestants: groups in the place of their first member; without `original`.
+) -> list[ComparedModel]:
+    """Models of a table in its order, without `original`; a group stands in the place of its first member.
 
-    models: those rows that are ranked; the others are trivial. A group of which one row alone could be measured is
-    that row.
+    models: rows that are ranked; the others are trivial. A group of which only one row was measured is that row.
     """
     rows, models = list(rows), set(models)
     group_of = {}
     for name, members in (groups or {}).items():
         there = tuple(row for row in members if row in rows)
         if len(there) > 1:
-            group_of |= dict.fromkeys(there, Contestant(name, there))
-    out: dict[str, Contestant] = {}
+            group_of |= dict.fromkeys(there, ComparedModel(name, there))
+    out: dict[str, ComparedModel] = {}
     for row in rows:
         if row != "original":
-            one = group_of.get(row) or Contestant(row, (row,), row not in models)
+            one = group_of.get(row) or ComparedModel(row, (row,), row not in models)
             out.setdefault(one.title, one)
     return list(out.values())

@@ -1,29 +1,26 @@
-"""Suites of experiments: one YAML that names what is trained, on which photographs, and what is measured.
+"""Suites of experiments: a YAML file that names which runs are trained, on which photographs, and what is measured.
 
-The runs are trained one after the other in this process. The engine saves and resumes by itself, a signal reaches it
-without detours, libraries are loaded and packs opened once, and a run that diverges raises an error that can be told.
-A process for each would protect only against a crash of the interpreter, after which the same command goes on anyway.
+The runs are trained one after the other in this process: a run that fails raises an error that is reported, and the
+same command resumes what was interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 
 from common.data.batches import DataConfig, training_packs
-from common.ensemble.expressions import Expression, parse_ensemble
 from common.evaluation.evaluate import TRIVIAL, pick_metrics
-from common.evaluation.rows import split_title
 from common.training.config import RunConfig, TrainConfig, load_config, seconds
-from common.training.parser import parse_config
+from common.training.parser import config_from_dict
 from common.training.run_dir import is_finished
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError, near
+from common.utils.expressions import Expression, parse_ensemble, split_title
 from common.utils.progress import Progress, clock
 
 _KEYS = ("data", "experiments", "rows", "metrics", "out", "runs")
@@ -31,9 +28,16 @@ _ENTRY = ("config", "name", "seeds")
 _GROUPS = ("data", "augment", "optim", "model")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Experiment:
-    """One run of a suite: its name, the group of seeds that it belongs to, its file, and options that win over that."""
+    """One run of a suite.
+
+    Attributes:
+        name: of the run's folder and of its row.
+        group: name of the experiment, which runs with different seeds share.
+        file: its YAML file.
+        options: of scripts.train, nested or dotted; they override the file's.
+    """
 
     name: str
     group: str
@@ -41,9 +45,19 @@ class Experiment:
     options: dict[str, object]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Suite:
-    """A suite as its file says it."""
+    """The contents of a suite's file.
+
+    Attributes:
+        path: of the file.
+        experiments: the runs.
+        data: options of `DataConfig` for every run.
+        rows: further rows of the table, such as `mean(a,b)` of the suite's own names.
+        metrics: names of metrics. None: the default ones.
+        out: folder of the results.
+        runs: parent of the run folders.
+    """
 
     path: Path
     experiments: list[Experiment]
@@ -53,28 +67,31 @@ class Suite:
     out: Path | None = None
     runs: Path = Path("runs")
 
-    def meet(self, args: argparse.Namespace) -> None:
-        """Put the suite and a command line (`Parser.add_suite`) together: what stands on the command line wins.
+    @property
+    def measured_source(self) -> str:
+        """Source of the photographs that are measured: those for validation if they are named, else all."""
+        return self.data.get("val") or self.data.get("train") or DataConfig.train
 
-        `--train` replaces the training photographs, and with them the validation's; `--data` is what is measured and
-        the validation's. Raises UserError where neither says where results go.
+    def overridden(
+        self, *, train: str | None = None, data: str | None = None, size: int | None = None, cache: str | None = None,
+        metrics: Sequence[str] | None = None, out: Path | None = None,
+    ) -> Suite:  # fmt: skip
+        """A copy in which the given values replace those of the file.
+
+        train: source of the training photographs; the file's validation source is then dropped, too. data: source that
+        is measured and used for validation. Raises UserError if there is no folder for the results.
         """
-        if args.train:
-            self.data.pop("val", None)
-        given = {"train": args.train, "val": args.data, "size": args.size, "cache": args.cache}
-        self.data |= {key: value for key, value in given.items() if value is not None}
-        args.data = self.data.get("val") or self.data.get("train") or DataConfig.train
-        args.size, args.cache = self.data.get("size"), self.data.get("cache")
-        args.metrics = args.metrics or self.metrics
-        args.out = args.out or self.out
-        args.stacks = args.stacks or self.runs / "stacks"
-        if not args.out:
+        if not (out or self.out):
             raise UserError(f"suite {self.path} has no 'out', a folder for the results: give --out")
+        given = {"train": train, "val": data, "size": size, "cache": cache}
+        own = {key: value for key, value in self.data.items() if not (train and key == "val")}
+        merged = own | {key: value for key, value in given.items() if value is not None}
+        return replace(self, data=merged, metrics=list(metrics or self.metrics or ()) or None, out=out or self.out)
 
 
 @dataclass
-class Trained:
-    """Rows for `load_rows`, NAME=PATH each, and what could not be trained."""
+class TrainedSuite:
+    """Rows for `load_rows`, as NAME=PATH, and one sentence for each run or row that failed."""
 
     rows: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -83,7 +100,7 @@ class Trained:
 def read_suite(path: str | Path) -> Suite:
     """Read a suite.
 
-    Raises UserError where the file is none, and names the key that is unknown or holds what it cannot.
+    Raises UserError if the file cannot be read, and for an unknown key or a bad value, which the message names.
     """
     path = Path(path)
     values = load_config(path)
@@ -120,15 +137,19 @@ def train_suite(
     budget: str | None = None,
     overrides: dict[str, object] | None = None,
     progress: Progress | None = None,
-) -> Trained:
-    """Train what is missing of a suite and go on with what was cut off; returns the rows of its table.
+) -> TrainedSuite:
+    """Train the unfinished runs of a suite; interrupted ones are resumed. Returns the rows of its table.
 
-    budget: time for each run, beside the steps that its own file says; the first of them ends it. overrides: dotted
-    options of scripts.train for every run, which win over the suite's. All configurations are checked before the first
-    run begins. A run that fails is told and the others go on. Raises UserError for options that cannot be, and what
-    `common.training.loop.train` raises where it is asked to stop.
+    All configurations are checked before the first run begins. If a run fails, its error is reported and the next run
+    begins.
+
+    Args:
+        budget: time limit of each run; a run also ends after its own number of steps.
+        overrides: dotted options of scripts.train for every run, which override the suite's.
+
+    Raises UserError for invalid options, and what `common.training.loop.train` raises when it is asked to stop.
     """
-    progress, done = progress or Progress(), Trained()
+    progress, done = progress or Progress(), TrainedSuite()
     configs = suite_configs(suite, budget, overrides)
     for count, (name, config) in enumerate(configs.items(), 1):
         try:
@@ -138,11 +159,11 @@ def train_suite(
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            done.failures.append(f"{name}: memory does not suffice for it: give it a smaller batch_size")
+            done.failures.append(f"{name}: there is not enough memory: choose a smaller batch_size")
         else:
             done.rows.append(f"{name}={config.loop.run}")
             continue
-        progress.say(f"{done.failures[-1]}; the others go on")
+        progress.say(f"{done.failures[-1]}; the other runs are still trained")
     groups: dict[str, list[str]] = {}
     for experiment in suite.experiments:
         groups.setdefault(experiment.group, []).append(experiment.name)
@@ -158,22 +179,10 @@ def train_suite(
 def suite_configs(
     suite: Suite, budget: str | None = None, overrides: dict[str, object] | None = None
 ) -> dict[str, TrainConfig]:
-    """The whole configuration of every run by its name. Raises UserError, with the run's name, for what cannot be."""
+    """The complete configuration of every run, by its name. Raises UserError, with the run's name, for a bad one."""
     seconds(budget)
-    more = _flags(overrides or {}) + ([f"--budget={budget}"] if budget else [])
+    more = (overrides or {}) | ({"budget": budget} if budget else {})
     return {experiment.name: _config(suite, experiment, more) for experiment in suite.experiments}
-
-
-def trained_suite(args: argparse.Namespace, progress: Progress) -> Trained:
-    """The suite of a command line (`Parser.add_suite`), trained; its options are completed by what the suite says.
-
-    Rows of the command line come after the suite's.
-    """
-    suite = read_suite(args.suite)
-    suite.meet(args)
-    done = train_suite(suite, args.budget, {"device": args.device} if args.device != "auto" else {}, progress)
-    done.rows += args.runs
-    return done
 
 
 def _train(config: TrainConfig, title: str, progress: Progress) -> None:
@@ -195,59 +204,74 @@ def _train(config: TrainConfig, title: str, progress: Progress) -> None:
 
 
 def _experiments(path: Path, entry: object) -> list[Experiment]:
-    """An entry of the suite as runs, one for each seed."""
+    """The runs of an entry of the suite, one per seed."""
     entry = _typed(path, "experiments", entry, dict, "entries such as {config: experiments/baselines/cnn.yaml}")
     if not isinstance(entry.get("config"), str):
         raise UserError(f"suite {path} has an experiment without 'config': it takes the file of an experiment")
     file = Path(entry["config"])
     if not file.exists():
-        raise UserError(f"suite {path} names the config {file}, which does not exist: paths are from where it is run")
+        raise UserError(
+            f"suite {path} names the config {file}, which does not exist: paths are relative to the working directory"
+        )
     name = str(entry.get("name", file.stem))
     if not name or set(name) & set("/=,() ") or name in TRIVIAL:
         raise UserError(f"suite {path} calls an experiment '{name}': it takes a word without / = , ( ) or spaces")
     seeds = entry.get("seeds")
-    whole = isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)
-    if "seeds" in entry and not (whole and len(set(seeds)) == len(seeds)):
+    valid = isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)
+    if "seeds" in entry and not (valid and len(set(seeds)) == len(seeds)):
         raise UserError(f"suite {path} gives {name} the seeds {seeds}: it takes a list of different whole numbers")
     options = {key: value for key, value in entry.items() if key not in _ENTRY}
     takes = [*_ENTRY, *_GROUPS, "family", *(f.name for f in fields(RunConfig))]
-    for key in options:  # dotted ones are looked at with all others
+    for key in options:  # dotted keys are checked with the whole configuration
         if "." not in str(key) and key not in takes:
             raise UserError(
                 f"suite {path} gives {name} a key '{key}'{near(str(key), takes)}: it takes {', '.join(_ENTRY)} and"
                 " options of scripts.train"
             )
     if "run" in options:
-        raise UserError(f"suite {path} gives {name} a key 'run': its folder is the suite's 'runs' and its own 'name'")
+        raise UserError(
+            f"suite {path} gives {name} a key 'run': the run's folder is made from the suite's 'runs' and the 'name'"
+        )
     if not seeds:
         return [Experiment(name, name, file, options)]
     return [Experiment(f"{name}-seed{seed}", name, file, options | {"seed": seed}) for seed in seeds]
 
 
-def _config(suite: Suite, experiment: Experiment, more: list[str]) -> TrainConfig:
-    argv = [f"--config={experiment.file}", *_flags({"data": suite.data}), *_flags(experiment.options)]
+def _config(suite: Suite, experiment: Experiment, more: dict[str, object]) -> TrainConfig:
+    values = load_config(experiment.file)
+    for options in ({"data": suite.data}, experiment.options, more, {"run": str(suite.runs / experiment.name)}):
+        values = _merged(values, options)
     try:
-        return parse_config([*argv, *more, f"--run={suite.runs / experiment.name}"], "", "suite")
+        return config_from_dict(values)
     except UserError as error:
         raise UserError(f"suite {suite.path}, {experiment.name}: {error}") from None
 
 
-def _flags(options: dict[str, object], prefix: str = "") -> list[str]:
-    """Options as scripts.train takes them; the groups of a config and of its model are opened."""
-    flags = []
-    for key, value in options.items():
-        if isinstance(value, dict) and (f"{prefix}{key}" in _GROUPS or f"{prefix}{key}".startswith("model.")):
-            flags += _flags(value, f"{prefix}{key}.")
-        else:
-            flags.append(f"--{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
-    return flags
+def _merged(values: dict, options: dict, path: str = "") -> dict:
+    """Nested values, overridden by options with nested or dotted keys.
+
+    Only the groups of a config and of its model are merged; any other mapping is replaced as a whole.
+    """
+    out = dict(values)
+    for name, value in options.items():
+        key, _, rest = str(name).partition(".")
+        value = {rest: value} if rest else value
+        is_group = f"{path}{key}" in _GROUPS or f"{path}{key}".startswith("model.") or rest
+        if isinstance(value, dict) and is_group:
+            value = _merged(out[key] if isinstance(out.get(key), dict) else {}, value, f"{path}{key}.")
+        out[key] = value
+    return out
 
 
 def _expanded(row: str, folders: dict[str, str], groups: dict[str, list[str]]) -> list[str]:
-    """A row with the suite's own names as folders; the name of a group of seeds stands for all its runs."""
+    """A row in which names of the suite's runs are replaced by their folders, and names of groups by all their runs.
+
+    Empty for a row that names a run or a group of the suite, which are rows already. Raises UserError if a run of a
+    group was not trained to its end.
+    """
     title, text = split_title(row)
     expression = parse_ensemble(text)
-    if not expression:  # the suite's own are rows already
+    if not expression:
         return [row] if text not in folders and text not in groups else []
 
     def members(of: Expression) -> Expression:

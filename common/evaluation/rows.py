@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,9 @@ from common.registry import load_colorizer
 from common.utils.device import machine, pick_device
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
+from common.utils.expressions import is_ensemble, split_title
 from common.utils.progress import Progress
+from common.utils.titles import unique_title
 
 _JSON_KEYS = ("protocol", "damage", "comparison")  # other keys of a table's JSON file
 
@@ -62,12 +63,8 @@ class Rows:
 
     def add(self, row: Row) -> None:
         """Add a row. Its title gets a number if it is taken by another row or a key of the table's JSON file."""
-        count, wanted = 1, row.title
-        while (
-            row.title in self.by_title or row.title in _JSON_KEYS or (row.title in TRIVIAL and row.title != row.trivial)
-        ):
-            count += 1
-            row.title = f"{wanted} ({count})"
+        reserved = (*_JSON_KEYS, *(name for name in TRIVIAL if name != row.trivial))
+        row.title = unique_title(row.title, {*self.by_title, *reserved})
         self.by_title[row.title] = row
 
     @property
@@ -125,21 +122,9 @@ def load_rows(names: Sequence[str], device: str, temperatures: Sequence[float] |
     return rows
 
 
-def split_title(text: str) -> tuple[str, str]:
-    """Split `NAME=PATH` or `NAME=mean(a,b)` into (NAME, the rest). NAME is empty if none is given."""
-    cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
-    existing = (cut for cut in cuts if Path(cut[1]).exists())
-    ensembles = (cut for cut in reversed(cuts) if _is_ensemble(cut[1]) and cut[0].count("(") == cut[0].count(")"))
-    return next(existing, None) or next(ensembles, None) or cuts[-1]
-
-
-def _is_ensemble(name: str) -> bool:
-    return bool(re.match(r"\w+\(", name)) and not Path(name).exists()
-
-
 def _load_model(path: str, device: str) -> tuple[Colorizer, Path | None]:
     """(colorizer, its run folder or weights file; None for an ensemble)."""
-    if _is_ensemble(path):
+    if is_ensemble(path):
         return load_colorizer(path, pick_device(device)), None
     if not Path(path).exists() and path not in installed_models():
         known = [*TRIVIAL, *installed_models()]

@@ -1,4 +1,4 @@
-"""Titles that differ from each other."""
+"""Unique titles for rows and models of the same name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 
 def unique_title(title: str, taken: Collection[str]) -> str:
-    """The title, or `title (2)`, `title (3)`, ...: the first that is not taken."""
+    """The first of `title`, `title (2)`, `title (3)`, ... that is not taken."""
     count, free = 1, title
     while free in taken:
         count += 1

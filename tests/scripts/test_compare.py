@@ -52,9 +52,9 @@ def test_a_whole_report(runs, tmp_path, capsys):
     assert cell["mean"] == pytest.approx(sum(each) / 2)
     assert cell["sd_seeds"] == pytest.approx(abs(each[0] - each[1]) / math.sqrt(2))
     page = (out / "report.html").read_text()
-    assert "A random choice, seed 4" in page
+    assert "Random selection, seed 4" in page
     assert "Training losses" in page
-    assert "Seeds of one experiment are one row: tiny (2)." in page
+    assert "Seeds of one experiment are compared as one model: tiny (2)." in page
     assert "group" in set(pandas.read_csv(out / "table.csv").kind)
 
 

@@ -74,7 +74,7 @@ def test_a_classifier_gets_a_row_for_each_temperature(run, tmp_path, capsys):
     result = json.loads(out.read_text())
     assert set(result) == {"tiny", "c T=0.1", "c T=1", "grey", "protocol"}
     assert result["c T=0.1"]["rmse_ab"]["mean"] > result["c T=1"]["rmse_ab"]["mean"]  # the mode is off by more
-    assert "`auc_rebalanced` weighs each pixel by 1 / p of its true color" in capsys.readouterr().out
+    assert "`auc_rebalanced` weights each pixel by 1 / p of its true color" in capsys.readouterr().out
     assert evaluate.main([str(run), "grey", *argv]) == 2
     assert "no row predicts a distribution" in capsys.readouterr().err
 

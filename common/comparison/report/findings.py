@@ -1,11 +1,11 @@
-"""What a comparison found, in sentences that its statistics carry."""
+"""The findings of a comparison in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from common.comparison.paired import Standings
+from common.comparison.paired import Comparison
 from common.evaluation.metrics import METRICS, headline_metrics
 
 
@@ -16,7 +16,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def headline(metrics: Iterable[str]) -> list[str]:
-    """The metrics that answer first: all where they are few, else one a question, and those that were asked for."""
+    """The metrics of the first table: all if there are few, else the headline ones and those that were requested."""
     metrics = list(metrics)
     first = headline_metrics()
     if len(metrics) <= len(first) + 2:
@@ -24,113 +24,112 @@ def headline(metrics: Iterable[str]) -> list[str]:
     return [m for m in metrics if m in first or (m in METRICS and not METRICS[m].default)] or metrics
 
 
-def findings(standings: Standings) -> list[str]:
-    """The answer in a few sentences: who leads on what, who is within noise of it, and what `grey` says to that.
+def findings(comparison: Comparison) -> list[str]:
+    """Summarize a comparison: which model is best on which metrics, and which models `grey` is better than.
 
-    They speak of the `headline` metrics. Of a single model: what it does to each trivial row.
+    Only the `headline` metrics are used. A single model is compared with each trivial row.
     """
-    standings = replace(standings, metrics={m: standings.metrics[m] for m in headline(standings.metrics)})
-    ranked = standings.ranked
+    comparison = replace(comparison, metrics={m: comparison.metrics[m] for m in headline(comparison.metrics)})
+    ranked = comparison.ranked
     if len(ranked) == 1:
-        trivial = [c.title for c in standings.contestants if c.trivial]
-        return [in_words(standings, ranked[0], other) for other in trivial]
+        trivial = [c.title for c in comparison.models if c.trivial]
+        return [in_words(comparison, ranked[0], other) for other in trivial]
     leads: dict[str, dict[tuple[str, ...], list[str]]] = {}
-    for metric in standings.metrics:
-        best = standings.best(metric)
+    for metric in comparison.metrics:
+        best = comparison.best(metric)
         if best:
-            leads.setdefault(best, {}).setdefault(tuple(standings.level(metric)), []).append(metric)
-    # who is surely best on something says more than who shares the lead on much
+            leads.setdefault(best, {}).setdefault(tuple(comparison.level(metric)), []).append(metric)
+    # A significant lead on one metric is more informative than a shared lead on many.
     order = sorted(leads, key=lambda title: (-len(leads[title].get((), ())), -sum(map(len, leads[title].values()))))
-    return [_lead(title, leads[title]) for title in order] + _against_grey(standings)
+    return [_lead(title, leads[title]) for title in order] + _against_grey(comparison)
 
 
 def _lead(title: str, metrics: dict[tuple[str, ...], list[str]]) -> str:
-    parts = [f"surely best on {listed(metrics[()])}"] if () in metrics else []
+    parts = [f"significantly better than all others on {listed(metrics[()])}"] if () in metrics else []
     shared = [
-        f"{listed(names)} (with {listed(level) if len(level) < 5 else f'{len(level)} others'})"
+        f"{listed(names)} (not significantly better than {listed(level) if len(level) < 5 else f'{len(level)} others'})"
         for level, names in metrics.items()
         if level
     ]
-    parts += [f"best within noise on {listed(shared)}"] if shared else []
+    parts += [f"best on {listed(shared)}"] if shared else []
     return f"{title} is {'; '.join(parts)}."
 
 
-def _against_grey(standings: Standings) -> list[str]:
-    grey = next((c.title for c in standings.contestants if c.title == "grey"), None)
+def _against_grey(comparison: Comparison) -> list[str]:
+    grey = next((c.title for c in comparison.models if c.title == "grey"), None)
     if not grey:
         return []
-    ranked, out = standings.ranked, []
+    ranked, out = comparison.ranked, []
     hard = [
         metric
-        for metric in standings.metrics
-        if grey in standings.scores[metric]
-        and standings.best(metric)
-        and not any(standings.beats(metric, title, grey) for title in ranked)
+        for metric in comparison.metrics
+        if grey in comparison.scores[metric]
+        and comparison.best(metric)
+        and not any(comparison.beats(metric, title, grey) for title in ranked)
     ]
     lost: dict[tuple[str, ...], list[str]] = {}
     for title in ranked:
-        worse = tuple(m for m in standings.metrics if m not in hard and standings.beats(m, grey, title))
+        worse = tuple(m for m in comparison.metrics if m not in hard and comparison.beats(m, grey, title))
         if worse:
             lost.setdefault(worse, []).append(title)
     if hard:
-        out.append(f"No model surely beats grey, which paints nothing, on {listed(hard)}.")
+        out.append(f"No model is significantly better than grey, the uncolored photograph, on {listed(hard)}.")
     if lost:
-        told = "; ".join(f"{listed(titles)} on {listed(metrics)}" for metrics, titles in lost.items())
-        out.append(f"grey beats {told}.")
+        pairs = "; ".join(f"{listed(titles)} on {listed(metrics)}" for metrics, titles in lost.items())
+        out.append(f"grey is significantly better than {pairs}.")
     return out
 
 
-def in_words(standings: Standings, first: str, second: str) -> str:
-    """One sentence for a pair: who beats whom on what, and on what the difference is within noise."""
+def in_words(comparison: Comparison, first: str, second: str) -> str:
+    """One sentence for a pair: on which metrics each is significantly better, and on which neither is."""
     won, lost, level = [], [], []
-    for metric in standings.metrics:
-        found = standings.difference(metric, first, second)
+    for metric in comparison.metrics:
+        found = comparison.difference(metric, first, second)
         if found:
-            (level if not found.sure else won if found.better > 0 else lost).append(metric)
+            (level if not found.significant_holm else won if found.better > 0 else lost).append(metric)
     parts = []
     if won:
-        parts.append(f"{first} beats {second} on {listed(won)}")
+        parts.append(f"{first} is significantly better than {second} on {listed(won)}")
     if lost:
-        parts.append(f"{'is beaten' if won else f'{first} is beaten by {second}'} on {listed(lost)}")
+        parts.append(f"{'worse' if won else f'{first} is significantly worse than {second}'} on {listed(lost)}")
     if level:
         everything = not won and not lost
         parts.append(
-            f"{first} and {second} are within noise of each other on {listed(level)}"
+            f"{first} and {second} do not differ significantly on {listed(level)}"
             if everything
-            else f"the difference is within noise on {listed(level)}"
+            else f"the difference is not significant on {listed(level)}"
         )
-    return "; ".join(parts) + "." if parts else f"{first} and {second} share no measured metric."
+    return "; ".join(parts) + "." if parts else f"{first} and {second} have no measured metric in common."
 
 
-def pairs_in_words(standings: Standings) -> list[str]:
-    """A sentence for each pair of contestants that are not trivial."""
-    ranked = standings.ranked
-    return [in_words(standings, a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
+def pairs_in_words(comparison: Comparison) -> list[str]:
+    """One sentence for each pair of models, trivial rows excluded."""
+    ranked = comparison.ranked
+    return [in_words(comparison, a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
 
 
-def rules(standings: Standings) -> list[str]:
-    """How differences were judged, for the reader."""
+def rules(comparison: Comparison) -> list[str]:
+    """The statistical method in sentences for the report."""
     out = [
-        "A difference is taken photograph by photograph (paired bootstrap): both rows see the same resamples, and"
-        " photographs on which either is not measured are left out of both. Its 95 % interval is the difference"
-        " plus and minus t standard errors.",
-        "A metric that is best near the original's number is compared by the distance to that number.",
-        f"This report makes {standings.comparisons} comparisons; at 95 % each, about"
-        f" {round(0.05 * standings.comparisons)} would seem to differ by chance alone. Marks and sentences therefore"
-        " go by intervals that exclude 0 and also stay significant after Holm's correction over all of them.",
-        "Trivial rows are shown and compared with, and are never best.",
+        "Differences are computed with a paired bootstrap: both rows use the same resamples of photographs, and"
+        " photographs on which one of them is not measured are excluded. The 95 % confidence interval is the"
+        " difference plus and minus t standard errors.",
+        "A metric that is best near the original's number is compared by its distance to that number.",
+        f"This report makes {comparison.comparisons} comparisons; at 95 % each, about"
+        f" {round(0.05 * comparison.comparisons)} would be significant by chance. A difference is therefore called"
+        " significant only if it remains significant after Holm's correction for multiple comparisons.",
+        "Trivial rows are compared with the models, but are not ranked.",
     ]
-    grouped = [c for c in standings.contestants if c.seeds > 1]
+    grouped = [c for c in comparison.models if c.seeds > 1]
     if grouped:
-        told = listed(f"{c.title} ({c.seeds})" for c in grouped)
+        groups = listed(f"{c.title} ({c.seeds})" for c in grouped)
         out.append(
-            f"Seeds of one experiment are one row: {told}. Its number is the mean over seeds, and its interval has both"
-            " sources of variance: between photographs (bootstrap) and between seeds (their sample variance over their"
-            " number, with t for so few)."
+            f"Seeds of one experiment are compared as one model: {groups}. Its number is the mean over seeds, and its"
+            " interval includes the variance between photographs (bootstrap) and the variance of the mean over seeds."
         )
-    if any(c.seeds == 1 and not c.trivial for c in standings.contestants):
+    if any(c.seeds == 1 and not c.trivial for c in comparison.models):
         out.append(
-            "A model with one seed has the variance of photographs alone: another seed of the same experiment may"
-            " differ by more than its interval says."
+            "The interval of a model with one seed includes only the variance between photographs: another seed of the"
+            " same experiment may lie outside of it."
         )
     return out

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common.comparison.groups import Contestant
-from common.comparison.paired import Standings
+from common.comparison.groups import ComparedModel
+from common.comparison.paired import Comparison
 from common.comparison.report import charts
 from common.comparison.report.ab_histograms import Colors, count_colors
 from common.comparison.report.curves import loss_curves, validation_curves
@@ -38,7 +37,7 @@ from common.utils.progress import clock
 
 
 def report_page(
-    result: Evaluation, standings: Standings, rows: Rows, pack: Pack, args: argparse.Namespace,
+    result: Evaluation, comparison: Comparison, rows: Rows, pack: Pack, photos: int, grid_seed: int, batch_size: int,
     shown: dict[str, Predict], lines: list[Line], costs: dict, sections: dict, runs: dict[str, tuple[Path, int]],
     remarks: list[str], device: torch.device, report: Callable[..., None],
 ) -> str:  # fmt: skip
@@ -47,9 +46,9 @@ def report_page(
     shown: predictors by contestant, of seeds one. lines: of the table. sections: columns of the fixed grid, by heading.
     runs: title -> (run folder, batch size). remarks: sentences without a stop. report: called with (done, 4).
     """
-    colors = count_colors(shown, pack, device, args.batch_size)
+    colors = count_colors(shown, pack, device, batch_size)
     report(2, 4)
-    chosen = random_rows(pack, args.photos, args.grid_seed)
+    chosen = random_rows(pack, photos, grid_seed)
     fixed = {
         heading: [
             {"name": "", "pictures": {title: data_uri(pictures[i]) for title, pictures in columns.items()}}
@@ -64,13 +63,13 @@ def report_page(
     source = Path(p["source"]).name or p["source"]
     values = {
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
-        "findings": findings(standings), "remarks": remarks, "pairs": pairs_in_words(standings),
+        "findings": findings(comparison), "remarks": remarks, "pairs": pairs_in_words(comparison),
         "first": _table(headline(metrics), lines, p), "whole": _table(metrics, lines, p),
-        "marks": MARKS if len(standings.ranked) > 1 else "", "notes": notes(result.table, p),
+        "marks": MARKS if len(comparison.ranked) > 1 else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
-        "overview": overview(standings), "matrices": matrices(standings), "rules": rules(standings),
-        "fixed": fixed, "random": random, "grid_seed": args.grid_seed, "names": list(shown),
-        "extremes": _extremes(result, standings, shown, pack, device),
+        "overview": overview(comparison), "matrices": matrices(comparison), "rules": rules(comparison),
+        "fixed": fixed, "random": random, "grid_seed": grid_seed, "names": list(shown),
+        "extremes": _extremes(result, comparison, shown, pack, device),
         "colors": _colors(colors), "color_photographs": colors.photographs,
         "validation": _validation(runs), "losses": _losses(runs),
         "costs": [_cost(title, cost) for title, cost in costs.items()], "size": p["size"],
@@ -126,13 +125,13 @@ def _dots(metric: str, lines: list[Line], result: Evaluation) -> str:
 
 
 def _extremes(
-    result: Evaluation, standings: Standings, shown: dict[str, Predict], pack: Pack, device: torch.device
+    result: Evaluation, comparison: Comparison, shown: dict[str, Predict], pack: Pack, device: torch.device
 ) -> dict | None:
     metric = extremes_metric(result)
     if metric is None:
         return None
     places = measured_indices(pack, result.protocol["count"])
-    first: dict[str, Contestant] = {c.title: c for c in standings.contestants}
+    first: dict[str, ComparedModel] = {c.title: c for c in comparison.models}
     models = []
     for title, predict in shown.items():
         values = np.asarray(result.values[first[title].members[0]][metric])

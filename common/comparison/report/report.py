@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.comparison.groups import contestants, same_experiment
-from common.comparison.paired import Standings, compare_rows
+from common.comparison.groups import compared_models, same_experiment
+from common.comparison.paired import Comparison, compare_rows
 from common.comparison.report.curves import draw_curves
 from common.comparison.report.findings import findings, headline
 from common.comparison.report.page import report_page
@@ -30,9 +30,9 @@ from common.utils.files import write_atomically
 from common.utils.progress import Progress
 
 
-def standings_of(
+def compare_evaluation(
     result: Evaluation, rows: Rows, groups: dict[str, tuple[str, ...]] | None = None, seed: int = 0
-) -> Standings:
+) -> Comparison:
     """Compare the rows of an evaluation; seeds of one experiment as one.
 
     groups: title -> its rows (default: those whose cards say that they are seeds of one experiment, beside these).
@@ -40,59 +40,83 @@ def standings_of(
     named = groups or {}
     taken = {row for members in named.values() for row in members}
     cards = {title: card for title, card in rows.cards.items() if title not in taken}
-    who = contestants(result.table, rows.cards, named | same_experiment(cards))
+    who = compared_models(result.table, rows.cards, named | same_experiment(cards))
     first = next(iter(result.table.values()))
     return compare_rows(
         result.values, result.references, {m: METRICS[m] for m in first if m in METRICS}, who, result.table, seed
     )
 
 
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows, and where it is written.
+
+    Attributes:
+        out: folder of the report.
+        photos: number of photographs in a grid.
+        grid_seed: of the grid whose photographs are drawn at random.
+        seen: source that the models were trained on; some of its photographs are shown separately.
+        batch_size: photographs per batch.
+        device: `auto`, or the name of a torch device.
+        val_fraction: held-out share of `seen`.
+        cache: folder of packs. None: the default cache folder.
+    """
+
+    out: Path
+    photos: int = 8
+    grid_seed: int = 0
+    seen: str | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    val_fraction: float = 0.1
+    cache: str | None = None
+
+
 class Written(NamedTuple):
-    """What a report left."""
+    """The files of a report."""
 
     files: list[Path]  # report.html first
-    summary: str  # the headline's columns of the table, in Markdown, for the terminal
+    summary: str  # the table of the headline metrics as Markdown, for the terminal
 
 
 def write_report(
     result: Evaluation,
     rows: Rows,
     pack: Pack,
-    args: argparse.Namespace,
+    options: ReportOptions,
     *,
     groups: dict[str, tuple[str, ...]] | None = None,
     remarks: list[str] | None = None,
     progress: Progress | None = None,
 ) -> Written:
-    """Write everything that a comparison has to show into `args.out`.
+    """Write all files of a report.
 
-    result, rows, pack: as `measure` left them. args: out, photos, grid_seed, batch_size, device, seen, val_fraction,
-    cache. groups: see `standings_of`. remarks: sentences that the reader of the page must know (failed rows, unfinished
-    runs). Raises UserError where the folder cannot be written.
+    result, rows, pack: as `measure` returns and leaves them. groups: see `compare_evaluation`. remarks: sentences
+    for the top of the page, about failed rows and unfinished runs. Raises UserError if the folder cannot be written.
     """
-    out, progress = Path(args.out), progress or Progress(quiet=True)
-    standings = standings_of(result, rows, groups)
-    lines = table_lines(result.table, standings)
-    device = pick_device(args.device)
+    out, progress = options.out, progress or Progress(quiet=True)
+    comparison = compare_evaluation(result, rows, groups)
+    lines = table_lines(result.table, comparison)
+    device = pick_device(options.device)
     models = {title: rows.predictors[title] for title in rows.cards}
-    first = {c.title: c.members[0] for c in standings.contestants if c.members[0] in models}
+    first = {c.title: c.members[0] for c in comparison.models if c.members[0] in models}
     shown = {title: models[row] for title, row in first.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
         tables = {
-            "table.md": markdown_table(result.table, result.protocol, standings),
+            "table.md": markdown_table(result.table, result.protocol, comparison),
             "table.csv": csv_table(lines),
             "table.tex": tex_table(lines, result.protocol),
         }
         for name, text in tables.items():  # file names, and so rows, need not be Unicode
             (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         with progress.task("measuring cost") as report:
-            costs = _costs(shown, first, rows, pack, device, args.batch_size, report)
-        comparison = standings.to_json() | {"cost": costs, "findings": findings(standings), "remarks": remarks or []}
-        whole = json.loads(result.to_json()) | {"comparison": comparison}
+            costs = _costs(shown, first, rows, pack, device, options.batch_size, report)
+        compared = comparison.to_json() | {"cost": costs, "findings": findings(comparison), "remarks": remarks or []}
+        whole = json.loads(result.to_json()) | {"comparison": compared}
         (out / "results.json").write_text(json.dumps(whole, indent=1))
         with progress.task("drawing") as report:
-            sections = _sections(models, pack, args, device)
+            sections = _sections(models, pack, options, device)
             Image.fromarray(sheet(sections)).save(out / "grid.png")
             column_of = {"grey": "grey", **first, "original": "original"}  # on the page, one for several seeds
             fixed = {
@@ -103,13 +127,27 @@ def write_report(
             drawn = draw_curves(runs, out / "curves.png")
             report(1, 4)
             page = report_page(
-                result, standings, rows, pack, args, shown, lines, costs, fixed, runs, remarks or [], device, report
+                result,
+                comparison,
+                rows,
+                pack,
+                options.photos,
+                options.grid_seed,
+                options.batch_size,
+                shown,
+                lines,
+                costs,
+                fixed,
+                runs,
+                remarks or [],
+                device,
+                report,
             )
         write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
-    summary = markdown_table(result.table, result.protocol, standings, headline(next(iter(result.table.values()))))
+    summary = markdown_table(result.table, result.protocol, comparison, headline(next(iter(result.table.values()))))
     return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)
 
 
@@ -121,15 +159,15 @@ def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:
 
 
 def _sections(
-    models: dict[str, Predict], pack: Pack, args: argparse.Namespace, device: torch.device
+    models: dict[str, Predict], pack: Pack, options: ReportOptions, device: torch.device
 ) -> dict[str, dict[str, np.ndarray]]:
     """Columns of the grid by heading: a fixed choice of the pack, and of the source that was learned from."""
     sections = {}
-    if args.seen:
-        seen = open_pack(args.seen, pack.size, "train", val_fraction=args.val_fraction, cache=args.cache)
-        choice = spread_indices(seen, max(2, args.photos // 3))
+    if options.seen:
+        seen = open_pack(options.seen, pack.size, "train", val_fraction=options.val_fraction, cache=options.cache)
+        choice = spread_indices(seen, max(2, options.photos // 3))
         sections["seen in training"] = color_columns(models, seen, choice, device)
-    held_out = color_columns(models, pack, spread_indices(pack, args.photos), device)
+    held_out = color_columns(models, pack, spread_indices(pack, options.photos), device)
     return {"never seen in training" if sections else "": held_out} | sections
 
 

@@ -1,4 +1,4 @@
-"""Tables: for people as Markdown and LaTeX, with intervals and marks; for programs as CSV."""
+"""Tables as Markdown and LaTeX, with intervals and marks, and as CSV."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.comparison.paired import Standings
+from common.comparison.paired import Comparison
 from common.data.packing import counted
 from common.evaluation.metrics import METRICS
 
 ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
 BEST, LEVEL = "★", "☆"
-MARKS = f"{BEST} best row of a column, {LEVEL} within noise of it (paired differences, Holm's correction over all)"
+MARKS = (
+    f"{BEST} best row of a column, {LEVEL} not significantly different from it (paired differences, Holm's correction)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class Line:
     title: str
     kind: str  # model, group (of seeds), seed, trivial
     cells: dict[str, dict]  # metric -> {"mean", "low", "high", ...}
-    marks: dict[str, str]  # metric -> BEST or LEVEL, where one of them is due
+    marks: dict[str, str]  # metric -> BEST or LEVEL
 
 
 def better_of(metric: str) -> str:
-    """Which end of a metric is the better one; `higher` of one that is not among METRICS."""
+    """Whether `higher`, `lower` or `truth` is better; `higher` for a metric that is not in METRICS."""
     return METRICS[metric].better if metric in METRICS else "higher"
 
 
@@ -53,21 +55,21 @@ def cell(metric: str, result: dict) -> str:
     return text
 
 
-def table_lines(table: dict[str, dict[str, dict]], standings: Standings | None = None) -> list[Line]:
-    """The lines of a table: contestants in their order, a group's seeds under it, then what is not compared."""
-    if standings is None:
+def table_lines(table: dict[str, dict[str, dict]], comparison: Comparison | None = None) -> list[Line]:
+    """The lines of a table: models in their order, a group's seeds below it, then rows that are not compared."""
+    if comparison is None:
         return [Line(row, "model", cells, {}) for row, cells in table.items()]
     marks: dict[str, dict[str, str]] = {}
-    for metric in standings.metrics:
-        best = standings.best(metric)
-        if best and len(standings.ranked) > 1:  # the best of one is no news
+    for metric in comparison.metrics:
+        best = comparison.best(metric)
+        if best and len(comparison.ranked) > 1:
             marks.setdefault(best, {})[metric] = BEST
-            for title in standings.level(metric):
+            for title in comparison.level(metric):
                 marks.setdefault(title, {})[metric] = LEVEL
     lines, shown = [], set()
-    for c in sorted(standings.contestants, key=lambda c: c.trivial):
+    for c in sorted(comparison.models, key=lambda c: c.trivial):
         kind = "trivial" if c.trivial else "group" if c.seeds > 1 else "model"
-        cells = table[c.members[0]] | (standings.numbers[c.title] if c.seeds > 1 else {})
+        cells = table[c.members[0]] | (comparison.numbers[c.title] if c.seeds > 1 else {})
         lines.append(Line(c.title, kind, cells, marks.get(c.title, {})))
         lines += [Line(row, "seed", table[row], {}) for row in c.members if c.seeds > 1]
         shown |= {*c.members}
@@ -77,7 +79,7 @@ def table_lines(table: dict[str, dict[str, dict]], standings: Standings | None =
 def markdown_table(
     table: dict[str, dict[str, dict]],
     protocol: dict,
-    standings: Standings | None = None,
+    comparison: Comparison | None = None,
     metrics: Iterable[str] | None = None,
 ) -> str:
     """A table with one line per row, one column per metric, and the protocol under it; marked, where compared.
@@ -89,13 +91,13 @@ def markdown_table(
         "| | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
         "|---|" + "---:|" * len(metrics),
     ]
-    for line in table_lines(table, standings):
+    for line in table_lines(table, comparison):
         title = ("↳ " if line.kind == "seed" else "") + line.title.replace("|", "\\|")
         if line.kind == "group":
             title += " (mean of seeds)"
         cells = [_marked(cell(m, line.cells[m]), line.marks.get(m)) for m in metrics]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    lines += ["", *([MARKS + "."] if standings and len(standings.ranked) > 1 else []), *protocol_lines(protocol)]
+    lines += ["", *([MARKS + "."] if comparison and len(comparison.ranked) > 1 else []), *protocol_lines(protocol)]
     lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table, protocol).items()]
     return "\n".join(lines) + "\n"
 
@@ -113,10 +115,12 @@ def protocol_lines(protocol: dict) -> list[str]:
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
     if p.get("mean_of"):
-        lines.append(f"`mean` paints the mean color of {p['mean_of']}.")
+        lines.append(f"`mean` predicts the mean color of {p['mean_of']}.")
     if p.get("prior"):
-        lines.append(f"`auc_rebalanced` weighs each pixel by 1 / p of its true color, p the prior of {p['prior']}.")
-    for metric, variant in p["metrics"].items():  # what was asked for by name is measured in more ways than one
+        lines.append(
+            f"`auc_rebalanced` weights each pixel by 1 / p of its true color, where p is the prior of {p['prior']}."
+        )
+    for metric, variant in p["metrics"].items():  # requested metrics have variants
         if metric in METRICS and not METRICS[metric].default and metric not in p.get("notes", {}):
             lines.append(f"`{metric}`: {variant}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
@@ -124,7 +128,7 @@ def protocol_lines(protocol: dict) -> list[str]:
 
 
 def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
-    """Why metrics are n/a, by metric, as the protocol or their cells say."""
+    """Reasons why metrics are n/a, by metric, from the protocol and the cells."""
     found = {m: c["note"] for cells in table.values() for m, c in cells.items() if c.get("note")}
     return {metric: str(note).rstrip(".") for metric, note in (protocol.get("notes", {}) | found).items()}
 
@@ -154,12 +158,12 @@ _TEX_ARROW = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "truth": r"$\to
 
 
 def tex(text: str) -> str:
-    """Text as LaTeX has to read it; what is not printable becomes a question mark."""
+    """Escape text for LaTeX; unprintable characters become question marks."""
     return "".join(_TEX.get(c, c if c.isprintable() else "?") for c in text)
 
 
 def tex_table(lines: list[Line], protocol: dict) -> str:
-    """A LaTeX table for `\\usepackage{booktabs}`: best and what is within noise of it in bold, the best with a star."""
+    """A LaTeX table (booktabs). The best row, with a star, and rows not significantly different from it are bold."""
     metrics = list(lines[0].cells)
     body = []
     for i, line in enumerate(lines):
@@ -182,7 +186,7 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
     return (
         "\n".join(
             [
-                "% needs \\usepackage{booktabs}; bold: best row (star) and rows within noise of it",
+                "% needs \\usepackage{booktabs}; bold: best row (star) and rows not significantly different from it",
                 "% " + said,
                 rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
                 r"\toprule",
@@ -206,5 +210,5 @@ def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
     ]
     for row, kinds in damage.items():
         lines += [f"| {row} | {k} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for k, r in kinds.items()]
-    lines += ["", "Only the lightness that a row is shown is damaged; its colors are judged on the whole photograph."]
+    lines += ["", "Only the input lightness is damaged; colors are compared with those of the undamaged photograph."]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.comparison.groups import Contestant, contestants, expand_groups, same_experiment
+from common.comparison.groups import ComparedModel, compared_models, expand_groups, same_experiment
 from common.comparison.paired import compare_rows
 from common.evaluation.bootstrap import RESAMPLES, draws, of_set, resampled, summarize
 from common.evaluation.evaluate import evaluate, model_predictor, trivial_predictor
@@ -17,13 +17,13 @@ from common.utils.errors import UserError
 MAE = {"mae_ab": METRICS["mae_ab"]}
 
 
-def standings(values, metrics=MAE, references=None, groups=None, seed=0, trivial=()):
+def comparison(values, metrics=MAE, references=None, groups=None, seed=0, trivial=()):
     """Compare rows of constructed values: values[row][metric]."""
     references = references or {m: np.ones(len(next(iter(values.values()))[m])) for m in metrics}
     table = {
         row: {m: summarize(metrics[m], v, references[m]) for m, v in columns.items()} for row, columns in values.items()
     }
-    who = contestants(values, [row for row in values if row not in trivial], groups)
+    who = compared_models(values, [row for row in values if row not in trivial], groups)
     return compare_rows(values, references, metrics, who, table, seed)
 
 
@@ -54,13 +54,13 @@ def test_the_interval_is_that_of_the_paired_t_test():
     rng = np.random.default_rng(2)
     hard = rng.gamma(3, 4, 400)
     a, b = hard + rng.normal(0, 1, 400), hard + rng.normal(0.1, 1, 400)
-    found = standings(one_metric(a=a, b=b)).difference("mae_ab", "a", "b")
+    found = comparison(one_metric(a=a, b=b)).difference("mae_ab", "a", "b")
     by_t = stats.ttest_rel(a, b)
     low, high = by_t.confidence_interval()
     assert found.value == pytest.approx((a - b).mean())
     width = high - low
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.06 * width)
-    alone = standings(one_metric(a=a, b=b)).numbers["a"]["mae_ab"]
+    alone = comparison(one_metric(a=a, b=b)).numbers["a"]["mae_ab"]
     assert found.high - found.low < 0.3 * (alone["high"] - alone["low"])  # pairing is worth it
 
 
@@ -68,9 +68,9 @@ def test_the_interval_is_that_of_the_paired_t_test():
 def test_turning_a_pair_turns_its_difference(order, seed):
     rng = np.random.default_rng(seed)
     rows = {name: rng.gamma(2, 2, 25) for name in "abc"}
-    one = standings(one_metric(**rows))
-    other = standings(one_metric(**{"abc"[i]: rows["abc"[i]] for i in order}))
-    x, y = one.difference("mae_ab", "a", "c"), other.difference("mae_ab", "c", "a").turned()
+    one = comparison(one_metric(**rows))
+    other = comparison(one_metric(**{"abc"[i]: rows["abc"[i]] for i in order}))
+    x, y = one.difference("mae_ab", "a", "c"), other.difference("mae_ab", "c", "a").reversed()
     assert (x.value, x.low, x.high, x.p_holm, x.better) == pytest.approx((y.value, y.low, y.high, y.p_holm, y.better))
     assert one.best("mae_ab") == other.best("mae_ab")
 
@@ -81,12 +81,12 @@ def test_what_is_not_measured_on_one_is_left_out_of_both():
     a[:4], b[3:7] = np.inf, np.nan
     metric = {"psnr": METRICS["psnr"]}
     values = {"a": {"psnr": a}, "b": {"psnr": b}}
-    found = standings(values, metric).difference("psnr", "a", "b")
+    found = comparison(values, metric).difference("psnr", "a", "b")
     assert (found.count, found.left_out) == (43, 7)
     assert found.value == pytest.approx((a[7:] - b[7:]).mean())
     nothing = {"a": {"psnr": a}, "b": {"psnr": np.full(50, np.nan)}}
-    assert standings(nothing, metric).difference("psnr", "a", "b") is None
-    assert standings(nothing, metric).best("psnr") == "a"
+    assert comparison(nothing, metric).difference("psnr", "a", "b") is None
+    assert comparison(nothing, metric).best("psnr") == "a"
 
 
 def test_numbers_of_sets_are_compared_as_such():
@@ -96,7 +96,7 @@ def test_numbers_of_sets_are_compared_as_such():
     values = {"dull": 0.7 * true, "vivid": 1.2 * true, "original": true}
     columns = {row: {"colorfulness_ratio": v, "delta_colorfulness": v} for row, v in values.items()}
     metrics = {m: METRICS[m] for m in ("colorfulness_ratio", "delta_colorfulness")}
-    found = standings(columns, metrics, dict.fromkeys(metrics, true))
+    found = comparison(columns, metrics, dict.fromkeys(metrics, true))
     ratio = found.difference("colorfulness_ratio", "dull", "vivid")
     assert ratio.value == pytest.approx(0.3 - 0.2)
     assert ratio.better == -1
@@ -113,7 +113,7 @@ def test_numbers_with_a_statistic_over_vectors():
     true = rng.normal(0, 1, (200, 4))
     metric = {"d": Metric(None, "lower", 3, "", statistic=lambda v, r: float(((v.mean(0) - r.mean(0)) ** 2).sum()))}
     values = {"near": {"d": true + rng.normal(0.1, 0.1, true.shape)}, "far": {"d": true + 1}}
-    found = standings(values, metric, {"d": true})
+    found = comparison(values, metric, {"d": true})
     assert found.beats("d", "near", "far")
     assert found.difference("d", "near", "far").value == pytest.approx(
         of_set(metric["d"], values["near"]["d"], true) - 4
@@ -121,7 +121,7 @@ def test_numbers_with_a_statistic_over_vectors():
 
 
 def test_one_photograph_tells_nothing():
-    assert standings(one_metric(a=[1.0], b=[2.0])).difference("mae_ab", "a", "b") is None
+    assert comparison(one_metric(a=[1.0], b=[2.0])).difference("mae_ab", "a", "b") is None
 
 
 def test_two_equally_good_models_are_seldom_told_apart():
@@ -131,8 +131,12 @@ def test_two_equally_good_models_are_seldom_told_apart():
         rng = np.random.default_rng(seed)
         hard = rng.gamma(3, 4, 120)
         rows = {name: hard * rng.lognormal(0, 0.2, 120) for name in "abcde"}  # 10 pairs a run
-        found = standings(one_metric(**rows), seed=seed).pairs["mae_ab"].values()
-        told, sure, runs = told + sum(d.told for d in found), sure + sum(d.sure for d in found), runs + len(found)
+        found = comparison(one_metric(**rows), seed=seed).paired_differences["mae_ab"].values()
+        told, sure, runs = (
+            told + sum(d.significant for d in found),
+            sure + sum(d.significant_holm for d in found),
+            runs + len(found),
+        )
     assert runs == 200
     assert 2 <= told <= 20
     assert sure <= 2
@@ -146,8 +150,8 @@ def test_seeds_are_an_own_source_of_variance():
         hard = rng.gamma(3, 4, 200)
         rows = {f"{name}{i}": hard + rng.normal(0, 0.3) + rng.normal(0, 0.5, 200) for name in "ab" for i in range(3)}
         groups = {name: tuple(f"{name}{i}" for i in range(3)) for name in "ab"}
-        alone += standings(one_metric(a=rows["a0"], b=rows["b0"])).difference("mae_ab", "a", "b").told
-        grouped += standings(one_metric(**rows), groups=groups).difference("mae_ab", "a", "b").told
+        alone += comparison(one_metric(a=rows["a0"], b=rows["b0"])).difference("mae_ab", "a", "b").significant
+        grouped += comparison(one_metric(**rows), groups=groups).difference("mae_ab", "a", "b").significant
     assert alone > 40
     assert grouped <= 7
 
@@ -156,7 +160,7 @@ def test_a_groups_cell_has_both_sources_of_variance():
     rng = np.random.default_rng(6)
     hard = rng.gamma(3, 4, 500)
     rows = {f"s{i}": hard + shift for i, shift in enumerate((-1.0, 0.0, 1.0))}
-    found = standings(one_metric(**rows), groups={"s": tuple(rows)})
+    found = comparison(one_metric(**rows), groups={"s": tuple(rows)})
     cell = found.numbers["s"]["mae_ab"]
     assert cell["mean"] == pytest.approx(hard.mean())
     assert cell["seeds"] == 3
@@ -168,7 +172,7 @@ def test_a_groups_cell_has_both_sources_of_variance():
 
 def test_trivial_rows_are_compared_and_never_best():
     rows = one_metric(a=np.arange(50) + 3.0, grey=np.arange(50) + 1.0, original=np.zeros(50))
-    found = standings(rows, trivial=("grey", "original"))
+    found = comparison(rows, trivial=("grey", "original"))
     assert found.best("mae_ab") == "a"
     assert found.ranked == ["a"]
     assert found.beats("mae_ab", "grey", "a")
@@ -194,7 +198,7 @@ def noisy(demo_pack):
 
 
 def of(result, seed):
-    who = contestants(result.values, ["calm", "twin", "noisy"])
+    who = compared_models(result.values, ["calm", "twin", "noisy"])
     metrics = {m: METRICS[m] for m in result.table["calm"]}
     return compare_rows(result.values, result.references, metrics, who, result.table, seed)
 
@@ -202,10 +206,10 @@ def of(result, seed):
 def test_a_model_is_never_told_from_itself_and_always_from_its_noisy_copy(noisy):
     for seed in range(20):
         found = of(noisy, seed)
-        assert not any(found.difference(m, "calm", "twin").told for m in found.metrics)
+        assert not any(found.difference(m, "calm", "twin").significant for m in found.metrics)
         for metric in ("rmse_ab", "mse_ab", "l2_ab", "mae_ab", "delta_e", "auc", "psnr", "ssim"):
             difference = found.difference(metric, "calm", "noisy")
-            assert difference.told, metric
+            assert difference.significant, metric
             assert difference.better == 1, metric
         for metric in ("rmse_ab", "l2_ab", "mae_ab", "auc"):  # these also among all comparisons
             assert found.beats(metric, "calm", "noisy"), metric
@@ -238,8 +242,8 @@ def test_groups_by_name():
 
 def test_contestants_keep_the_order_of_the_table():
     rows = ["a", "s0", "b", "s1", "grey", "original"]
-    found = contestants(rows, ["a", "s0", "b", "s1"], {"s": ("s0", "s1", "s2")})
+    found = compared_models(rows, ["a", "s0", "b", "s1"], {"s": ("s0", "s1", "s2")})
     assert [c.title for c in found] == ["a", "s", "b", "grey"]
-    assert found[1] == Contestant("s", ("s0", "s1"))
+    assert found[1] == ComparedModel("s", ("s0", "s1"))
     assert [c.trivial for c in found] == [False, False, False, True]
-    assert contestants(["s0"], ["s0"], {"s": ("s0", "s1")}) == [Contestant("s0", ("s0",))]
+    assert compared_models(["s0"], ["s0"], {"s": ("s0", "s1")}) == [ComparedModel("s0", ("s0",))]

@@ -9,7 +9,7 @@ import torch
 from matplotlib.path import Path as Outline
 from skimage.color import rgb2lab
 
-from common.comparison.groups import contestants
+from common.comparison.groups import compared_models
 from common.comparison.paired import compare_rows
 from common.comparison.report import charts
 from common.comparison.report.ab_histograms import AB_REACH, count_colors, gamut_outline
@@ -156,7 +156,7 @@ def sentences(**rows):
     values = {row: {"mae_ab": np.asarray(v)} for row, v in rows.items()}
     references = {"mae_ab": np.ones(len(next(iter(rows.values()))))}
     table = {row: {"mae_ab": {"mean": float(np.mean(v)), "low": 0.0, "high": 0.0}} for row, v in rows.items()}
-    who = contestants(rows, [row for row in rows if row != "grey"])
+    who = compared_models(rows, [row for row in rows if row != "grey"])
     return compare_rows(values, references, {"mae_ab": METRICS["mae_ab"]}, who, table)
 
 
@@ -164,16 +164,16 @@ def test_sentences_say_what_the_statistics_say():
     hard = np.random.default_rng(0).gamma(3, 4, 100)
     wobble = np.random.default_rng(1).normal(0, 1, 100)
     found = sentences(good=hard, twin=hard + wobble, bad=hard + 2 + wobble, grey=hard + 1)
-    assert in_words(found, "good", "bad") == "good beats bad on mae_ab."
-    assert in_words(found, "bad", "good") == "bad is beaten by good on mae_ab."
-    assert in_words(found, "good", "twin") == "good and twin are within noise of each other on mae_ab."
+    assert in_words(found, "good", "bad") == "good is significantly better than bad on mae_ab."
+    assert in_words(found, "bad", "good") == "bad is significantly worse than good on mae_ab."
+    assert in_words(found, "good", "twin") == "good and twin do not differ significantly on mae_ab."
     assert len(pairs_in_words(found)) == 3
     best = found.best("mae_ab")
     told = findings(found)
     other = {"good": "twin", "twin": "good"}[best]
-    assert told[0] == f"{best} is best within noise on mae_ab (with {other})."
-    assert "grey beats bad on mae_ab." in told
+    assert told[0] == f"{best} is best on mae_ab (not significantly better than {other})."
+    assert "grey is significantly better than bad on mae_ab." in told
     dull = findings(sentences(a=hard + wobble, b=hard + 3, grey=hard))
-    assert "No model surely beats grey, which paints nothing, on mae_ab." in dull
-    assert findings(sentences(a=hard, b=hard + 3))[0] == "a is surely best on mae_ab."
-    assert findings(sentences(a=hard, grey=hard + 1 + wobble)) == ["a beats grey on mae_ab."]
+    assert "No model is significantly better than grey, the uncolored photograph, on mae_ab." in dull
+    assert findings(sentences(a=hard, b=hard + 3))[0] == "a is significantly better than all others on mae_ab."
+    assert findings(sentences(a=hard, grey=hard + 1 + wobble)) == ["a is significantly better than grey on mae_ab."]

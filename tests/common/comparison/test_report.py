@@ -1,6 +1,5 @@
 """The report: whole, well-formed, self-contained, safe from names; its tables read by other programs."""
 
-import argparse
 import io
 import json
 import re
@@ -12,7 +11,7 @@ import pandas
 import pytest
 import torch
 
-from common.comparison.report.report import standings_of, write_report
+from common.comparison.report.report import ReportOptions, compare_evaluation, write_report
 from common.comparison.report.tables import csv_table, markdown_table, notes, table_lines, tex, tex_table
 from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
 from common.evaluation.rows import Row, Rows
@@ -53,9 +52,8 @@ def measured(demo_pack):
 @pytest.fixture(scope="module")
 def folder(measured, demo_pack, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    options = {"out": out, "photos": 2, "grid_seed": 3, "batch_size": 8, "device": "cpu", "seen": None}
-    args = argparse.Namespace(**options, val_fraction=0.1, cache=None)
-    written = write_report(*measured, demo_pack, args, remarks=["a remark with <b>"]).files
+    options = ReportOptions(out, photos=2, grid_seed=3, batch_size=8, device="cpu")
+    written = write_report(*measured, demo_pack, options, remarks=["a remark with <b>"]).files
     assert {path.name for path in written} == {path.name for path in out.iterdir()} == FILES
     return out
 
@@ -138,7 +136,7 @@ def test_the_page_has_every_part(page):
     assert len(pictures) == (2 + 2) * (3 + 2)  # fixed and random; two models and a group, between grey and original
     ends = page.findall(".//x:section[@id='ends']//x:img", x)
     assert len(ends) == 3 * 3 * 6
-    assert "A random choice, seed 3" in texts(page)
+    assert "Random selection, seed 3" in texts(page)
     assert "1:01" in texts(page.find(".//x:section[@id='cost']", x))
     assert all(picture.get("alt") for picture in page.iter("{http://www.w3.org/1999/xhtml}img"))
 
@@ -196,8 +194,8 @@ def test_json_has_the_differences(folder):
 
 def test_markdown_marks_what_is_best_and_what_is_within_noise(measured):
     result, rows = measured
-    standings = standings_of(result, rows)
-    text = markdown_table(result.table, result.protocol, standings)
+    comparison = compare_evaluation(result, rows)
+    text = markdown_table(result.table, result.protocol, comparison)
     (line,) = [line for line in text.splitlines() if line.startswith("| a\\|b")]
     assert line.count("★") == 4
     assert "`lpips` is n/a: needs weights" in text
@@ -210,8 +208,8 @@ def test_markdown_marks_what_is_best_and_what_is_within_noise(measured):
 def test_a_single_model_is_not_called_best(demo_pack):
     predictors = {"mine": painter(0.5), "grey": trivial_predictor("grey", demo_pack)}
     result = evaluate(predictors, demo_pack, ["rmse_ab"])
-    standings = standings_of(result, rows_of(predictors, {"mine": card(0)}))
-    lines = table_lines(result.table, standings)
+    comparison = compare_evaluation(result, rows_of(predictors, {"mine": card(0)}))
+    lines = table_lines(result.table, comparison)
     assert [line.marks for line in lines] == [{}, {}]
     assert pandas.read_csv(io.StringIO(csv_table(lines))).mark.isna().all()
     assert "mathbf" not in tex_table(lines, result.protocol)

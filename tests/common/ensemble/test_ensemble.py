@@ -1,6 +1,5 @@
 """Ensembles: the mean is the mean, a stack starts as it and learns, and neither touches its members."""
 
-import argparse
 import json
 import shutil
 
@@ -12,12 +11,13 @@ from safetensors.torch import load_file
 from common.checkpoint import published_state, read_card, save_weights
 from common.colorizer import Batch
 from common.data.packing import open_pack
-from common.ensemble.expressions import parse_ensemble
-from common.ensemble.stacks import train_stack
-from common.evaluation.rows import load_rows, split_title
+from common.ensemble.stacks import StackOptions, resolve_stacks, train_stack
+from common.evaluation.options import MeasureOptions
+from common.evaluation.rows import load_rows
 from common.photo import colorize
 from common.registry import build_colorizer, load_colorizer
 from common.utils.errors import UserError
+from common.utils.expressions import parse_ensemble, split_title
 from common.utils.progress import Progress
 from scripts import evaluate, export, publish, train
 from tests.conftest import photo_array, save_painter
@@ -71,11 +71,8 @@ def L():
     return torch.rand(2, 1, 32, 64, generator=torch.Generator().manual_seed(0)) * 100
 
 
-def options(tmp_path, **changes):
-    """A command line as `load_rows` and `train_stack` see it."""
-    values = {"data": "demo", "split": "auto", "val_fraction": 0.1, "size": None, "cache": None, "device": "cpu",
-              "stack_budget": "2s", "stack_data": None, "stacks": tmp_path / "stacks"}  # fmt: skip
-    return argparse.Namespace(**values | changes)
+def options(tmp_path):
+    return StackOptions(MeasureOptions("demo", device="cpu"), tmp_path / "stacks", budget="2s")
 
 
 def predict(colorizer, L):
@@ -248,8 +245,9 @@ def test_rows_of_ensembles_have_cards_like_any_other(members):
     ],
 )
 def test_what_is_no_ensemble_is_one_sentence_and_the_others_are_loaded(name, told, tmp_path):
-    rows = load_rows([name, "calm64"], "cpu")
-    (failure,) = rows.failures
+    names, failures = resolve_stacks([name, "calm64"], options(tmp_path), Progress(quiet=True))
+    rows = load_rows(names, "cpu")
+    (failure,) = failures + rows.failures
     assert told in failure
     assert "\n" not in failure
     assert list(rows.cards) == ["calm64"]

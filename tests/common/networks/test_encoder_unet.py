@@ -47,7 +47,7 @@ def test_other_encoders(encoder):
 def train(colorizer, steps=3):
     torch.manual_seed(0)
     batch = Batch(torch.rand(4, 1, 64, 64) * 100, torch.randn(4, 2, 64, 64) * 20)
-    optimizer = make_optimizer("network", colorizer.network, OptimConfig(weight_decay=0.1, lr=0.01))
+    optimizer = make_optimizer(colorizer.network, OptimConfig(weight_decay=0.1, lr=0.01))
     colorizer.train()
     for _ in range(steps):
         next(colorizer.training_step(batch)).loss.backward()
