@@ -91,7 +91,7 @@ def _parser() -> Parser:
     _add_study(export)
     export.add_argument("--sessions", type=positive, default=60, help="different sessions in it")
     export.add_argument("--out", type=Path, required=True, help="new folder")
-    merge = add("merge", "take the downloaded answers of a static kit into a database")
+    merge = add("merge", "take the downloaded answers of a static site into a database")
     merge.add_argument("--key", type=Path, required=True, help="the .key.json that export wrote")
     merge.add_argument("--answers", type=Path, nargs="+", required=True, help="downloaded files")
     merge.add_argument("--db", type=Path, required=True, help="the study's database; made where it is new")
@@ -126,12 +126,12 @@ def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
 
 
 def _sheet(args: argparse.Namespace) -> int:
-    from common.turing.pictures import ready_predictors
+    from common.turing.pictures import study_predictors
     from common.turing.sheets import make_sheets
     from common.utils.device import pick_device
 
     rows, pack, _ = _open(args)
-    predictors = ready_predictors(rows, pack, args.seed)
+    predictors = study_predictors(rows, pack, args.seed)
     made = make_sheets(predictors, pack, args.pairs, args.seed, args.out, pick_device(args.device))
     print(f"written: {args.out}/{', '.join(made.files)}")
     return 0
@@ -149,16 +149,16 @@ def _study(args: argparse.Namespace) -> tuple:
     from common.utils.device import pick_device
 
     rows, pack, progress = _open(args)
-    material = plan_study(
+    inputs = plan_study(
         rows, pack, practice=args.practice, test=args.test, vigilance=args.vigilance,
         photographs=args.photographs, seed=args.seed,
     )  # fmt: skip
 
     def gallery() -> object:
         with progress.task("colorizing") as done:
-            return make_gallery(material, pick_device(args.device), done)
+            return make_gallery(inputs, pick_device(args.device), done)
 
-    return material.study, gallery, progress
+    return inputs.study, gallery, progress
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -220,10 +220,10 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from common.turing.static_site import export_kit
+    from common.turing.static_site import export_static_site
 
     study, gallery, _ = _study(args)
-    key = export_kit(study, gallery(), args.out, args.sessions)
+    key = export_static_site(study, gallery(), args.out, args.sessions)
     print(f"written: {args.out} (for a web host), {key} (the key: keep it to yourself)")
     return 0
 
