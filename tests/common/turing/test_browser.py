@@ -84,7 +84,7 @@ def test_a_whole_session(server, browser, name, device, layout):
     until_asked(page)  # a pair has been on show and is being asked about
     page.reload()
     until_asked(page)
-    assert page.locator("#next").inner_text() == "Go on"
+    assert page.locator("#next").inner_text() == "Continue"
     photograph(page, f"{name}-back")
     play(page, counts()["test"] - counts()["test"] // 2 - 1, touch=touch)
     page.wait_for_url("**/result")
