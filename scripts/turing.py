@@ -64,7 +64,8 @@ def _parser() -> Parser:
     serve.add_argument("--db", type=Path, required=True, help="database of the study; created if it is missing")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 accepts requests from other machines")
     serve.add_argument("--port", type=natural, default=8000, help="0: any free port")
-    serve.add_argument("--report_token", help=f"secret of at least {_TOKEN_LENGTH} letters (default: $TURING_REPORT_TOKEN,"
+    serve.add_argument("--report_token",
+                       help=f"secret of at least {_TOKEN_LENGTH} letters (default: $TURING_REPORT_TOKEN,"
                        " else a new one, which is printed)")  # fmt: skip
     report = add("report", "write the results of a study")
     report.add_argument("--db", type=Path, required=True, help="database of serve or merge")
