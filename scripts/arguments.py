@@ -105,13 +105,21 @@ class Parser(argparse.ArgumentParser):
                 f"{'--budget' if args.budget else '--train'} is given without --suite, and is an option of its runs"
             )
 
-    def add_measuring(self, required: bool = True) -> None:
-        """Add the options of scripts that measure on a source of photographs. required: whether --data is."""
+    def add_source(self, required: bool = True) -> None:
+        """Add the options that say which photographs are colorized, and where. required: whether --data is."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
                           help="part of the source (auto: val, else test, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
-        self.add_argument("--size", type=int, help="side of the squares that are measured (default: as trained)")
+        self.add_argument("--size", type=int, help="side of the squares that are colorized (default: as trained)")
+        self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+        self.add_argument("--seed", type=natural, default=0, help="of all random choices")
+        self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+        self.add_stacking()
+
+    def add_measuring(self, required: bool = True) -> None:
+        """Add the options of scripts that measure on a source of photographs. required: whether --data is."""
+        self.add_source(required)
         self.add_argument("--metrics", nargs="+",
                           help="names of metrics; `default` stands for those that need no network")  # fmt: skip
         self.add_argument("--features", default="torchvision_inception_v3",
@@ -129,11 +137,7 @@ class Parser(argparse.ArgumentParser):
                           " (default: the prior of the measured photographs)")  # fmt: skip
         self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")
         self.add_argument("--batch_size", type=positive, default=32)
-        self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-        self.add_argument("--seed", type=natural, default=0, help="of the row 'shuffled'")
-        self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
         self.add_argument("--keep", type=Path, metavar="FOLDER",
                           help="folder where measured values are cached, so that nothing is measured twice"
                           " (default: in the cache folder)")  # fmt: skip
         self.add_argument("--no_keep", action="store_true", help="do not use the cache of measured values")
-        self.add_stacking()

@@ -1,15 +1,15 @@
-"""Measure the speed of this project against the usual way of doing the same, in one run on one machine.
+"""Compare the training speed of this project with that of a usual PyTorch training loop on the same machine.
 
 examples:
   python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
   python -m scripts.benchmark train --network pix2pix --data 'imagenette160-train-*.tar' --size 256 --batch_size 8
   python -m scripts.benchmark train --data demo --size 64 --seconds 10
 
-`train`: images/s of a training in this project's engine, and in the usual loop: a folder of JPEG files, a DataLoader
-with one worker a processor, scikit-image's Lab for each image, fp32, contiguous layout. Same networks, losses, batch
-size and augmentation (random crop, flip). The two take turns, so noise of the machine meets both.
-`resnet18` is the ResNet18 regressor; `pix2pix` the published U-Net and 70-pixel PatchGAN, whose usual loop trains the
-discriminator first and paints each batch twice, once for each network's step.
+`train` measures images/s of this project's engine and of the usual loop: a folder of JPEG files, a DataLoader with one
+worker per processor, scikit-image's rgb2lab per image, fp32, contiguous layout. Networks, losses, batch size and
+augmentation (random crop, flip) are the same. The two alternate, so that other load on the machine affects both.
+`resnet18` is the ResNet18 regressor. `pix2pix` is the published U-Net with the 70-pixel PatchGAN; its usual loop trains
+the discriminator first and runs the generator twice per batch, once for each network's step.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         f" {result['machine']}:\n"
         f"  usual loop  {result['usual']:6.1f} images/s\n"
         f"  engine      {result['engine']:6.1f} images/s  ({result['ratio']:.2f} times as fast)\n"
-        f"  packing     {packing:6.1f} s, once (0 where the pack was there)"
+        f"  packing     {packing:6.1f} s, once (0 if the pack existed)"
     )
     if args.json:
         write_text(args.json, json.dumps(result, indent=1))
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_folder(source: str, folder: Path) -> int:
-    """Write a source's photographs as the files that they are; returns how many."""
+    """Write the photographs of a source as files, unchanged. Returns their number."""
     from common.data.sources import list_photos
 
     folder.mkdir()
@@ -95,7 +95,7 @@ def _data_config(args):  # noqa: ANN001
 
 
 def pack_seconds(args) -> float:  # noqa: ANN001
-    """Seconds that packing takes, once for all runs."""
+    """Seconds that packing takes. It is done once for all runs."""
     from common.data.batches import training_packs
     from common.utils.progress import Progress
 
@@ -105,7 +105,7 @@ def pack_seconds(args) -> float:  # noqa: ANN001
 
 
 def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
-    """images/s of the loop that everybody writes, data loading included, after two steps of warm-up."""
+    """images/s of the usual loop, data loading included, after two steps of warm-up."""
     import os
 
     import numpy as np
@@ -151,7 +151,7 @@ def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
             start = time.perf_counter()
         elif start and time.perf_counter() - start > seconds:
             break
-        train_on(L.to(device), ab.to(device)).item()  # a log's look at the loss, which waits for the device
+        train_on(L.to(device), ab.to(device)).item()  # reading the loss, as for a log, waits for the device
         images += len(L) if step >= 2 else 0
     return images / (time.perf_counter() - start)
 
@@ -185,22 +185,22 @@ def _usual_pix2pix(size, device):  # noqa: ANN001
     of_generator = torch.optim.Adam(generator.parameters(), **adam)
     of_discriminator = torch.optim.Adam(discriminator.parameters(), **adam)
 
-    def says(L, ab, real):  # noqa: ANN001
+    def adversarial(L, ab, real):  # noqa: ANN001
         logits = discriminator(torch.cat([L, ab], dim=1))
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, real))
 
     def train_on(L, ab):  # noqa: ANN001
         discriminator.requires_grad_(True)
-        _step(of_discriminator, (says(L, ab, 1.0) + says(L, generator(L).detach(), 0.0)) / 2)
+        _step(of_discriminator, (adversarial(L, ab, 1.0) + adversarial(L, generator(L).detach(), 0.0)) / 2)
         discriminator.requires_grad_(False)
         fake = generator(L)
-        return _step(of_generator, says(L, fake, 1.0) + 100 * F.l1_loss(fake, ab))
+        return _step(of_generator, adversarial(L, fake, 1.0) + 100 * F.l1_loss(fake, ab))
 
     return train_on
 
 
 def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
-    """images/s of the same training in this project's engine, as its own log has it, after the first interval."""
+    """images/s of the same training in this project's engine, from its log, without the first interval."""
     from common.data.augment import AugmentConfig
     from common.training.config import OptimConfig, RunConfig, TrainConfig
     from common.training.logger import read_metrics

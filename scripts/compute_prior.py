@@ -1,11 +1,11 @@
-"""Count which colors photographs show: the prior that class rebalancing and auc_rebalanced weigh by.
+"""Compute the color prior of photographs, from which class rebalancing and auc_rebalanced compute their weights.
 
 examples:
   python -m scripts.compute_prior --data demo --out prior.json
   python -m scripts.compute_prior --data 'train-*.tar' --size 64 --out prior.json --picture prior.png
   python -m scripts.train --config experiments/classification/rebalanced.yaml --model.prior prior.json
 
-Grey photographs are left out. The picture shows the prior and the class weights in the ab plane.
+Grey photographs are skipped. The picture shows the prior and the class weights in the ab plane.
 """
 
 from __future__ import annotations

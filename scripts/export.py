@@ -1,11 +1,11 @@
-"""Write a colorizer as ONNX: lightness in, ab out, for any size that the network takes.
+"""Export a colorizer to ONNX, with dynamic batch size, height and width.
 
 examples:
   python -m scripts.export runs/resnet18 --onnx resnet18.onnx
   python -m scripts.export runs/mine/best.safetensors --onnx mine.onnx --opset 20
 
-The graph takes L [N, 1, H, W] in 0..100 and gives ab [N, 2, H, W], both float32 in CIELAB units. It is run with
-onnxruntime at three sizes, and refused where it is further than 1e-4 from torch.
+The graph maps L [N, 1, H, W] in 0..100 to ab [N, 2, H, W], both float32 in CIELAB units. Its output is compared with
+that of PyTorch at three sizes, and the export fails if the relative difference is above 1e-4.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def to_onnx(colorizer, opset: int):  # noqa: ANN001, ANN201 - onnx is imported w
 def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN001
     """Largest difference from torch, relative to the range of the prediction, at three sizes.
 
-    Raises UserError where it is above the tolerance.
+    Raises UserError if it is above the tolerance.
     """
     import onnxruntime
     import torch
@@ -114,7 +114,7 @@ def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN0
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong first: the exporter wraps it in advice."""
+    """The message of the first exception in the chain; the exporter wraps it in general advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return one_sentence(error)

@@ -1,15 +1,14 @@
-"""Make weights that can be passed on: small, without paths of the machine that they were trained on, under a name.
+"""Write weights for publication: smaller, with a name, and without paths of the machine that trained them.
 
 examples:
   python -m scripts.publish runs/mine --name mine --out mine.safetensors
   python -m scripts.publish runs/not_rebalanced/best.safetensors --name calm64 --shift 0.4 --temperature 1 \\
       --out common/weights/calm64.safetensors
 
-Weights are kept in 16 bits, statistics in 32. Files in common/weights are installed models, which `colorize models`
-lists.
---shift moves a classifier that was trained without rebalancing towards rare colors, as if it had been trained with so
-much of it: its logits gain that many times the logarithm of the class weights. No training is needed, for what
-rebalancing does to an ideal classifier is just this.
+Weights are stored in 16 bits, batch-norm statistics and biases in 32. Files in common/weights are installed models,
+which `colorize models` lists.
+--shift makes a classifier that was trained without rebalancing predict rare colors more often: it adds SHIFT times the
+logarithm of the class weights to the logits. For an ideal classifier this equals training with rebalancing.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, change, write, print."""
     parser = Parser("python -m scripts.publish", __doc__)
     parser.add_argument("weights", help="a run folder or a .safetensors file")
-    parser.add_argument("--name", required=True, help="what the model is called in tables and in pictures' metadata")
+    parser.add_argument("--name", required=True, help="title in tables and in the metadata of pictures")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
-    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier, towards rare colors: 0 to 1")
-    parser.add_argument("--data", help="source to measure what is written on; its scores then stand in the card")
+    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier: shift toward rare colors, 0 to 1")
+    parser.add_argument("--data", help="source to measure the written weights on; the card stores the scores")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
     args = parser.parse_args(argv)
@@ -52,14 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.data:
         card |= measured(colorizer, state, args)
     elif args.shift or args.temperature:
-        card["validation"] = {}  # they were of what it was before
+        card["validation"] = {}  # the scores of the unchanged model no longer apply
     save_weights(args.out, state, card)
     print(f"written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
 def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
-    """Shift a classifier's logits and set its temperature, and say so in its card."""
+    """Shift a classifier's logits, set its temperature, and record both in its card."""
     if not (args.shift or args.temperature):
         return
     import torch
@@ -83,7 +82,7 @@ def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
 
 
 def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa: ANN001
-    """Scores of the very weights that are written, for the card."""
+    """Scores of the weights as they are written, for the card."""
     from common.data.packing import open_pack
     from common.data.sources import list_photos
     from common.evaluation.evaluate import evaluate, model_predictor
@@ -102,7 +101,7 @@ def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa:
 
 
 def portable(card: dict) -> dict:
-    """A card without paths: of a source, the names of its files."""
+    """The card without paths: sources are reduced to the names of their files."""
 
     def names(source: str | None) -> str | None:
         return source and ",".join(Path(part).name for part in source.split(","))

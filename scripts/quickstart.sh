@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, small, on photographs that come with the libraries: train four colorizers, compare them with the
-# trivial rows, and draw what they see. No download beyond the installation. Ends in runs/quickstart.
+# A small example on photographs that come with the libraries: train four colorizers, compare them with the
+# trivial rows, and draw their results. Nothing is downloaded after the installation. Results are in runs/quickstart.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 cd "$root"
@@ -26,7 +26,7 @@ grid    $out/grid.png
 curves  $out/curves.png
 watch   $python -m tensorboard.main --logdir runs
 
-Eleven photographs teach nobody color; this shows that the machine runs. Now yours:
+Eleven photographs are too few to learn color; this only shows that the installation works. With your own photographs:
   bash scripts/train_resnet18.sh --data.train FOLDER --budget 20m --run runs/mine
   $python -m scripts.colorize PHOTO.jpg --model runs/mine --out PHOTO.color.jpg
 END

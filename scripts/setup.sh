@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the project, once: into the active virtual environment, else into .venv, which is made.
-# Prints the Python to use on stdout, everything else on stderr. Calling it again costs nothing.
+# Install the project into the active virtual environment, or into .venv, which is created if it is missing.
+# Prints the Python to use on stdout, everything else on stderr. A second call installs nothing.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -14,16 +14,16 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
   done
   [ -n "$base" ] || { echo "error: Python 3.10 or newer is needed and was not found" >&2; exit 2; }
-  echo "making $venv with $("$base" --version)" >&2
+  echo "creating $venv with $("$base" --version)" >&2
   if ! "$base" -m venv "$venv" >&2; then
     rm -rf "$venv"
-    echo "error: $base cannot make a virtual environment: install its venv package (python3-venv on Debian)" >&2
+    echo "error: $base cannot create a virtual environment: install its venv package (python3-venv on Debian)" >&2
     exit 2
   fi
 fi
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >&2
 
-# The pins were tested together on one Python; where a pin has no build for another, the lower bounds decide.
+# The pinned versions were tested on one version of Python. If one is not available for another, lower bounds apply.
 stamp="$venv/.colorization-lab"
 wanted="$root $(cat "$root/setup.cfg" "$root/constraints.txt" | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

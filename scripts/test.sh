@@ -5,7 +5,7 @@ root="$(cd "$(dirname "$0")/.." && pwd)"
 cd "$root"
 python="$(bash scripts/setup.sh)"
 
-# The browser tests play in the system's Chromium, and are skipped, saying so, where there is none.
+# The browser tests use the system's Chromium, and are skipped with a message if there is none.
 found=""
 for name in chromium chromium-browser google-chrome google-chrome-stable; do
   command -v "$name" >/dev/null && found="$name" && break

@@ -5,7 +5,7 @@ examples:
   python -m scripts.train --config experiments/gan/pix2pix.yaml --data.train 'shards/train-*.tar' \\
       --data.val shards/val-000000.tar --data.size 64 --budget 20m --run runs/pix2pix
 
-The same command goes on where a run was; `tensorboard --logdir runs` shows it while it goes.
+The same command resumes an interrupted run. `tensorboard --logdir runs` shows the runs.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the classifier of color. Sets everything up at its first call; every option of scripts.train may follow:
+# Train the classification model. The first call installs everything. Options of scripts.train may follow:
 #   bash scripts/train_classification.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 20m
 # The paper's ablation, three runs one after the other (rebalanced, not rebalanced, L2 with the same trunk):
 #   bash scripts/train_classification.sh --ablation --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar

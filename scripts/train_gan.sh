@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train pix2pix. Sets everything up at its first call; every option of scripts.train may follow:
+# Train pix2pix. The first call installs everything. Options of scripts.train may follow:
 #   bash scripts/train_gan.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
-# What else can be asked for, alone or together, before those:
+# Options of this script, which must come first and can be combined:
 #   --pretrain        the generator under L1 first, the discriminator until it wins, then both: as many steps in a
 #                     fifth less time
 #   --perceptual      a VGG16 beside L1: two to three times the time of a step on a processor; its weights are fetched,

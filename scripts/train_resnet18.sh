@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the ResNet18 regressor. Sets everything up at its first call; every option of scripts.train may follow:
+# Train the ResNet18 regressor. The first call installs everything. Options of scripts.train may follow:
 #   bash scripts/train_resnet18.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
 # Watch it: tensorboard --logdir runs
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""The colorization Turing test: on paper, on a page, as static files; its statistics.
+"""The colorization Turing test: on paper, in a browser, as static files; its statistics.
 
 examples:
   python -m scripts.turing sheet --models runs/cnn runs/pix2pix --data 'val-*.tar' --pairs 20 --seed 1 --out sheet
@@ -9,7 +9,7 @@ examples:
   python -m scripts.turing export --models runs/cnn runs/pix2pix --data 'val-*.tar' --out site
   python -m scripts.turing merge --key site.key.json --answers inbox/*.json --db study.db
 
-A model is a run folder or a .safetensors file, NAME=PATH names it; the rows grey, mean and shuffled serve too.
+A model is a run folder, a .safetensors file, or one of grey, mean, shuffled; NAME=PATH gives its title.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, natural, positive, share
+from scripts.arguments import Parser, natural, positive, share, stack_options
 
 if TYPE_CHECKING:
     from common.data.packing import Pack
@@ -34,23 +34,15 @@ _TOKEN_LENGTH = 16
 
 def _add_pictures(parser: Parser) -> None:
     parser.add_argument("--models", nargs="+", required=True, help="run folders, weights, grey, mean or shuffled")
-    parser.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
-    parser.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
-                        help="which part (auto: the val of the source itself, else its test, else all)")  # fmt: skip
-    parser.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
-    parser.add_argument("--size", type=int, help="side of the pictures that are colorized (default: as trained)")
-    parser.add_argument("--seed", type=natural, default=0, help="of photographs, order and sides")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
-    parser.add_stacking()
+    parser.add_source()
 
 
 def _add_study(parser: Parser) -> None:
     _add_pictures(parser)
     parser.add_argument("--practice", type=natural, default=10, help="pairs with feedback, not counted")
     parser.add_argument("--test", type=positive, default=40, help="pairs without feedback")
-    parser.add_argument("--vigilance", type=share, default=0.1, help="share of the test pairs that are evident fakes")
-    parser.add_argument("--photographs", type=positive, default=200, help="how many of the source to use at most")
+    parser.add_argument("--vigilance", type=share, default=0.1, help="share of the test pairs that are obvious fakes")
+    parser.add_argument("--photographs", type=positive, default=200, help="maximum number of photographs")
 
 
 def _parser() -> Parser:
@@ -67,34 +59,35 @@ def _parser() -> Parser:
     score = add("score", "score the filled-in forms of a blind sheet")
     score.add_argument("--key", type=Path, required=True, help="key.json of the sheet")
     score.add_argument("--answers", type=Path, nargs="+", required=True, help="filled-in CSV forms")
-    serve = add("serve", "serve the test as a page, and its report")
+    serve = add("serve", "serve the test and its report over HTTP")
     _add_study(serve)
-    serve.add_argument("--db", type=Path, required=True, help="the study's database; made where it is new")
-    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines, too")
-    serve.add_argument("--port", type=natural, default=8000, help="0: any that is free")
-    serve.add_argument("--report_token", help=f"of {_TOKEN_LENGTH} letters or more (default: $TURING_REPORT_TOKEN,"
+    serve.add_argument("--db", type=Path, required=True, help="database of the study; created if it is missing")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 accepts requests from other machines")
+    serve.add_argument("--port", type=natural, default=8000, help="0: any free port")
+    serve.add_argument("--report_token",
+                       help=f"secret of at least {_TOKEN_LENGTH} letters (default: $TURING_REPORT_TOKEN,"
                        " else a new one, which is printed)")  # fmt: skip
     report = add("report", "write the results of a study")
     report.add_argument("--db", type=Path, required=True, help="database of serve or merge")
     report.add_argument("--out", type=Path, required=True, help="folder for the report")
-    plan = add("plan", "say how many people a study needs")
+    plan = add("plan", "compute how many people a study needs")
     plan.add_argument(
         "--share", type=share, default=0.25, help="share fooled that the weaker model is expected to have"
     )
-    plan.add_argument("--difference", type=share, default=0.1, help="difference that is to be seen")
+    plan.add_argument("--difference", type=share, default=0.1, help="difference to detect")
     plan.add_argument("--spread", type=float, default=0.1, help="standard deviation of the share between people")
-    plan.add_argument("--pairs", type=positive, default=36, help="counted pairs a person")
-    plan.add_argument("--power", type=share, default=0.8, help="chance to see it")
+    plan.add_argument("--pairs", type=positive, default=36, help="counted pairs per person")
+    plan.add_argument("--power", type=share, default=0.8, help="probability of detecting it")
     plan.add_argument("--models", type=positive, default=2, help="models in the study")
     plan.add_argument("--simulate", action="store_true", help="check the answer on 400 simulated studies")
     export = add("export", "write the test as a folder of static files, and its key beside it")
     _add_study(export)
-    export.add_argument("--sessions", type=positive, default=60, help="different sessions in it")
+    export.add_argument("--sessions", type=positive, default=60, help="number of different sessions")
     export.add_argument("--out", type=Path, required=True, help="new folder")
-    merge = add("merge", "take the downloaded answers of a static kit into a database")
+    merge = add("merge", "add the downloaded answers of a static site to a database")
     merge.add_argument("--key", type=Path, required=True, help="the .key.json that export wrote")
     merge.add_argument("--answers", type=Path, nargs="+", required=True, help="downloaded files")
-    merge.add_argument("--db", type=Path, required=True, help="the study's database; made where it is new")
+    merge.add_argument("--db", type=Path, required=True, help="database of the study; created if it is missing")
     return parser
 
 
@@ -111,27 +104,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
+    from common.ensemble.stacks import resolve_stacks
     from common.evaluation.options import MeasureOptions
     from common.evaluation.rows import load_rows, open_measured
     from common.utils.progress import Progress
 
     progress = Progress()
-    rows = load_rows(args.models, args.device)
-    if rows.failures:
-        raise UserError("; ".join(rows.failures))
     options = MeasureOptions(args.data, args.split, args.val_fraction, args.size, cache=args.cache)
+    names, failures = resolve_stacks(args.models, stack_options(args, options), progress)
+    rows = load_rows(names, args.device)
+    if failures := [*failures, *rows.failures]:
+        raise UserError("; ".join(failures))
     pack = open_measured(options, rows.cards, progress)
     progress.say(pack.describe())
     return rows, pack, progress
 
 
 def _sheet(args: argparse.Namespace) -> int:
-    from common.turing.pictures import ready_predictors
+    from common.turing.pictures import study_predictors
     from common.turing.sheets import make_sheets
     from common.utils.device import pick_device
 
     rows, pack, _ = _open(args)
-    predictors = ready_predictors(rows, pack, args.seed)
+    predictors = study_predictors(rows, pack, args.seed)
     made = make_sheets(predictors, pack, args.pairs, args.seed, args.out, pick_device(args.device))
     print(f"written: {args.out}/{', '.join(made.files)}")
     return 0
@@ -149,16 +144,16 @@ def _study(args: argparse.Namespace) -> tuple:
     from common.utils.device import pick_device
 
     rows, pack, progress = _open(args)
-    material = plan_study(
+    inputs = plan_study(
         rows, pack, practice=args.practice, test=args.test, vigilance=args.vigilance,
         photographs=args.photographs, seed=args.seed,
     )  # fmt: skip
 
     def gallery() -> object:
         with progress.task("colorizing") as done:
-            return make_gallery(material, pick_device(args.device), done)
+            return make_gallery(inputs, pick_device(args.device), done)
 
-    return material.study, gallery, progress
+    return inputs.study, gallery, progress
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -220,10 +215,10 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from common.turing.static_site import export_kit
+    from common.turing.static_site import export_static_site
 
     study, gallery, _ = _study(args)
-    key = export_kit(study, gallery(), args.out, args.sessions)
+    key = export_static_site(study, gallery(), args.out, args.sessions)
     print(f"written: {args.out} (for a web host), {key} (the key: keep it to yourself)")
     return 0
 

@@ -1,1 +1,1 @@
-"""The colorization Turing test (Zhang, Isola, Efros 2016): on paper, on a page, and its statistics."""
+"""The colorization Turing test (Zhang, Isola, Efros 2016): on paper, in a browser, and its statistics."""

@@ -1,8 +1,8 @@
-"""The pictures of a study, made so that nothing but the colors tells the original from its colorization.
+"""The pictures of a study. An original and its colorization differ in nothing but their colors.
 
-Both go the same way: L and ab -> `ab_to_rgb8` -> bicubic to 256 px -> one JPEG that holds the two side by side, without
-metadata. One response for both leaves no order, name, header or size to compare; and the two orders of a pair are
-padded to the same length, so the length of a response says nothing of the side.
+Both are converted in the same way: L and ab -> `ab_to_rgb8` -> bicubic to 256 px -> one JPEG without metadata that
+contains the two side by side. One response per pair leaves no order, name, header or size to compare. The JPEGs of
+the two orders are padded to the same length, so the length of a response does not reveal the side of the fake.
 """
 
 from __future__ import annotations
@@ -23,45 +23,53 @@ from common.colorizer import Batch
 from common.data.packing import Pack
 from common.evaluation.evaluate import Predict
 from common.evaluation.rows import Rows
-from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, colors_of
+from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, color_donor
 from common.utils.errors import UserError
 
-SHOWN = 256  # side of a picture on the page, in CSS pixels
-_VIGILANCE = "\0vigilance"  # no title of a model
-_PAGE = 4096  # padded lengths are multiples of this
+DISPLAY_SIZE = 256  # side of a displayed picture, in CSS pixels
+_VIGILANCE = "\0vigilance"  # cannot be the title of a model
+_PADDING = 4096  # padded lengths are multiples of this, in bytes
 _BATCH = 16
 
 
-class Material(NamedTuple):
-    """A study with what its pictures are made from."""
+class StudyInputs(NamedTuple):
+    """A study, and the predictors and photographs that its pictures are computed from."""
 
     study: Study
-    predictors: dict[str, Predict]
+    predictors: dict[str, Predict]  # by title
     pack: Pack
-    rows: np.ndarray  # of the pack, in the order of `study.photos`
+    indices: np.ndarray  # int [P], of the photographs in the pack, in the order of `study.photos`
 
 
-def ready_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
-    """The predict functions of models and trivial rows by title. Raises UserError where one is no fake, or failed."""
+def study_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
+    """Predictors of the models and trivial rows, by title.
+
+    Raises UserError if a row could not be loaded, or is the row `original`, which is no colorization.
+    """
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     mean_ab = next((card["trained_on"]["mean_ab"] for card in rows.cards.values() if "trained_on" in card), None)
     if any(row.trivial == "original" for row in rows.by_title.values()):
-        raise UserError("the original is beside every colorization already: leave the row original out")
+        raise UserError("the original is shown beside every colorization already: leave the row original out")
     return rows.prepared(pack, mean_ab, seed)
 
 
 def plan_study(
     rows: Rows, pack: Pack, *, practice: int, test: int, vigilance: float, photographs: int | None, seed: int
-) -> Material:
-    """Fix a study. Grey photographs are left out: their original is no harder to make than to tell.
+) -> StudyInputs:
+    """Choose the photographs of a study and fix its record.
 
-    photographs: how many of the pack to use (None: all). Raises UserError where they do not suffice.
+    Grey photographs are skipped, because an original without color cannot be told from its colorization.
+
+    rows: two or more models or trivial rows.
+    practice, test: pairs per session. vigilance: share of the test pairs that are vigilance pairs.
+    photographs: maximum number of photographs (None: all).
+    Raises UserError if there are fewer color photographs than pairs in a session, or fewer than two rows.
     """
-    predictors = ready_predictors(rows, pack, seed)
+    predictors = study_predictors(rows, pack, seed)
     if len(predictors) < 2:
         raise UserError(
-            "one model only: shares compare within one study alone, so name a second one (grey or shuffled will do)"
+            "one model only: shares are comparable within one study only, so name a second one, for example grey"
         )
     color = pack.color_indices
     wanted = min(photographs or len(color), len(color))
@@ -74,11 +82,11 @@ def plan_study(
         models=tuple(predictors), photos=tuple(pack.names[i] for i in chosen), content=content.hexdigest()[:24],
         size=pack.size, practice=practice, test=test, vigilance=vigilance, seed=seed,
     )  # fmt: skip
-    return Material(study, predictors, pack, chosen)
+    return StudyInputs(study, predictors, pack, chosen)
 
 
 def _fingerprint(path: Path | None, card: dict | None) -> bytes:
-    if path is None:  # a mean of models has no file of its own, but their cards
+    if path is None:  # an ensemble has no file of its own, but its card contains those of its members
         return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).digest() if card else b"trivial"
     from common.checkpoint import WEIGHTS
 
@@ -86,7 +94,7 @@ def _fingerprint(path: Path | None, card: dict | None) -> bytes:
 
 
 class Gallery:
-    """Every pair of a study, encoded ahead: (photograph, model, side of the fake) -> the bytes of one JPEG."""
+    """All pairs of a study as JPEGs in memory, by photograph, model and side of the fake."""
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[int, str, Side], bytes] = {}
@@ -94,21 +102,21 @@ class Gallery:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def put(self, photo: int, model: str, original: np.ndarray, fake: np.ndarray) -> None:
-        """Encode both orders of a pair, uint8 [S, S, 3] each."""
-        original, fake = _shown_size(original), _shown_size(fake)
+    def add(self, photo: int, model: str, original: np.ndarray, fake: np.ndarray) -> None:
+        """Encode a pair in both orders. original, fake: uint8 [S, S, 3] sRGB."""
+        original, fake = _displayed(original), _displayed(fake)
         orders = [_jpeg(np.hstack(pair)) for pair in ((fake, original), (original, fake))]
-        length = -(-max(map(len, orders)) // _PAGE) * _PAGE
+        length = -(-max(map(len, orders)) // _PADDING) * _PADDING
         for side, data in zip(SIDES, orders, strict=True):
-            self._pairs[photo, model, side] = data.ljust(length, b"\0")  # decoders stop at the end of the picture
+            self._pairs[photo, model, side] = data.ljust(length, b"\0")  # decoders ignore bytes after the end
 
     def pair(self, model: str, trial: Trial) -> bytes:
-        """The picture of a trial in a session of a model."""
+        """The JPEG of a trial in a session of this model."""
         return self._pairs[trial.photo, _VIGILANCE if trial.kind == "vigilance" else model, trial.fake]
 
 
-def _shown_size(rgb: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(rgb).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC))
+def _displayed(rgb: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(rgb).resize((DISPLAY_SIZE, DISPLAY_SIZE), Image.Resampling.BICUBIC))
 
 
 def _jpeg(rgb: np.ndarray) -> bytes:
@@ -119,29 +127,29 @@ def _jpeg(rgb: np.ndarray) -> bytes:
 
 @torch.no_grad()
 def make_gallery(
-    material: Material, device: str | torch.device = "cpu", progress: Callable[[int, int], None] | None = None
+    inputs: StudyInputs, device: str | torch.device = "cpu", progress: Callable[[int, int], None] | None = None
 ) -> Gallery:
-    """Colorize and encode every pair of a study: a request then costs no more than a look-up.
+    """Colorize and encode all pairs of a study, so that the server only looks them up.
 
-    About 0.1 MB a pair and order; progress: called with (done, total). Raises UserError for a prediction that is not
-    finite.
+    The gallery takes about 0.1 MB of memory per pair and order. progress: called with (done, total) photographs.
+    Raises UserError if a prediction is not finite.
     """
-    gallery, study, pack = Gallery(), material.study, material.pack
-    count = len(material.rows)
+    gallery, study, pack = Gallery(), inputs.study, inputs.pack
+    count = len(inputs.indices)
     for start in range(0, count, _BATCH):
-        rows = material.rows[start : start + _BATCH]
-        batch = Batch(*(x.to(device) for x in pack.lab(rows)))
-        others = [material.rows[colors_of(start + i, count, study.seed)] for i in range(len(rows))]
-        ab = {_VIGILANCE: pack.lab(np.array(others))[1].to(device)}
-        ab |= {title: predict(batch, rows).float() for title, predict in material.predictors.items()}
+        indices = inputs.indices[start : start + _BATCH]
+        batch = Batch(*(x.to(device) for x in pack.lab(indices)))
+        donors = [inputs.indices[color_donor(start + i, count, study.seed)] for i in range(len(indices))]
+        ab = {_VIGILANCE: pack.lab(np.array(donors))[1].to(device)}
+        ab |= {title: predict(batch, indices).float() for title, predict in inputs.predictors.items()}
         originals = _rgb(batch.L, batch.ab)
         for title, predicted in ab.items():
             if not predicted.isfinite().all():
                 raise UserError(f"{title} predicts colors that are not finite: its training diverged")
             for i, fake in enumerate(_rgb(batch.L, predicted)):
-                gallery.put(start + i, title, originals[i], fake)
+                gallery.add(start + i, title, originals[i], fake)
         if progress:
-            progress(start + len(rows), count)
+            progress(start + len(indices), count)
     return gallery
 
 

@@ -1,4 +1,4 @@
-"""How many people a study needs to see a difference."""
+"""Power analysis: how many people a study needs to detect a difference."""
 
 from __future__ import annotations
 
@@ -8,45 +8,51 @@ from scipy import stats
 from common.turing.statistics import LEVEL
 from common.utils.errors import UserError
 
-MOST = 100_000
+MAX_PEOPLE = 100_000
 
 
 def person_variance(share: float, deviation: float, pairs: int) -> float:
-    """Variance of one person's observed share: that between people, and the chance within so many pairs.
+    """Variance of one person's observed share: the variance between people plus the binomial variance of `pairs`.
 
-    E[p(1-p)] over people is share (1 - share) - deviation^2.
+    With p the true share of a person, of mean `share` and standard deviation `deviation`,
+    Var = deviation^2 + E[p (1 - p)] / pairs, where E[p (1 - p)] = share (1 - share) - deviation^2.
     """
     return deviation**2 + (share * (1 - share) - deviation**2) / pairs
 
 
 def power(share: float, difference: float, people: int, *, pairs: int, deviation: float) -> float:
-    """The chance that the interval of the difference leaves out 0, with so many people a model.
+    """Probability that the 95 % interval of the difference excludes 0: the power of a two-sided t-test.
 
-    share, share + difference: of the two models; deviation: standard deviation of the share between people. Two
-    independent groups, each person's share one observation: the noncentral t distribution, both sides.
+    The groups are independent, and each person's share is one observation; the statistic is noncentral t.
+
+    share, share + difference: expected shares fooled of the two models. people: per model. pairs: per person.
+    deviation: standard deviation of the true share between people.
     """
     shares = (share, share + difference)
-    error = np.sqrt(sum(person_variance(p, deviation, pairs) for p in shares) / people)
-    freedom = 2 * (people - 1)
-    critical = stats.t.ppf((1 + LEVEL) / 2, freedom)
-    distance = abs(difference) / error
-    return float(stats.nct.sf(critical, freedom, distance) + stats.nct.cdf(-critical, freedom, distance))
+    standard_error = np.sqrt(sum(person_variance(p, deviation, pairs) for p in shares) / people)
+    df = 2 * (people - 1)
+    critical = stats.t.ppf((1 + LEVEL) / 2, df)
+    noncentrality = abs(difference) / standard_error
+    return float(stats.nct.sf(critical, df, noncentrality) + stats.nct.cdf(-critical, df, noncentrality))
 
 
 def people_needed(share: float, difference: float, *, wanted: float, pairs: int, deviation: float) -> int:
-    """The fewest people a model with which `power` is at least `wanted`.
+    """Smallest number of people per model whose `power` is at least `wanted`.
 
-    Raises UserError for shares outside of 0..1, a spread that they cannot have, or more than 100,000 people.
+    Raises UserError for shares outside of 0 to 1, a deviation that is impossible for such a share, a difference of 0,
+    or if more than 100,000 people would be needed.
     """
     if not deviation >= 0:
-        raise UserError(f"spread is {deviation:g}: it takes a number from 0")
+        raise UserError(f"spread is {deviation:g}: it takes a number of 0 or more")
     for p in (share, share + difference):
         if not 0 < p < 1:
-            raise UserError(f"a share of {p:g} is none: --share and --share + --difference lie between 0 and 1")
+            raise UserError(
+                f"a share of {p:g} is impossible: --share and --share + --difference must lie between 0 and 1"
+            )
         if deviation**2 >= p * (1 - p):
-            raise UserError(f"spread is {deviation:g}: a share of {p:g} cannot spread so far between people")
+            raise UserError(f"spread is {deviation:g}: the standard deviation of a share of {p:g} is smaller")
     if difference == 0:
-        raise UserError("difference is 0: no number of people shows one that is not there")
+        raise UserError("difference is 0: no number of people can detect it; give a larger one")
 
     def enough(people: int) -> bool:
         return power(share, difference, people, pairs=pairs, deviation=deviation) >= wanted
@@ -54,9 +60,9 @@ def people_needed(share: float, difference: float, *, wanted: float, pairs: int,
     high = 2
     while not enough(high):
         high *= 2
-        if high > MOST:
+        if high > MAX_PEOPLE:
             raise UserError(
-                f"a difference of {difference:g} needs more than {MOST:,} people a model: plan for a larger"
+                f"a difference of {difference:g} needs more than {MAX_PEOPLE:,} people per model: plan for a larger one"
             )
     low = high // 2
     while high - low > 1:

@@ -1,4 +1,4 @@
-"""The report of a study: Markdown, JSON, CSV, a figure, and the values of the live page."""
+"""The report of a study as Markdown, JSON, CSV and a figure, and the values of the report page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import io
 import json
 from pathlib import Path
 
-from common.turing.results import PhotoResult, Results, Rules, judge, summarise
+from common.turing.results import PhotoResult, Results, Rules, summarize, trial_verdicts
 from common.turing.statistics import RESAMPLES, Interval
 from common.turing.store import Record
 from common.turing.trials import Study
 from common.utils.errors import UserError
 
-LISTED = 8  # photographs at either end
+LISTED = 8  # most convincing photographs, and as many least convincing ones
 _COLUMNS = (
     "session", "model", "position", "kind", "photo", "fake", "choice", "fooled", "exposure_ms", "response_ms",
     "layout", "verdict",
@@ -21,7 +21,7 @@ _COLUMNS = (
 
 
 def percent(interval: Interval | None, signed: bool = False) -> str:
-    """ "32.3 % (28.1 to 36.5)", or "no counted trial"."""
+    """Format an interval as "32.3 % (28.1 to 36.5)", and None as "no counted trial". signed: with a + sign."""
     if interval is None:
         return "no counted trial"
     sign = "+" if signed else ""
@@ -29,13 +29,13 @@ def percent(interval: Interval | None, signed: bool = False) -> str:
     return f"{value:{sign}.1f} % ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
-def people_said(count: int) -> str:
-    """ "1 person", "2 people"."""
+def people_count(count: int) -> str:
+    """Format a number of people as "1 person" or "2 people"."""
     return f"{count} {'person' if count == 1 else 'people'}"
 
 
 def answers_csv(records: list[Record], verdicts: list[str], study: Study) -> str:
-    """Every trial as a line of CSV, with what became of it."""
+    """All trials as CSV, one per line, with their verdicts (see `trial_verdicts`)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -49,7 +49,7 @@ def answers_csv(records: list[Record], verdicts: list[str], study: Study) -> str
 
 
 def report_values(results: Results) -> dict:
-    """What the report says, ready to be laid out: strings and rows of strings."""
+    """The values of the report's templates: strings, and tables as lists of rows."""
     study, rows = results.study, []
     for title, model in results.models.items():
         times = "–" if model.response_ms is None else " / ".join(f"{t / 1000:.2f}" for t in model.response_ms)
@@ -57,24 +57,27 @@ def report_values(results: Results) -> dict:
         rows.append([title, percent(model.share), model.people, model.sessions, model.trials, spread, times])
     few = min((m.people for m in results.models.values() if m.share), default=0)
     notes = [
-        f"Share fooled: of the counted pairs, those in which the colorization was taken for the original; 50 % is"
-        f" indistinguishable. In brackets a 95 % interval: hierarchical bootstrap over people, then trials,"
-        f" {RESAMPLES} resamples, fixed seed. It speaks of these photographs, and of other people like these.",
+        f"Share fooled: the share of counted pairs in which the colorization was taken for the original; 50 % means"
+        f" indistinguishable. In brackets: 95 % interval, hierarchical bootstrap over people, then trials,"
+        f" {RESAMPLES} resamples, fixed seed. It applies to these photographs and to people like the participants.",
     ]
     if few < 10 and results.models:
-        notes.append(f"A model has the answers of {people_said(few)} only: below 10 people, an interval is rough.")
+        notes.append(
+            f"A model was judged by {people_count(few)} only. With fewer than 10 people, intervals are unreliable."
+        )
     if len(results.differences) > 1:
-        notes.append("Each difference has its own 95 % interval, not corrected for their number.")
+        notes.append("The intervals of the differences are not corrected for multiple comparisons.")
     if len([m for m in results.models.values() if m.share]) < 2:
-        notes.append("There is nothing to compare until two models have counted pairs.")
+        notes.append("There is nothing to compare yet: no two models have counted pairs.")
     return {
         "title": f"Study {study.digest()}",
         "about": f"{len(study.photos)} photographs of {study.size}x{study.size} px, {study.practice} practice and"
-        f" {study.test} test pairs a session, {study.vigilance_pairs} of them vigilance; seed {study.seed}.",
+        f" {study.test} test pairs per session, {study.vigilance_pairs} of them vigilance pairs;"
+        f" seed {study.seed}.",
         "models": rows,
         "differences": [[f"{a} − {b}", percent(d, True), _verdict(d)] for (a, b), d in results.differences.items()],
         "verdicts": sorted(results.verdicts.items(), key=lambda item: -item[1]),
-        "failed_people": people_said(results.failed_people),
+        "failed_people": people_count(results.failed_people),
         "rules": results.rules.describe(),
         "most": [_photo(p) for p in results.photos[:LISTED]],
         "least": [_photo(p) for p in reversed(results.photos[-LISTED:])],
@@ -83,7 +86,7 @@ def report_values(results: Results) -> dict:
 
 
 def _verdict(difference: Interval) -> str:
-    return "not told apart" if difference.low <= 0 <= difference.high else "differ"
+    return "not significant" if difference.low <= 0 <= difference.high else "significant"
 
 
 def _photo(p: PhotoResult) -> list:
@@ -91,13 +94,13 @@ def _photo(p: PhotoResult) -> list:
 
 
 MODEL_HEADS = (
-    "model", "share fooled", "people", "sessions", "pairs", "spread between people, points",
+    "model", "share fooled", "people", "sessions", "pairs", "SD between people, points",
     "seconds to answer, quartiles",
 )  # fmt: skip
 
 
 def markdown(values: dict) -> str:
-    """The report as Markdown, from `report_values`."""
+    """The report as Markdown. values: of `report_values`."""
 
     def table(head: tuple[str, ...], rows: list) -> list[str]:
         cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
@@ -108,8 +111,8 @@ def markdown(values: dict) -> str:
     lines += table(MODEL_HEADS, values["models"])
     if values["differences"]:
         lines += ["## Differences", "", *table(("models", "difference", ""), values["differences"])]
-    lines += ["## Counted and left out", "", *table(("test pairs", "number"), values["verdicts"])]
-    lines += [f"{values['failed_people']} failed the vigilance pairs. The rules, in order:", ""]
+    lines += ["## Counted and excluded pairs", "", *table(("test pairs", "number"), values["verdicts"])]
+    lines += [f"{values['failed_people']} failed the vigilance pairs. These are excluded, in this order:", ""]
     lines += [f"{i}. {rule}" for i, rule in enumerate(values["rules"], 1)]
     for title, key in (("Most", "most"), ("Least", "least")):
         lines += ["", f"## {title} convincing", "", *table(("photograph", "model", "fooled"), values[key])]
@@ -117,7 +120,7 @@ def markdown(values: dict) -> str:
 
 
 def draw_shares(results: Results, path: Path) -> None:
-    """Write a figure: share fooled by model with its interval, against 50 %."""
+    """Draw the share fooled of each model with its interval, and a line at 50 %."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -131,9 +134,9 @@ def draw_shares(results: Results, path: Path) -> None:
         axes.plot([value], [y], "o", color="#35618f", markersize=7)
     axes.axvline(50, color="#777777", linestyle="--", linewidth=1)
     right = max(70, *(105 * m.share.high for m in measured.values()), 0)
-    names = [f"{title} ({people_said(m.people)})" for title, m in measured.items()]
+    names = [f"{title} ({people_count(m.people)})" for title, m in measured.items()]
     axes.set(
-        xlim=(0, right), ylim=(max(1, len(measured)) - 0.5, -0.5), xlabel="share fooled, % (50: indistinguishable)"
+        xlim=(0, right), ylim=(max(1, len(measured)) - 0.5, -0.5), xlabel="share fooled, % (50 = indistinguishable)"
     )
     axes.set_yticks(range(len(measured)), names)
     axes.spines[["top", "right"]].set_visible(False)
@@ -143,16 +146,16 @@ def draw_shares(results: Results, path: Path) -> None:
 def write_report(records: list[Record], study: Study, folder: Path, rules: Rules | None = None) -> str:
     """Write report.md, results.json, answers.csv and shares.png; returns the Markdown.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError if the folder cannot be written.
     """
     rules = rules or Rules()
-    results = summarise(records, study, rules)
+    results = summarize(records, study, rules)
     text = markdown(report_values(results))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(text)
         (folder / "results.json").write_text(json.dumps(results.to_dict(), indent=1))
-        (folder / "answers.csv").write_text(answers_csv(records, judge(records, study, rules), study))
+        (folder / "answers.csv").write_text(answers_csv(records, trial_verdicts(records, study, rules), study))
         draw_shares(results, folder / "shares.png")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): choose another --out") from None

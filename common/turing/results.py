@@ -1,4 +1,4 @@
-"""From the trials of a study to its results: who is left out by which rule, shares, differences, photographs."""
+"""Results of a study: which trials are excluded by which rule, shares, differences, photographs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from common.turing.statistics import Interval, difference_interval, share_interval, spread_between
+from common.turing.statistics import Interval, between_person_variance, difference_interval, share_interval
 from common.turing.store import Record
 from common.turing.trials import EXPOSURE_MS, Study
 
@@ -17,33 +17,33 @@ COUNTED = "counted"
 
 @dataclass(frozen=True)
 class Rules:
-    """What is left out of the shares, stated before anybody looks at them."""
+    """Exclusion rules. They are fixed before the answers are looked at."""
 
-    min_vigilance: float = 0.75  # a person with a lower share of vigilance trials right
-    exposure_tolerance_ms: float = 50.0  # a pair shown longer or shorter than 1 s by more
-    min_response_ms: float = 150.0  # an answer sooner than this after the pictures have gone
+    min_vigilance: float = 0.75  # a person with a lower share of correct vigilance answers is excluded
+    exposure_tolerance_ms: float = 50.0  # a pair whose display time deviates from 1 s by more is excluded
+    min_response_ms: float = 150.0  # an answer sooner than this after the pictures disappear is excluded
 
     def describe(self) -> list[str]:
-        """The rules in words, in the order in which they are applied."""
+        """One sentence per rule, in the order in which they are applied."""
         return [
-            "a pair without an answer (never reached, or the page was left while it was on show)",
-            f"all pairs of a person who had less than {self.min_vigilance:.0%} of the answered vigilance pairs right,"
+            "a pair without an answer (never reached, or the page was closed while it was displayed)",
+            f"all pairs of a person who answered less than {self.min_vigilance:.0%} of the vigilance pairs correctly,"
             " or answered none of them",
-            f"a pair that was shown for other than {EXPOSURE_MS} ± {self.exposure_tolerance_ms:g} ms",
-            f"an answer sooner than {self.min_response_ms:g} ms after the pictures had gone",
+            f"a pair that was not displayed for {EXPOSURE_MS} ± {self.exposure_tolerance_ms:g} ms",
+            f"an answer sooner than {self.min_response_ms:g} ms after the pictures disappeared",
         ]
 
 
-def judge(records: list[Record], study: Study, rules: Rules) -> list[str]:
-    """For each trial: `counted`, or why it is not."""
-    right: dict[int, list[bool]] = {}
+def trial_verdicts(records: list[Record], study: Study, rules: Rules) -> list[str]:
+    """Verdict of each trial: `counted`, `practice`, `vigilance`, or the rule that excludes it."""
+    correct: dict[int, list[bool]] = {}
     for r in records:
         if r.kind == "vigilance" and r.choice:
-            right.setdefault(r.session, []).append(r.choice == r.fake)
+            correct.setdefault(r.session, []).append(r.choice == r.fake)
     verdicts = []
     for r in records:
-        seen = right.get(r.session, [])
-        failed = bool(study.vigilance_pairs) and (not seen or np.mean(seen) < rules.min_vigilance)
+        answered = correct.get(r.session, [])
+        failed = bool(study.vigilance_pairs) and (not answered or np.mean(answered) < rules.min_vigilance)
         if r.kind != "test":
             verdicts.append(r.kind)
         elif r.choice is None:
@@ -61,19 +61,19 @@ def judge(records: list[Record], study: Study, rules: Rules) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model: the share of counted trials in which its picture was taken for the original."""
+    """One model: the share of counted trials in which its picture was taken for the original, and related counts."""
 
-    share: Interval | None  # None without a counted trial
+    share: Interval | None  # None if there are no counted trials
     people: int
     sessions: int
     trials: int
-    spread: float  # estimated standard deviation between people
+    spread: float  # estimated standard deviation of the true share between people
     response_ms: tuple[float, float, float] | None  # quartiles
 
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """One photograph under one model."""
+    """Counts of one photograph colorized by one model."""
 
     photo: str
     model: str
@@ -82,13 +82,13 @@ class PhotoResult:
 
     @property
     def smoothed(self) -> float:
-        """(fooled + 1) / (trials + 2): a photograph that few have seen does not lead a list by chance."""
+        """(fooled + 1) / (trials + 2), Laplace's estimate, so that photographs with few trials are not ranked first."""
         return (self.fooled + 1) / (self.trials + 2)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report shows."""
+    """All values that a report shows."""
 
     study: Study
     rules: Rules
@@ -99,7 +99,7 @@ class Results:
     photos: list[PhotoResult]  # most convincing first
 
     def to_dict(self) -> dict:
-        """The same, ready for JSON."""
+        """The results as values that JSON can represent."""
         out = asdict(self)
         out["study"] |= {"photos": len(self.study.photos), "digest": self.study.digest()}
         for model, result in self.models.items():
@@ -110,10 +110,10 @@ class Results:
         return out
 
 
-def summarise(records: list[Record], study: Study, rules: Rules | None = None) -> Results:
-    """The results of a study so far; models without a counted trial have no share."""
+def summarize(records: list[Record], study: Study, rules: Rules | None = None) -> Results:
+    """Compute the results of a study. rules: None for the defaults."""
     rules = rules or Rules()
-    verdicts = judge(records, study, rules)
+    verdicts = trial_verdicts(records, study, rules)
     counts = {model: _by_person(records, verdicts, model) for model in study.models}
     models = {}
     for model, (fooled, trials) in counts.items():
@@ -123,7 +123,7 @@ def summarise(records: list[Record], study: Study, rules: Rules | None = None) -
             people=len(trials),
             sessions=len({r.session for r in records if r.model == model}),
             trials=int(trials.sum()),
-            spread=float(np.sqrt(spread_between(fooled, trials))),
+            spread=float(np.sqrt(between_person_variance(fooled, trials))),
             response_ms=tuple(float(q) for q in np.percentile(times, [25, 50, 75])) if times else None,
         )
     measured = [model for model in study.models if models[model].share]

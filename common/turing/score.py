@@ -1,4 +1,4 @@
-"""The score of a blind sheet: from its key and the forms that people filled in."""
+"""Score of a blind sheet, from its key and the forms that people filled in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.utils.errors import UserError
 class SheetScore(NamedTuple):
     """One model: the share of answered pairs in which its picture was taken for the original."""
 
-    share: Interval | None  # None where nobody answered
+    share: Interval | None  # None if nobody answered
     fooled: int
     trials: int
     people: int
@@ -24,9 +24,9 @@ class SheetScore(NamedTuple):
 
 
 def score_sheet(key: Path, forms: list[Path]) -> dict[str, SheetScore]:
-    """Model -> its score. Several forms are of different people where their person column does not tell them apart.
+    """Scores by model. Each form counts as different people, even if its numbers of persons occur in another form.
 
-    Raises UserError for a key or form that cannot be read, or where nothing was answered.
+    Raises UserError if the key or a form cannot be read, or if no pair is answered.
     """
     pairs = read_sheet_key(key)
     answers: dict[tuple[Path, str], dict[int, str]] = {}
@@ -35,7 +35,7 @@ def score_sheet(key: Path, forms: list[Path]) -> dict[str, SheetScore]:
             answers.setdefault((form, person), {})[pair] = fake
     people = [given for given in answers.values() if any(given.values())]
     if not people:
-        raise UserError(f"{', '.join(map(str, forms))}: no pair is answered, put left or right into the column fake")
+        raise UserError(f"{', '.join(map(str, forms))}: no pair is answered; enter left or right in the column fake")
     scores = {}
     for model in dict.fromkeys(pair.model for pair in pairs):
         own = [i for i, pair in enumerate(pairs) if pair.model == model]
@@ -54,13 +54,13 @@ def score_sheet(key: Path, forms: list[Path]) -> dict[str, SheetScore]:
 
 
 def score_table(scores: dict[str, SheetScore]) -> str:
-    """The scores as a Markdown table, with what they mean."""
+    """The scores as a Markdown table with a note on its intervals."""
     lines = ["| model | share fooled | fooled | people | unanswered |", "|---|---:|---:|---:|---:|"]
     lines += [
         f"| {model} | {percent(s.share)} | {s.fooled} of {s.trials} | {s.people} | {s.unanswered} |"
         for model, s in scores.items()
     ]
-    note = "In brackets: 95 % interval, bootstrap over people, then trials; unanswered pairs are left out."
+    note = "In brackets: 95 % interval, bootstrap over people, then trials. Unanswered pairs are excluded."
     if max(s.people for s in scores.values()) == 1:
-        note += " With one person it is over trials alone, and speaks of nobody else."
+        note += " With one person, the bootstrap is over trials alone, and the interval does not apply to other people."
     return "\n".join([*lines, "", note])

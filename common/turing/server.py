@@ -1,4 +1,4 @@
-"""The page of the test: who takes part sees pairs and answers; the server alone knows which picture is which."""
+"""The web server of the test. Only the server knows which picture of a pair is the fake."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common.turing.pictures import SHOWN, Gallery
+from common.turing.pictures import DISPLAY_SIZE, Gallery
 from common.turing.report import MODEL_HEADS, answers_csv, report_values
-from common.turing.results import Rules, judge, summarise
+from common.turing.results import Rules, summarize, trial_verdicts
 from common.turing.store import Answer, Refused, Store
 from common.turing.trials import EXPOSURE_MS, SIDES, Study
 from common.utils.web import MAX_BODY, Guard, form_fields, json_object, same_secret
@@ -29,33 +29,33 @@ _SESSION, _REPORT = "session", "report"
 
 
 def templates() -> Environment:
-    """The pages' templates; every value is escaped, and a missing one is an error."""
+    """The templates of the pages. Values are escaped, and a missing value is an error."""
     return Environment(loader=PackageLoader("common.turing.web"), autoescape=True, undefined=StrictUndefined)
 
 
 def study_values(study: Study) -> dict:
-    """What every page may say of a study."""
+    """The values that all templates of a study get."""
     counted = study.test - study.vigilance_pairs
     return {
-        "chance": round(98 / counted**0.5),  # 1.96 standard deviations of a fair coin, in points
-        "static": "/static", "practice": study.practice, "test": study.test, "size": study.size, "shown": SHOWN,
+        "chance": round(98 / counted**0.5),  # 1.96 standard deviations of the share at chance, in points
+        "static": "/static", "practice": study.practice, "test": study.test, "size": study.size, "shown": DISPLAY_SIZE,
         "seconds": EXPOSURE_MS / 1000, "minutes": max(1, round((study.practice + study.test) * 3.5 / 60)),
     }  # fmt: skip
 
 
 def read_answer(given: dict) -> Answer:
-    """An answer from what a page sent. Raises ValueError for what is none."""
+    """Parse an answer that a page sent. Raises ValueError with the wrong field."""
     if not (isinstance(given.get("choice"), str) and given["choice"] in SIDES):
-        raise ValueError("choice is left or right")
+        raise ValueError("choice must be left or right")
     if not (isinstance(given.get("layout"), str) and given["layout"] in LAYOUTS):
-        raise ValueError("layout is row, column or small")
+        raise ValueError("layout must be row, column or small")
     times = []
     for name in ("exposure_ms", "response_ms"):
         value = given.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{name} is a number")
+            raise ValueError(f"{name} must be a number")
         if not (0 <= value <= MAX_MS) or not math.isfinite(value):
-            raise ValueError(f"{name} is between 0 and {MAX_MS:g}")
+            raise ValueError(f"{name} must be between 0 and {MAX_MS:g}")
         times.append(float(value))
     return Answer(given["choice"], *times, given["layout"])
 
@@ -63,7 +63,7 @@ def read_answer(given: dict) -> Answer:
 def _pair_of(given: dict) -> str:
     pair = given.get("pair")
     if not isinstance(pair, str) or len(pair) > 64 or not pair.isascii():
-        raise HTTPException(400, "pair is the name of a pair")
+        raise HTTPException(400, "pair must be the name of a pair")
     return pair
 
 
@@ -71,8 +71,8 @@ def _secret(request: Request) -> str:
     return request.cookies.get(_SESSION, "")[:200]
 
 
-class Pages:
-    """The endpoints. Everything that waits for the disk runs outside the event loop."""
+class Endpoints:
+    """The endpoints of the server. Functions that access the disk run in a thread pool."""
 
     def __init__(self, store: Store, gallery: Gallery, report_token: str) -> None:
         self.store, self.gallery, self.report_token = store, gallery, report_token
@@ -83,25 +83,25 @@ class Pages:
         return HTMLResponse(self.templates.get_template(name).render(**self.values, **values), status)
 
     async def welcome(self, request: Request) -> Response:
-        known = await run_in_threadpool(self.store.knows, _secret(request))
+        known = await run_in_threadpool(self.store.has_session, _secret(request))
         return self._html("welcome.html", known=known, missing=False)
 
     async def begin(self, request: Request) -> Response:
         response = RedirectResponse("/test", 303)
-        if await run_in_threadpool(self.store.knows, _secret(request)):
+        if await run_in_threadpool(self.store.has_session, _secret(request)):
             return response
         if (await form_fields(request)).get("consent") != "yes":
             return self._html("welcome.html", 400, known=False, missing=True)
         secret = await run_in_threadpool(self.store.begin)
         secure = request.url.scheme == "https"
-        # lax, not strict: who follows a link back to the study must still be known
+        # lax, not strict: the cookie must also be sent when somebody follows a link to the study
         response.set_cookie(
             _SESSION, secret, max_age=30 * 24 * 3600, httponly=True, samesite="lax", secure=secure, path="/"
         )
         return response
 
     async def test(self, request: Request) -> Response:
-        if not await run_in_threadpool(self.store.knows, _secret(request)):
+        if not await run_in_threadpool(self.store.has_session, _secret(request)):
             return RedirectResponse("/", 303)
         return self._html("test.html")
 
@@ -130,7 +130,7 @@ class Pages:
 
     async def result(self, request: Request) -> Response:
         secret = _secret(request)
-        if not await run_in_threadpool(self.store.knows, secret):
+        if not await run_in_threadpool(self.store.has_session, secret):
             return RedirectResponse("/", 303)
         if (await run_in_threadpool(self.store.state, secret)).stage != "end":
             return RedirectResponse("/test", 303)
@@ -156,7 +156,7 @@ class Pages:
         return self._html("report.html", heads=MODEL_HEADS, **await run_in_threadpool(self._report))
 
     def _report(self) -> dict:
-        return report_values(summarise(self.store.records(), self.store.study))
+        return report_values(summarize(self.store.records(), self.store.study))
 
     async def answers(self, request: Request) -> Response:
         if not self._may_read(request):
@@ -166,7 +166,7 @@ class Pages:
 
     def _csv(self) -> str:
         records = self.store.records()
-        return answers_csv(records, judge(records, self.store.study, Rules()), self.store.study)
+        return answers_csv(records, trial_verdicts(records, self.store.study, Rules()), self.store.study)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -175,19 +175,19 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def create_app(store: Store, gallery: Gallery, report_token: str) -> Starlette:
-    """The test as a web application."""
-    pages = Pages(store, gallery, report_token)
+    """The test as a Starlette application. report_token: secret that gives access to the report."""
+    endpoints = Endpoints(store, gallery, report_token)
     routes = [
-        Route("/", pages.welcome),
-        Route("/begin", pages.begin, methods=["POST"]),
-        Route("/test", pages.test),
-        Route("/resume", pages.resume, methods=["POST"]),
-        Route("/pair/{pair}", pages.picture),
-        Route("/shown", pages.shown, methods=["POST"]),
-        Route("/answer", pages.answer, methods=["POST"]),
-        Route("/result", pages.result),
-        Route("/report", pages.report, methods=["GET", "POST"]),
-        Route("/report/answers.csv", pages.answers),
+        Route("/", endpoints.welcome),
+        Route("/begin", endpoints.begin, methods=["POST"]),
+        Route("/test", endpoints.test),
+        Route("/resume", endpoints.resume, methods=["POST"]),
+        Route("/pair/{pair}", endpoints.picture),
+        Route("/shown", endpoints.shown, methods=["POST"]),
+        Route("/answer", endpoints.answer, methods=["POST"]),
+        Route("/result", endpoints.result),
+        Route("/report", endpoints.report, methods=["GET", "POST"]),
+        Route("/report/answers.csv", endpoints.answers),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return Starlette(

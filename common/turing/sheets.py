@@ -1,4 +1,4 @@
-"""The test on paper: side-by-side grids, and blind sheets with their key and a form; as PNG and as PDF for A4."""
+"""The test on paper: side-by-side grids and blind sheets for A4, as PNG and PDF, with a key and a form."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT, _MARGIN = 210.0, 297.0, 15.0  # A4, mm
-_HEAD = 22.0  # of that, above the pictures
+_HEAD = 22.0  # space above the pictures, mm
 _FOOT = 10.0
 _PNG_DPI, _PDF_DPI = 150, 200
-_INK, _QUIET = "#1c1c1c", "#5a5a5a"
+_DARK, _GREY = "#1c1c1c", "#5a5a5a"
 
 
 class BlindPair(NamedTuple):
-    """A numbered pair of a blind sheet: what its key says."""
+    """The solution of one pair of a blind sheet."""
 
     photo: str
     model: str
@@ -37,7 +37,7 @@ class BlindPair(NamedTuple):
 
 
 class Sheets(NamedTuple):
-    """What was written."""
+    """Names of the written files, and the solutions of the blind sheet."""
 
     files: list[str]
     pairs: list[BlindPair]
@@ -46,9 +46,11 @@ class Sheets(NamedTuple):
 def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: int, out: Path, device: str) -> Sheets:
     """Write grids and a blind sheet of the same photographs, its key and its form, into a folder.
 
-    predictors: title -> predict function, one or more. pairs: photographs, each once, evenly over the models. The same
-    arguments write the same bytes. Raises UserError where there are fewer color photographs than pairs, where a
-    model's colors are not finite, or where the folder cannot be written.
+    The same arguments write the same bytes.
+
+    predictors: one or more, by title. pairs: number of photographs; each is used once, evenly over the models.
+    Raises UserError if there are fewer color photographs than pairs, a prediction is not finite, or the folder cannot
+    be written.
     """
     color = pack.color_indices
     if len(color) < pairs:
@@ -56,13 +58,13 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
             f"{len(color)} color photographs are fewer than the {pairs} pairs of the sheet: give more photographs,"
             " or lower --pairs"
         )
-    rows = color[choose_photos(len(color), pairs, seed)]
-    columns = _columns(predictors, pack, rows, device)
+    indices = color[choose_photos(len(color), pairs, seed)]
+    columns = _columns(predictors, pack, indices, device)
     rng = np.random.default_rng([seed, 4])
     models = rng.permutation(np.resize(list(predictors), pairs))
     fakes = [SIDES[i] for i in rng.integers(0, 2, pairs)]
-    key = [BlindPair(pack.names[r], str(m), f) for r, m, f in zip(rows, models, fakes, strict=True)]
-    digest = hashlib.sha256(json.dumps(key).encode() + np.ascontiguousarray(pack.images[rows]).tobytes())
+    key = [BlindPair(pack.names[i], str(m), f) for i, m, f in zip(indices, models, fakes, strict=True)]
+    digest = hashlib.sha256(json.dumps(key).encode() + np.ascontiguousarray(pack.images[indices]).tobytes())
     name = digest.hexdigest()[:8]
     shown = [[columns[k.model][i], columns["original"][i]][:: 1 if k.fake == "left" else -1] for i, k in enumerate(key)]
     source = ", ".join(Path(part).name for part in pack.manifest["source"].split(","))
@@ -78,13 +80,13 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
     return Sheets([*written, "key.json", "answers.csv"], key)
 
 
-def _columns(predictors: dict[str, Predict], pack: Pack, rows: np.ndarray, device: str) -> dict[str, np.ndarray]:
-    parts = [color_columns(predictors, pack, rows[i : i + 16], device) for i in range(0, len(rows), 16)]
+def _columns(predictors: dict[str, Predict], pack: Pack, indices: np.ndarray, device: str) -> dict[str, np.ndarray]:
+    parts = [color_columns(predictors, pack, indices[i : i + 16], device) for i in range(0, len(indices), 16)]
     return {title: np.concatenate([part[title] for part in parts]) for title in parts[0]}
 
 
 class _Page:
-    """One A4 page, laid out in mm from its upper left corner."""
+    """One A4 page. Positions are in mm from its upper left corner."""
 
     def __init__(self) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,7 +96,7 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, text: str, size: float = 10, **style: object) -> None:
-        style = {"ha": "left", "va": "baseline", "color": _INK} | style
+        style = {"ha": "left", "va": "baseline", "color": _DARK} | style
         self.figure.text(x / _WIDTH, 1 - y / _HEIGHT, text, fontsize=size, parse_math=False, **style)
 
     def picture(self, x: float, y: float, side: float, rgb: np.ndarray) -> None:
@@ -109,12 +111,12 @@ class _Page:
         from matplotlib.patches import Rectangle
 
         corner = (x / _WIDTH, 1 - (y + side) / _HEIGHT)
-        frame = Rectangle(corner, side / _WIDTH, side / _HEIGHT, fill=False, edgecolor=_INK, linewidth=0.8)
+        frame = Rectangle(corner, side / _WIDTH, side / _HEIGHT, fill=False, edgecolor=_DARK, linewidth=0.8)
         self.figure.add_artist(frame)
 
 
 def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
-    """grey | models... | original, as many rows a page as fit."""
+    """Grids with the columns grey, models and original, and as many photographs per page as fit."""
     count, gap = len(columns["original"]), 2.0
     inner = _WIDTH - 2 * _MARGIN
     side = min(37.5, (inner - gap * (len(columns) - 1)) / len(columns))
@@ -124,7 +126,7 @@ def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
     for start in range(0, count, a_page):
         page = _Page()
         page.text(left, _MARGIN + 6, "Grey, colorized, original", 14, weight="bold")
-        page.text(left, _MARGIN + 12, f"Photographs of {size}x{size} pixels", 9, color=_QUIET)
+        page.text(left, _MARGIN + 12, f"Photographs of {size}x{size} pixels", 9, color=_GREY)
         for j, (title, pictures) in enumerate(columns.items()):
             x = left + j * (side + gap)
             page.text(x + side / 2, _MARGIN + _HEAD - 2.5, _fit(title, side), 9, ha="center")
@@ -135,12 +137,12 @@ def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
 
 
 def _fit(title: str, side: float) -> str:
-    room = max(3, int(side / 1.75))  # letters of 9 point in so many mm
+    room = max(3, int(side / 1.75))  # characters of 9 points that fit
     return title if len(title) <= room else title[: room - 1] + "…"
 
 
 def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
-    """Numbered pairs, two in a row, each picture with a box to tick."""
+    """Pages of ten numbered pairs, two per line, with a box to tick below each picture."""
     side, gap, gutter, pitch = 39.0, 2.0, 10.0, 48.4
     width = 2 * side + gap
     left = (_WIDTH - 2 * width - gutter) / 2
@@ -148,7 +150,7 @@ def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
     for start in range(0, len(pairs), 10):
         page = _Page()
         page.text(left, _MARGIN + 5, "Which picture was colored by a computer?", 14, weight="bold")
-        page.text(left, _MARGIN + 11, "One of each pair is a photograph in its own colors. Tick the other one.", 9.5)
+        page.text(left, _MARGIN + 11, "One picture of each pair is the original photograph. Tick the other one.", 9.5)
         page.text(left + 2 * width + gutter, _MARGIN + 5, "Person: ______________", 10, ha="right")
         for i, pair in enumerate(pairs[start : start + 10]):
             x, y = left + (i % 2) * (width + gutter), _MARGIN + _HEAD + (i // 2) * pitch
@@ -168,8 +170,8 @@ def _write_pages(pages: list[_Page], out: Path, name: str, foot: str) -> list[st
     written = [f"{name}.pdf"]
     with PdfPages(out / f"{name}.pdf", metadata={"CreationDate": None, "ModDate": None}) as pdf:
         for number, page in enumerate(pages, 1):
-            page.text(_MARGIN, _HEIGHT - _MARGIN, foot[:90], 8, color=_QUIET)
-            page.text(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, f"{number} / {len(pages)}", 8, ha="right", color=_QUIET)
+            page.text(_MARGIN, _HEIGHT - _MARGIN, foot[:90], 8, color=_GREY)
+            page.text(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, f"{number} / {len(pages)}", 8, ha="right", color=_GREY)
             pdf.savefig(page.figure, dpi=_PDF_DPI)
             file = f"{name}-{number}.png"
             page.figure.savefig(out / file, dpi=_PNG_DPI, metadata={"Software": None})
@@ -178,7 +180,7 @@ def _write_pages(pages: list[_Page], out: Path, name: str, foot: str) -> list[st
 
 
 def read_sheet_key(path: Path) -> list[BlindPair]:
-    """The key of a blind sheet. Raises UserError for a file that is none."""
+    """Read the key of a blind sheet. Raises UserError if the file is not a key."""
     try:
         pairs = [BlindPair(p["photo"], p["model"], p["fake"]) for p in json.loads(path.read_text())["pairs"]]
         if not pairs or any(p.fake not in SIDES for p in pairs):
@@ -186,21 +188,22 @@ def read_sheet_key(path: Path) -> list[BlindPair]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the key.json of the sheet") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no key of a sheet: give the key.json that was written with it") from None
+        raise UserError(f"{path} is not the key of a sheet: give the key.json that was written with it") from None
     return pairs
 
 
 def read_form(path: Path, pairs: int) -> dict[tuple[str, int], str]:
-    """A filled-in form: (person, pair from 0) -> "left", "right" or "" where nothing was ticked.
+    """Read a filled-in form. Returns "left", "right" or "" (not answered) by (person, pair from 0).
 
-    Raises UserError, with the line, for what is none, and for a pair that a person answered in two ways.
+    pairs: number of pairs on the sheet.
+    Raises UserError, with the line number, if the file is not a form or a person gave two answers to a pair.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the filled-in answers.csv") from None
     except ValueError:
-        raise UserError(f"{path} is no text: save the form as CSV in UTF-8") from None
+        raise UserError(f"{path} is not text: save the form as CSV in UTF-8") from None
     first = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first else ",", skipinitialspace=True)
     if not {"person", "pair", "fake"} <= set(reader.fieldnames or ()):
@@ -209,7 +212,7 @@ def read_form(path: Path, pairs: int) -> dict[tuple[str, int], str]:
     try:
         lines = [(reader.line_num, line) for line in reader]
     except csv.Error as error:
-        raise UserError(f"{path} is no CSV ({one_sentence(error)}): fill in the answers.csv of the sheet") from None
+        raise UserError(f"{path} is not CSV ({one_sentence(error)}): fill in the answers.csv of the sheet") from None
     for line_number, line in lines:
         at = f"{path}, line {line_number}"
         person, number, fake = ((line[name] or "").strip() for name in ("person", "pair", "fake"))

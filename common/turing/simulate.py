@@ -1,7 +1,7 @@
-"""Simulated people of known sensitivity, to test the statistics with.
+"""Simulated observers, to validate the statistics.
 
-In a two-alternative forced choice, a person of sensitivity d' tells the fake with probability Phi(d' / sqrt 2)
-(Green & Swets 1966); d' is normal over people.
+In a two-alternative forced choice, an observer of sensitivity d' identifies the fake with probability Phi(d' / sqrt 2)
+(Green & Swets 1966). d' is normally distributed over people.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from common.turing.statistics import Method, difference_interval, draw_share, expanded
+from common.turing.statistics import difference_interval
 
 
 @dataclass(frozen=True)
 class Observers:
-    """People whose d' has this mean and this standard deviation between them."""
+    """A population of observers. d' has the mean `sensitivity` and the standard deviation `spread`."""
 
     sensitivity: float
     spread: float = 0.0
 
     @property
     def share(self) -> float:
-        """The share of pairs in which they are fooled, over all such people: in closed form."""
+        """Expected share of pairs in which they are fooled: Phi(-sensitivity / sqrt(2 + spread^2))."""
         return float(norm.cdf(-self.sensitivity / np.sqrt(2 + self.spread**2)))
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of that share between people, by Gauss-Hermite quadrature."""
+        """Standard deviation of the share between people, by Gauss-Hermite quadrature."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(60)
         shares = norm.cdf(-(self.sensitivity + self.spread * nodes) / np.sqrt(2))
         weights = weights / weights.sum()
@@ -37,59 +37,40 @@ class Observers:
 
     @classmethod
     def of_share(cls, share: float, deviation: float = 0.0) -> Observers:
-        """Observers fooled in this share of pairs, with this standard deviation of it between people.
+        """Observers with this expected share and this standard deviation of the share between people.
 
-        Raises ValueError for a deviation that only people who are always or never fooled could have.
+        Raises ValueError for a deviation that would need people who are always or never fooled.
         """
 
-        def of(spread: float) -> Observers:
+        def with_spread(spread: float) -> Observers:
             return cls(float(-norm.ppf(share) * np.sqrt(2 + spread**2)), spread)
 
         widest = 10.0
-        if deviation >= of(widest).deviation:
-            raise ValueError(f"a share of {share:g} cannot spread by {deviation:g} between people")
+        if deviation >= with_spread(widest).deviation:
+            raise ValueError(f"a share of {share:g} cannot have the standard deviation {deviation:g} between people")
         if deviation == 0:
-            return of(0.0)
-        return of(float(brentq(lambda spread: of(spread).deviation - deviation, 0, widest)))
+            return with_spread(0.0)
+        return with_spread(float(brentq(lambda spread: with_spread(spread).deviation - deviation, 0, widest)))
 
     def answer(self, people: int, trials: int, rng: np.random.Generator) -> np.ndarray:
-        """How often each of so many people is fooled in so many trials: int [people]."""
+        """Number of trials in which each person is fooled: int [people]. trials: per person."""
         d = rng.normal(self.sensitivity, self.spread, people)
         return rng.binomial(trials, norm.cdf(-d / np.sqrt(2)))
-
-
-def coverage(
-    observers: Observers,
-    people: int,
-    trials: int,
-    *,
-    studies: int = 2000,
-    method: Method = "matched",
-    resamples: int = 500,
-    widened: bool = True,
-    seed: int = 0,
-) -> float:
-    """The share of simulated studies whose 95 % interval holds the truth. widened: at Hesterberg's percentiles."""
-    rng = np.random.default_rng(seed)
-    counts = np.full(people, trials)
-    held = 0
-    for study in range(studies):
-        drawn = draw_share(observers.answer(people, trials, rng), counts, method, resamples, seed=study)
-        interval = expanded(drawn.value, drawn.draws, drawn.freedom if widened else 0)
-        held += interval.low <= observers.share <= interval.high
-    return held / studies
 
 
 def difference_outcomes(
     first: Observers, second: Observers, people: int, trials: int, *, studies: int = 400, seed: int = 0
 ) -> tuple[float, float]:
-    """Of simulated studies with so many people a model: the share that sees a difference, that covers the true one."""
+    """Simulate studies of two models, with `people` per model and `trials` per person.
+
+    Returns the shares of studies whose 95 % interval of the difference (excludes 0, contains the true difference).
+    """
     rng = np.random.default_rng(seed)
     counts, true = np.full(people, trials), first.share - second.share
-    seen = held = 0
+    detected = covered = 0
     for study in range(studies):
         a, b = (o.answer(people, trials, rng) for o in (first, second))
         interval = difference_interval((a, counts), (b, counts), seed=2 * study)
-        seen += not interval.low <= 0 <= interval.high
-        held += interval.low <= true <= interval.high
-    return seen / studies, held / studies
+        detected += not interval.low <= 0 <= interval.high
+        covered += interval.low <= true <= interval.high
+    return detected / studies, covered / studies

@@ -1,8 +1,8 @@
-"""The test as a folder of static files, for any web host, and the way back of the answers.
+"""The test as a folder of static files for any web host, and the import of the answers.
 
-Nothing in the folder says which picture of a test pair is the fake: pairs have random names, all files of a pair have
-one length, and the key stays outside. The practice pairs, whose photographs no test pair shows, carry their answer.
-What a static folder cannot prevent is somebody who downloads all of it and compares the pairs of one photograph.
+The folder does not reveal the fake of a test pair: pairs have random names, both orders of a pair have the same file
+size, and the key is written elsewhere. Practice pairs contain their solution; test pairs use other photographs.
+Limitation: somebody who downloads the whole folder can compare all pairs of one photograph.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from common.turing.trials import Study, Trial, next_model, plan_session
 from common.utils.errors import UserError, one_sentence
 from common.utils.web import CONTENT_POLICY
 
-_FILES = ("test.js", "kit.js", "style.css", "icon.svg")
+_FILES = ("test.js", "static_site.js", "style.css", "icon.svg")
 _MAX_ANSWERS = 1_000_000  # bytes of a file of answers
 
 
-def export_kit(study: Study, gallery: Gallery, out: Path, sessions: int) -> Path:
-    """Write the kit into a new folder, and its key beside it as NAME.key.json, which is returned.
+def export_static_site(study: Study, gallery: Gallery, out: Path, sessions: int) -> Path:
+    """Write the static site into a new folder, and its key beside it as NAME.key.json, which is returned.
 
-    sessions: so many plans, evenly over the models; a browser draws one of them. Raises UserError where the folder
-    holds something already, or cannot be written.
+    sessions: number of plans, evenly over the models; each browser draws one of them.
+    Raises UserError if the folder is not empty or cannot be written.
     """
     key_path = out.with_name(f"{out.name}.key.json")
     if key_path.exists() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
@@ -52,7 +52,7 @@ def export_kit(study: Study, gallery: Gallery, out: Path, sessions: int) -> Path
     try:
         for folder in (out / "pairs", out / "plans"):
             folder.mkdir(parents=True)
-        for name in sorted(pictures):  # a random order: the files' times tell nothing
+        for name in sorted(pictures):  # in random order, so that modification times reveal nothing
             (out / "pairs" / f"{name}.jpg").write_bytes(pictures[name])
         for number, plan in enumerate(plans):
             practice = [trial[2] for trial in plan["trials"][: study.practice]]
@@ -61,7 +61,9 @@ def export_kit(study: Study, gallery: Gallery, out: Path, sessions: int) -> Path
         for name in _FILES:
             (out / name).write_bytes((STATIC / name).read_bytes())
         values = study_values(study) | {"static": ".", "study": study.digest(), "plans": sessions}
-        (out / "index.html").write_text(templates().get_template("kit.html").render(**values, policy=CONTENT_POLICY))
+        (out / "index.html").write_text(
+            templates().get_template("static_site.html").render(**values, policy=CONTENT_POLICY)
+        )
         key_path.write_text(json.dumps({"study": study.to_json(), "plans": plans}))
         os.chmod(key_path, 0o600)
     except OSError as error:
@@ -70,7 +72,7 @@ def export_kit(study: Study, gallery: Gallery, out: Path, sessions: int) -> Path
 
 
 def read_key(path: Path) -> tuple[Study, list[dict]]:
-    """The study and the plans of a key. Raises UserError for a file that is none."""
+    """The study and the plans of a key. Raises UserError if the file is not a key."""
     try:
         found = json.loads(path.read_text())
         study, plans = Study.from_json(found["study"]), found["plans"]
@@ -81,14 +83,14 @@ def read_key(path: Path) -> tuple[Study, list[dict]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the key that export wrote") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no key of a kit: give the .key.json that export wrote") from None
+        raise UserError(f"{path} is not the key of a static site: give the .key.json that export wrote") from None
     return study, plans
 
 
 def merge_answers(key: Path, files: list[Path], db: Path) -> tuple[int, int, list[str]]:
-    """Take files of answers into a database, which is made where it is new.
+    """Add downloaded answers to a database, which is created if it does not exist.
 
-    Returns (sessions added, sessions that were there already, what could not be read: one sentence a file).
+    Returns (sessions added, sessions that the database contained already, one sentence per file that was skipped).
     """
     study, plans = read_key(key)
     store = open_store(db, study)
@@ -110,39 +112,39 @@ def merge_answers(key: Path, files: list[Path], db: Path) -> tuple[int, int, lis
 def _merge(store: Store, study: Study, plans: list[dict], file: Path) -> bool:
     try:
         if file.stat().st_size > _MAX_ANSWERS:
-            raise UserError(f"{file} is larger than answers can be: it was left out")
+            raise UserError(f"{file} is larger than answers can be: it was skipped")
         found = json.loads(file.read_text())
         if not isinstance(found, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         if found.get("study") != study.digest():
-            raise UserError(f"{file} holds answers to another study: it was left out")
+            raise UserError(f"{file} holds answers to another study: it was skipped")
         plan = plans[_whole(found, "plan", len(plans))]
         session, started = found.get("session"), found.get("started")
         if not isinstance(session, str) or not re.fullmatch("[0-9a-f]{32}", session):
-            raise ValueError("session is no name of a session")
+            raise ValueError("session is not the name of a session")
         if not isinstance(started, (int, float)) or not math.isfinite(started):
-            raise ValueError("started is no time")
+            raise ValueError("started is not a time")
         return store.add(session, plan["model"], plan["trials"], _answers(found, plan), float(started))
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): it was left out") from None
+        raise UserError(f"{file} cannot be read ({error.strerror}): it was skipped") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} holds no answers of this test ({one_sentence(error)}): it was left out") from None
+        raise UserError(f"{file} holds no answers of this test ({one_sentence(error)}): it was skipped") from None
 
 
 def _answers(found: dict, plan: dict) -> dict[int, Answer]:
     given = found.get("answers")
     if not isinstance(given, list):
-        raise ValueError("answers is no list")
+        raise ValueError("answers is not a list")
     answers: dict[int, Answer] = {}
     for one in given:
         if not isinstance(one, dict):
-            raise ValueError("an answer is no object")
+            raise ValueError("an answer is not an object")
         position = _whole(one, "position", len(plan["pairs"]))
         if one.get("pair") != plan["pairs"][position]:
-            raise ValueError(f"pair {position} is not that of the plan")
-        answers.setdefault(position, read_answer(one))  # the first one counts
+            raise ValueError(f"pair {position} differs from the plan")
+        answers.setdefault(position, read_answer(one))  # the first answer counts
     return answers
 
 

@@ -1,7 +1,7 @@
-"""The database of a study: SQLite, in which an answer that was acknowledged outlives `kill -9` and a power cut.
+"""The database of a study, in SQLite. Acknowledged answers survive `kill -9` and a power failure.
 
-Sessions are found by the digest of their secret, so the file alone lets nobody go on in another's name. Nothing is
-kept about a person but the answers: no address, no browser.
+The file contains the digests of the sessions' secrets, not the secrets, so nobody can resume a session from the file.
+Answers and their times are stored; addresses and browsers of the participants are not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.turing.trials import Kind, Side, Study, Trial, next_model, plan_sess
 from common.utils.errors import UserError
 
 VERSION = 1
-_APPLICATION = 0x54555249  # "TURI", in the file's header
+_APPLICATION = 0x54555249  # "TURI", SQLite's application_id
 _SCHEMA = """
 CREATE TABLE study (record TEXT NOT NULL);
 CREATE TABLE session (
@@ -37,26 +37,26 @@ CREATE TABLE trial (
 
 
 class Answer(NamedTuple):
-    """What the page sends about one pair. Times in ms by the browser's frame clock."""
+    """The answer to one pair. Times are in ms of the browser's frame clock."""
 
     choice: Side
     exposure_ms: float
     response_ms: float
-    layout: str  # how the two pictures stood: "row", "column", or "small" where the screen had no room for 256 px
+    layout: str  # of the two pictures: "row", "column", or "small" if the screen is too small for 256 px
 
 
 class State(NamedTuple):
-    """How far a session is: all that its page is told before an answer."""
+    """Progress of a session. The page receives nothing else before an answer."""
 
     stage: str  # "practice", "test" or "end"
-    done: int  # pairs of the stage that are past
-    total: int
+    done: int  # pairs of the stage that are answered or lapsed
+    total: int  # pairs of the stage
     current: str | None  # the pair to show
-    next: str | None  # the pair to fetch meanwhile
+    next: str | None  # the pair to prefetch
 
 
 class Record(NamedTuple):
-    """One trial of the database."""
+    """One trial with its answer, if there is one."""
 
     session: int
     model: str
@@ -72,21 +72,21 @@ class Record(NamedTuple):
 
 
 class Refused(Exception):
-    """A request that does not fit the state of the session: `status` is that of HTTP."""
+    """A request does not fit the state of the session. status: HTTP status code."""
 
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
 class Store:
-    """An open database. Safe to use from several threads; several processes may share the file."""
+    """An open database. It is thread-safe, and several processes may open the same file."""
 
     def __init__(self, connection: sqlite3.Connection, study: Study) -> None:
         self._connection, self._lock, self.study = connection, threading.Lock(), study
 
     def close(self) -> None:
-        """Write everything into the one file and let go of it."""
+        """Close the connection. SQLite then merges its write-ahead log into the file."""
         self._connection.close()
 
     @contextmanager
@@ -106,7 +106,7 @@ class Store:
             return self._connection.execute(sql, values).fetchall()
 
     def begin(self) -> str:
-        """A new session with the model that has the fewest; returns its secret."""
+        """Start a session with the model that has the fewest sessions, and return its secret."""
         secret = secrets.token_urlsafe(24)
         with self._writing() as db:
             started = dict(db.execute("SELECT model, COUNT(*) FROM session GROUP BY model"))
@@ -116,9 +116,9 @@ class Store:
         return secret
 
     def add(self, secret: str, model: str, trials: list[Trial], answers: dict[int, Answer], started: float) -> bool:
-        """Take in a whole session that was played elsewhere; False, and nothing done, where it is here already.
+        """Add a session of a static site. Returns False, and changes nothing, if the database already contains it.
 
-        answers: position -> answer.
+        answers: by position in `trials`.
         """
         with self._writing() as db:
             if db.execute("SELECT 1 FROM session WHERE secret = ?", (_digest(secret),)).fetchone():
@@ -128,12 +128,12 @@ class Store:
                 db.execute(_ANSWER, (a.choice, started, a.exposure_ms, a.response_ms, a.layout, pairs[position]))
         return True
 
-    def knows(self, secret: str) -> bool:
-        """Whether there is a session of this secret."""
+    def has_session(self, secret: str) -> bool:
+        """Whether a session has this secret."""
         return bool(self._rows("SELECT 1 FROM session WHERE secret = ?", (_digest(secret),)))
 
     def resume(self, secret: str) -> State:
-        """The state of a session whose page was just loaded: a pair that was on show and not answered has lapsed."""
+        """The state of a session whose page is loaded. A pair that was displayed and not answered lapses."""
         with self._writing() as db:
             session = _session(db, secret)
             db.execute(
@@ -147,12 +147,12 @@ class Store:
             return _state(self._connection, _session(self._connection, secret))
 
     def picture_of(self, secret: str, pair: str) -> tuple[str, Trial]:
-        """(model, trial) of a pair to send. Raises Refused: only the current and the next one are ever sent."""
+        """(model, trial) of a pair. Raises Refused unless it is the current pair or the next one."""
         with self._lock:
             session = _session(self._connection, secret)
             trial, past = _trial(self._connection, session, pair)
             if past:
-                raise Refused(410, "this pair is past")
+                raise Refused(410, "this pair is over")
             state = _state(self._connection, session)
             if pair not in (state.current, state.next):
                 raise Refused(404, "no such pair")
@@ -160,7 +160,7 @@ class Store:
         return model, trial
 
     def shown(self, secret: str, pair: str) -> None:
-        """Remember that a pair is on show. Raises Refused for one that is not the current pair."""
+        """Record that a pair is displayed. Raises Refused if it is not the current pair."""
         with self._writing() as db:
             session = _session(db, secret)
             _trial(db, session, pair)
@@ -169,10 +169,10 @@ class Store:
             db.execute("UPDATE trial SET shown = COALESCE(shown, ?) WHERE pair = ?", (time.time(), pair))
 
     def answer(self, secret: str, pair: str, answer: Answer) -> tuple[Side | None, State]:
-        """Record an answer, once: returns (where the fake was, for practice pairs only; the new state).
+        """Store an answer. Returns (side of the fake, for practice pairs only; the new state).
 
-        The same pair again changes nothing and is answered alike. When this returns, the answer is on the disk.
-        Raises Refused for a pair that is not the current one.
+        The answer is on the disk when this returns. A second answer to the same pair is ignored and gets the same
+        response. Raises Refused if the pair is not the current one.
         """
         with self._writing() as db:
             session = _session(db, secret)
@@ -188,7 +188,7 @@ class Store:
             return (trial.fake if trial.kind == "practice" else None), _state(db, session)
 
     def outcome(self, secret: str) -> tuple[int, int]:
-        """(pairs in which this person was fooled, pairs answered), vigilance trials and practice apart."""
+        """(pairs in which this person was fooled, pairs answered), of the test without vigilance trials."""
         with self._lock:
             session = _session(self._connection, secret)
             return self._connection.execute(
@@ -198,7 +198,7 @@ class Store:
             ).fetchone()
 
     def records(self) -> list[Record]:
-        """Every trial, in order."""
+        """All trials, by session and position."""
         rows = self._rows(
             "SELECT session, model, position, kind, photo, fake, shown IS NOT NULL OR choice IS NOT NULL, choice,"
             " exposure_ms, response_ms, layout FROM trial JOIN session ON session.id = trial.session"
@@ -262,13 +262,13 @@ def _state(db: sqlite3.Connection, session: int) -> State:
 def open_store(path: str | Path, study: Study | None = None) -> Store:
     """Open the database of a study.
 
-    study: made with it where the file is new; where it is not, both must agree. None: read whatever study is there.
-    Raises UserError, in one sentence, for a file that is none of ours, of another version or study, or that cannot
-    be opened or written.
+    study: a new file is created with it; the study of an existing file must equal it. None: the file must exist.
+    Raises UserError if the file is not a database of this program, has another version or study, or cannot be
+    opened or written.
     """
     path = Path(path)
     if study is None and not path.exists():
-        raise UserError(f"{path} does not exist: give the --db of a study that was served or merged")
+        raise UserError(f"{path} does not exist: give the --db of serve or merge")
     try:
         connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
         try:
@@ -278,7 +278,7 @@ def open_store(path: str | Path, study: Study | None = None) -> Store:
             raise
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error) or "malformed" in str(error):
-            raise UserError(f"{path} is no database of a study: give another --db") from None
+            raise UserError(f"{path} is not the database of a study: give another --db") from None
         raise UserError(
             f"{path} cannot be written ({error}): check permissions and space, or give another --db"
         ) from None
@@ -286,9 +286,9 @@ def open_store(path: str | Path, study: Study | None = None) -> Store:
 
 def _prepare(db: sqlite3.Connection, path: Path, study: Study | None) -> Study:
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits when the power goes
+    db.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits at a power failure
     db.execute("PRAGMA foreign_keys = ON")
-    db.execute("BEGIN IMMEDIATE")  # also finds out whether the file can be written
+    db.execute("BEGIN IMMEDIATE")  # fails if the file cannot be written
     try:
         (version,), (application,) = (db.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id"))
         empty = not db.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -299,10 +299,10 @@ def _prepare(db: sqlite3.Connection, path: Path, study: Study | None) -> Study:
             db.execute(f"PRAGMA application_id = {_APPLICATION}")
             db.execute("INSERT INTO study VALUES (?)", (study.to_json(),))
         elif application != _APPLICATION:
-            raise UserError(f"{path} is no database of a study: give another --db")
+            raise UserError(f"{path} is not the database of a study: give another --db")
         elif version != VERSION:
             raise UserError(
-                f"{path} is of version {version} and this program reads version {VERSION}: give another --db"
+                f"{path} has version {version}, but this program reads version {VERSION}: give another --db"
             )
         found = Study.from_json(db.execute("SELECT record FROM study").fetchone()[0])
         if study is not None and found != study:

@@ -1,7 +1,7 @@
-"""The design of a study: which pairs a person sees, in which order, on which side the fake is.
+"""The design of a study: which pairs a person sees, in which order, and on which side the fake is.
 
-Everything random is a function of (the study's seed, the number of the session), so a session can be planned again
-from its record. Practice and test draw from different photographs: what practice gives away tells nothing of the test.
+Everything random is a function of the study's seed and the number of the session, so a session can be reproduced.
+Practice and test use different photographs, so the feedback in practice reveals nothing about the test.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ EXPOSURE_MS = 1000
 
 
 class Trial(NamedTuple):
-    """One pair: an original beside its colorization, or beside itself in the colors of another photograph."""
+    """One pair: an original beside its colorization; in a vigilance trial, its L with another photo's ab."""
 
     kind: Kind
-    photo: int  # index into the photographs of the study
+    photo: int  # index into `Study.photos`
     fake: Side
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is fixed for everybody who takes part. `photos`: names; the first of them are for practice."""
+    """What is the same for all participants. The first `practice` names of `photos` are used for practice."""
 
     models: tuple[str, ...]
     photos: tuple[str, ...]
-    content: str  # digest of the pictures that are shown
-    size: int  # side of the source pictures, in pixels
+    content: str  # digest of the photographs and the weights
+    size: int  # side of the colorized pictures, in pixels
     practice: int = 10
     test: int = 40
     vigilance: float = 0.1  # share of the test pairs
@@ -44,28 +44,28 @@ class Study:
 
     @property
     def vigilance_pairs(self) -> int:
-        """How many of the test pairs are vigilance trials."""
+        """Number of vigilance trials among the test pairs."""
         return round(self.test * self.vigilance)
 
     def to_json(self) -> str:
-        """The study's record, exact: what a database and a key hold."""
+        """The study as JSON, as it is stored in databases and keys."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Study:
-        """The reverse of `to_json`. Raises ValueError, KeyError or TypeError for another text."""
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError if the text is not a study."""
         fields = json.loads(text)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def digest(self) -> str:
-        """A short name for exactly this study."""
+        """Short name of the study: 12 hexadecimal digits of its SHA-256."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 def check_counts(available: int, practice: int, test: int, vigilance: float) -> None:
-    """Raises UserError where the photographs do not suffice for one session, or the counts make none."""
+    """Raise UserError if there are too few photographs for a session, or no test pair would be measured."""
     if round(test * vigilance) >= test:
-        raise UserError(f"vigilance is {vigilance:g}: of {test} test pairs none would be left to measure")
+        raise UserError(f"vigilance is {vigilance:g}: none of the {test} test pairs would be measured; lower it")
     if available < practice + test:
         raise UserError(
             f"{available} color photographs are fewer than the {practice + test} pairs of a session"
@@ -74,13 +74,13 @@ def check_counts(available: int, practice: int, test: int, vigilance: float) -> 
 
 
 def choose_photos(available: int, wanted: int | None, seed: int) -> list[int]:
-    """A seeded choice of `wanted` of the available photographs (None: all), in random order."""
+    """Indices of `wanted` of the available photographs (None: all), drawn without replacement in random order."""
     order = np.random.default_rng([seed, 0]).permutation(available)
     return [int(i) for i in order[: wanted or available]]
 
 
 def plan_session(study: Study, number: int) -> list[Trial]:
-    """The trials of the session of a number (from 0), practice first. No photograph comes twice in a session."""
+    """The trials of session `number` (from 0), practice first. No photograph is used twice in a session."""
     rng = np.random.default_rng([study.seed, 1, number])
     practice = rng.permutation(study.practice)
     test = rng.permutation(np.arange(study.practice, len(study.photos)))[: study.test]
@@ -93,14 +93,14 @@ def plan_session(study: Study, number: int) -> list[Trial]:
 
 
 def next_model(started: dict[str, int], study: Study, number: int) -> str:
-    """The model of the next session: one of those with the fewest sessions, by a seeded draw among them."""
+    """The model of session `number`: drawn from the models with the fewest sessions. started: sessions by model."""
     fewest = min(started.get(model, 0) for model in study.models)
-    open_to = [model for model in study.models if started.get(model, 0) == fewest]
-    return open_to[int(np.random.default_rng([study.seed, 2, number]).integers(len(open_to)))]
+    candidates = [model for model in study.models if started.get(model, 0) == fewest]
+    return candidates[int(np.random.default_rng([study.seed, 2, number]).integers(len(candidates)))]
 
 
-def colors_of(photo: int, count: int, seed: int) -> int:
-    """The photograph whose colors a vigilance trial paints on `photo`: another one, fixed for the study."""
+def color_donor(photo: int, count: int, seed: int) -> int:
+    """Index of the photograph whose ab a vigilance trial gives to `photo`. It is never `photo` itself."""
     cycle = np.random.default_rng([seed, 3]).permutation(count)
-    place = int(np.flatnonzero(cycle == photo)[0])
-    return int(cycle[(place + 1) % count])
+    position = int(np.flatnonzero(cycle == photo)[0])
+    return int(cycle[(position + 1) % count])

@@ -21,7 +21,7 @@ from common.checkpoint import save_weights
 from common.data.packing import open_pack
 from common.evaluation.rows import load_rows
 from common.registry import build_colorizer
-from common.turing.pictures import Gallery, Material, make_gallery, plan_study
+from common.turing.pictures import Gallery, StudyInputs, make_gallery, plan_study
 from tests.conftest import ROOT, photo_array
 
 TOKEN = "a token for the tests"
@@ -55,7 +55,7 @@ def color_folder(tmp_path_factory) -> Path:
 class Made(NamedTuple):
     """A study and its pictures."""
 
-    material: Material
+    inputs: StudyInputs
     gallery: Gallery
 
 
@@ -63,8 +63,8 @@ class Made(NamedTuple):
 def made(weights, color_folder, cache) -> Made:
     """A study of two models, with its pictures."""
     rows = load_rows([str(weights), "shuffled"], "cpu")
-    material = plan_study(rows, open_pack(str(color_folder), 32), photographs=None, seed=3, **COUNTS)
-    return Made(material, make_gallery(material))
+    inputs = plan_study(rows, open_pack(str(color_folder), 32), photographs=None, seed=3, **COUNTS)
+    return Made(inputs, make_gallery(inputs))
 
 
 class Served(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.turing.pictures import SHOWN
+from common.turing.pictures import DISPLAY_SIZE
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
@@ -75,6 +75,6 @@ def check_shows(shows: list[dict], layout: str) -> None:
     for show in shows:
         assert show["blank"] == 0
         assert show["visible"] == ["visible", "visible"]
-        assert show["sizes"] == [SHOWN] * 4
+        assert show["sizes"] == [DISPLAY_SIZE] * 4
         assert show["inside"], f"a picture is not wholly on the screen ({layout})"
         assert 900 <= show["end"] - show["start"] <= 1100

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from common.turing.pictures import SHOWN
-from common.turing.static_site import export_kit, merge_answers
+from common.turing.pictures import DISPLAY_SIZE
+from common.turing.static_site import export_static_site, merge_answers
 from common.turing.store import open_store
 from tests.common.turing.conftest import COUNTS, TOKEN, serving
 from tests.common.turing.playing import DESKTOP, PHONE, WATCH, check_shows, play, until_asked
@@ -84,7 +84,7 @@ def test_a_whole_session(server, browser, name, device, layout):
     until_asked(page)  # a pair has been on show and is being asked about
     page.reload()
     until_asked(page)
-    assert page.locator("#next").inner_text() == "Go on"
+    assert page.locator("#next").inner_text() == "Continue"
     photograph(page, f"{name}-back")
     play(page, counts()["test"] - counts()["test"] // 2 - 1, touch=touch)
     page.wait_for_url("**/result")
@@ -135,9 +135,9 @@ def test_small_screens(server, browser, width, height, layout, side):
         assert box["y"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= height
-        assert side <= box["width"] <= SHOWN
+        assert side <= box["width"] <= DISPLAY_SIZE
         assert box["width"] == box["height"]
-    assert (boxes[0]["width"] == SHOWN) == (layout != "small")
+    assert (boxes[0]["width"] == DISPLAY_SIZE) == (layout != "small")
     assert (boxes[0]["y"] == boxes[1]["y"]) == (layout == "row")
     photograph(page, f"small-{width}x{height}")
     page.context.close()
@@ -159,10 +159,10 @@ def test_the_report_page(server, browser):
 
 
 @pytest.mark.slow
-def test_the_static_kit(made, browser, tmp_path):
+def test_the_static_site(made, browser, tmp_path):
     """The same session from files: reload in the middle, download, merge."""
     site = tmp_path / "site"
-    key = export_kit(made.material.study, made.gallery, site, sessions=4)
+    key = export_static_site(made.inputs.study, made.gallery, site, sessions=4)
     host = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     threading.Thread(target=host.serve_forever, daemon=True).start()
     try:
@@ -171,14 +171,14 @@ def test_the_static_kit(made, browser, tmp_path):
         page.get_by_role("button", name="Begin").tap()
         assert page.get_by_role("alert").is_visible()
         page.get_by_role("checkbox").check()
-        photograph(page, "kit-welcome")
+        photograph(page, "static-site-welcome")
         page.get_by_role("button", name="Begin").tap()
         play(page, 3, touch=True)
         until_asked(page)
         page.reload()
         play(page, 3, touch=True)
         page.locator("#end:not([hidden])").wait_for()
-        photograph(page, "kit-end")
+        photograph(page, "static-site-end")
         with page.expect_download() as download:
             page.locator("#download").tap()
         download.value.save_as(tmp_path / "answers.json")

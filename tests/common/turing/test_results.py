@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from common.turing.report import write_report
-from common.turing.results import Rules, judge, summarise
+from common.turing.results import Rules, summarize, trial_verdicts
 from common.turing.simulate import Observers
 from common.turing.store import Record
 from common.turing.trials import Study, plan_session
@@ -44,7 +44,7 @@ def wrong_vigilance(records, count):
 
 def test_shares_counted_by_hand():
     records = person(0, "good", 18) + person(1, "good", 9) + person(2, "bad|odd", 0)
-    results = summarise(records, STUDY)
+    results = summarize(records, STUDY)
     good, bad = results.models["good"], results.models["bad|odd"]
     assert (good.share.value, good.people, good.trials) == (27 / 72, 2, 72)
     assert (bad.share.value, bad.people, bad.trials) == (0, 1, 36)
@@ -68,7 +68,7 @@ def test_each_rule_leaves_out_what_it_says():
         (spoil(records, "vigilance", 4, choice=None), {"vigilance failed": 36}),
     ]
     for changed, expected in cases:
-        results = summarise(changed, STUDY)
+        results = summarize(changed, STUDY)
         assert results.verdicts == expected
         assert results.failed_people == ("vigilance failed" in expected)
         assert results.models["good"].trials == expected.get("counted", 0)
@@ -76,12 +76,12 @@ def test_each_rule_leaves_out_what_it_says():
 
 def test_unanswered_is_not_fooled():
     records = spoil(person(0, "good", 18), "test", 18, choice=None, exposure_ms=None, response_ms=None)
-    assert summarise(records, STUDY).models["good"].share.value == 0
+    assert summarize(records, STUDY).models["good"].share.value == 0
 
 
 def test_other_rules():
     records = person(0, "good", 5, exposure_ms=1200.0)
-    assert judge(records, STUDY, Rules(exposure_tolerance_ms=200)).count("counted") == 36
+    assert trial_verdicts(records, STUDY, Rules(exposure_tolerance_ms=200)).count("counted") == 36
     assert len(Rules().describe()) == 4
 
 
@@ -90,7 +90,7 @@ def test_photographs_in_order():
     convincing = {3 + 10, 7 + 10}
     turn = {"left": "right", "right": "left"}
     records = [r._replace(choice=turn[r.fake]) if r.kind == "test" and r.photo in convincing else r for r in records]
-    photos = summarise(records, STUDY).photos
+    photos = summarize(records, STUDY).photos
     seen = {int(p.photo[1:]) for p in photos[:2]}
     assert seen == convincing
     assert all(p.fooled == (p.trials if int(p.photo[1:]) in convincing else 0) for p in photos)
@@ -114,7 +114,7 @@ def test_simulated_people_through_the_whole_report(tmp_path):
         assert f"{100 * share['value']:.1f} % ({100 * share['low']:.1f} to {100 * share['high']:.1f})" in text
     (difference,) = result["differences"]
     assert difference["low"] > 0
-    assert "| differ |" in text
+    assert "| significant |" in text
     assert "bad\\|odd" in text  # a title does not break the table
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "answers.csv").read_text())))
     assert len(rows) == 40 * 50
@@ -131,8 +131,8 @@ def test_a_study_without_answers(tmp_path):
 
 def test_one_model_so_far(tmp_path):
     text = write_report(person(0, "good", 10), STUDY, tmp_path)
-    assert "nothing to compare until two models" in text
-    assert "the answers of 1 person only" in text
+    assert "nothing to compare yet: no two models" in text
+    assert "judged by 1 person only" in text
 
 
 def test_a_folder_that_cannot_be_written():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from common.turing.pictures import SHOWN
+from common.turing.pictures import DISPLAY_SIZE
 from common.turing.server import STATIC, create_app
 from common.turing.store import open_store
 from common.turing.trials import plan_session
@@ -23,7 +23,7 @@ LEFT = {"choice": "left", "exposure_ms": 1000.0, "response_ms": 400.0, "layout":
 
 @pytest.fixture
 def store(made, tmp_path):
-    store = open_store(tmp_path / "study.db", made.material.study)
+    store = open_store(tmp_path / "study.db", made.inputs.study)
     yield store
     store.close()
 
@@ -99,7 +99,7 @@ def test_twice_is_once(app, store):
 
 def test_before_the_answer_nothing_tells_the_side(app, made, store):
     """Everything that the server says of a pair is the same for both sides, but the pixels themselves."""
-    gallery, study = made.gallery, made.material.study
+    gallery, study = made.gallery, made.inputs.study
     for photo in range(len(study.photos)):
         for model in study.models:
             for kind in ("test", "vigilance"):
@@ -139,25 +139,27 @@ def test_before_the_answer_nothing_tells_the_side(app, made, store):
 
 def halves(data):
     rgb = np.asarray(Image.open(io.BytesIO(data)))
-    return [rgb[:, :SHOWN].tobytes(), rgb[:, SHOWN:].tobytes()]
+    return [rgb[:, :DISPLAY_SIZE].tobytes(), rgb[:, DISPLAY_SIZE:].tobytes()]
 
 
 def nearly_swapped(left, right):
     a, b = (np.asarray(Image.open(io.BytesIO(x))).astype(int) for x in (left, right))
-    return np.abs(a - np.hstack([b[:, SHOWN:], b[:, :SHOWN]])).max() <= 2
+    return np.abs(a - np.hstack([b[:, DISPLAY_SIZE:], b[:, :DISPLAY_SIZE]])).max() <= 2
 
 
 def test_the_pictures(made):
     """One picture of two halves without metadata; the original is the photograph, the fake has its lightness."""
-    study, pack = made.material.study, made.material.pack
+    study, pack = made.inputs.study, made.inputs.pack
     trial = plan_session(study, 0)[0]._replace(kind="test", photo=4)
     image = Image.open(io.BytesIO(made.gallery.pair(study.models[0], trial._replace(fake="left"))))
-    assert image.size == (2 * SHOWN, SHOWN)
+    assert image.size == (2 * DISPLAY_SIZE, DISPLAY_SIZE)
     assert not image.getexif()
     assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
     rgb = np.asarray(image).astype(int)
-    photograph = Image.fromarray(pack.images[made.material.rows[4]]).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
-    fake, original = rgb[:, :SHOWN], rgb[:, SHOWN:]
+    photograph = Image.fromarray(pack.images[made.inputs.indices[4]]).resize(
+        (DISPLAY_SIZE, DISPLAY_SIZE), Image.Resampling.BICUBIC
+    )
+    fake, original = rgb[:, :DISPLAY_SIZE], rgb[:, DISPLAY_SIZE:]
     assert np.abs(original - np.asarray(photograph)).mean() < 1
     assert np.abs(original - fake).mean() > 3
     green = [x @ [0.2126, 0.7152, 0.0722] for x in (original, fake)]
@@ -301,7 +303,7 @@ cookies = st.one_of(st.none(), st.just("mine"), header_text)
 @pytest.fixture(scope="module")
 def fuzzed(made, tmp_path_factory):
     """One server for all examples: (app, store, a person's client, another's)."""
-    store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.material.study)
+    store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.inputs.study)
     app = create_app(store, made.gallery, TOKEN)
     yield app, store, person(app), person(app)
     store.close()

@@ -136,8 +136,8 @@ def test_forms_as_programs_save_them(sheet, tmp_path):
         ("who,what\n1,1\n", "no columns person, pair and fake"),
         ("", "no columns"),
         ("person,pair,fake\n1,1,\n", "no pair is answered"),
-        ('person,pair,fake\n1,1,"' + "x" * 200_000, "is no CSV"),
-        (b"\xff\xfe\x00", "is no text"),
+        ('person,pair,fake\n1,1,"' + "x" * 200_000, "is not CSV"),
+        (b"\xff\xfe\x00", "is not text"),
     ],
 )
 def test_forms_that_are_none(sheet, tmp_path, text, says):
@@ -155,7 +155,7 @@ def test_keys_that_are_none(sheet, tmp_path):
         score_sheet(sheet[0] / "key.json", [tmp_path / "none.csv"])
     for text in ("[]", "{", '{"pairs": []}', '{"pairs": [{"photo": "a", "model": "b", "fake": "up"}]}'):
         (tmp_path / "key.json").write_text(text)
-        with pytest.raises(UserError, match="is no key of a sheet"):
+        with pytest.raises(UserError, match="is not the key of a sheet"):
             score_sheet(tmp_path / "key.json", [answers])
 
 

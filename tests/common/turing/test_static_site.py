@@ -1,18 +1,18 @@
-"""The static kit: what lies in its folder and what does not; answers that come back, whole or spoilt."""
+"""The static site: what lies in its folder and what does not; answers that come back, whole or spoilt."""
 
 import json
 
 import pytest
 
-from common.turing.static_site import export_kit, merge_answers, read_key
+from common.turing.static_site import export_static_site, merge_answers, read_key
 from common.turing.store import open_store
 from common.utils.errors import UserError
 
 
 @pytest.fixture
-def kit(made, tmp_path):
+def exported(made, tmp_path):
     site = tmp_path / "site"
-    return site, export_kit(made.material.study, made.gallery, site, sessions=6)
+    return site, export_static_site(made.inputs.study, made.gallery, site, sessions=6)
 
 
 def answers_of(key, number=0, session="ab" * 16, **changes):
@@ -26,8 +26,8 @@ def answers_of(key, number=0, session="ab" * 16, **changes):
     return found | changes
 
 
-def test_the_folder_tells_no_test_answer(kit, made):
-    site, key = kit
+def test_the_folder_tells_no_test_answer(exported, made):
+    site, key = exported
     study, plans = read_key(key)
     assert key.parent == site.parent
     assert key.stat().st_mode & 0o077 == 0
@@ -51,8 +51,8 @@ def test_the_folder_tells_no_test_answer(kit, made):
     assert not any(word in told["index.html"] for word in ("http://", "https://", "<style", "onclick"))
 
 
-def test_answers_come_back_once(kit, tmp_path):
-    _, key = kit
+def test_answers_come_back_once(exported, tmp_path):
+    _, key = exported
     db = tmp_path / "s.db"
     files = []
     for i in range(3):
@@ -73,23 +73,26 @@ def test_answers_come_back_once(kit, tmp_path):
     ("spoil", "says"),
     [
         (lambda a: "no JSON", "holds no answers of this test"),
-        (lambda a: [a], "it is no JSON object"),
+        (lambda a: [a], "it is not a JSON object"),
         (lambda a: a | {"study": "other"}, "holds answers to another study"),
         (lambda a: a | {"plan": 6}, "plan is not within 0 to 5"),
         (lambda a: a | {"plan": True}, "plan is not within"),
-        (lambda a: a | {"session": "' OR 1=1"}, "session is no name"),
-        (lambda a: a | {"started": None}, "started is no time"),
-        (lambda a: a | {"answers": 3}, "answers is no list"),
-        (lambda a: a | {"answers": [3]}, "an answer is no object"),
-        (lambda a: a | {"answers": [a["answers"][0] | {"pair": a["answers"][1]["pair"]}]}, "pair 0 is not that of"),
+        (lambda a: a | {"session": "' OR 1=1"}, "session is not the name"),
+        (lambda a: a | {"started": None}, "started is not a time"),
+        (lambda a: a | {"answers": 3}, "answers is not a list"),
+        (lambda a: a | {"answers": [3]}, "an answer is not an object"),
+        (
+            lambda a: a | {"answers": [a["answers"][0] | {"pair": a["answers"][1]["pair"]}]},
+            "pair 0 differs from the plan",
+        ),
         (lambda a: a | {"answers": [a["answers"][0] | {"position": 7}]}, "position is not within 0 to 6"),
-        (lambda a: a | {"answers": [a["answers"][0] | {"exposure_ms": -1}]}, "exposure_ms is between"),
-        (lambda a: a | {"answers": [a["answers"][0] | {"choice": "up"}]}, "choice is left or right"),
+        (lambda a: a | {"answers": [a["answers"][0] | {"exposure_ms": -1}]}, "exposure_ms must be between"),
+        (lambda a: a | {"answers": [a["answers"][0] | {"choice": "up"}]}, "choice must be left or right"),
         (lambda a: a | {"answers": [{}] * 600_000}, "larger than answers can be"),
     ],
 )
-def test_spoilt_answers_are_left_out(kit, tmp_path, spoil, says):
-    _, key = kit
+def test_spoilt_answers_are_left_out(exported, tmp_path, spoil, says):
+    _, key = exported
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps(answers_of(key)))
     spoilt = spoil(answers_of(key, session="cd" * 16))
@@ -103,8 +106,8 @@ def test_spoilt_answers_are_left_out(kit, tmp_path, spoil, says):
     store.close()
 
 
-def test_the_first_of_two_answers_counts(kit, tmp_path):
-    _, key = kit
+def test_the_first_of_two_answers_counts(exported, tmp_path):
+    _, key = exported
     found = answers_of(key)
     found["answers"].append(found["answers"][2] | {"choice": "right"})
     (tmp_path / "a.json").write_text(json.dumps(found))
@@ -114,15 +117,15 @@ def test_the_first_of_two_answers_counts(kit, tmp_path):
     store.close()
 
 
-def test_folders_and_keys_that_do_not_serve(kit, made, tmp_path):
-    site, _ = kit
+def test_folders_and_keys_that_do_not_serve(exported, made, tmp_path):
+    site, _ = exported
     with pytest.raises(UserError, match="exists already"):
-        export_kit(made.material.study, made.gallery, site, 1)
+        export_static_site(made.inputs.study, made.gallery, site, 1)
     with pytest.raises(UserError, match="cannot be written"):
-        export_kit(made.material.study, made.gallery, tmp_path / "site" / "index.html" / "x", 1)
+        export_static_site(made.inputs.study, made.gallery, tmp_path / "site" / "index.html" / "x", 1)
     with pytest.raises(UserError, match="cannot be read"):
         read_key(tmp_path / "none.json")
     for text in ("[]", "{", '{"study": "{}", "plans": []}', '{"study": 3, "plans": 4}'):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(UserError, match="is no key of a kit"):
+        with pytest.raises(UserError, match="is not the key of a static site"):
             read_key(tmp_path / "bad.json")

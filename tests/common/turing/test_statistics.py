@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.turing.power import people_needed, person_variance, power
-from common.turing.simulate import Observers, coverage, difference_outcomes
-from common.turing.statistics import difference_interval, draw_share, share_interval, spread_between
+from common.turing.simulate import Observers, difference_outcomes
+from common.turing.statistics import (
+    between_person_variance,
+    bootstrap_share,
+    difference_interval,
+    expanded_interval,
+    share_interval,
+)
 from common.utils.errors import UserError
 
 counts = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=12).map(
@@ -40,7 +46,7 @@ def test_laws_of_an_interval(people):
 def test_the_textbook_form_is_the_resampling_of_trials():
     """Drawing a binomial is drawing a person's trials with replacement: same moments as doing so one by one."""
     fooled, trials = np.array([1, 5, 9, 3]), np.array([10, 10, 12, 6])
-    drawn = draw_share(fooled, trials, "two_level", resamples=20_000).draws
+    drawn = bootstrap_share(fooled, trials, "two_level", resamples=20_000).draws
     rng = np.random.default_rng(5)
     answers = [np.repeat([1, 0], [f, n - f]) for f, n in zip(fooled, trials, strict=True)]
     slow = []
@@ -58,8 +64,8 @@ def test_the_draws_have_the_variance_of_the_estimate():
     trials = np.full(30, 36)
     samples = [observers.answer(30, 36, rng) for _ in range(300)]
     true = person_variance(0.3, 0.1, 36) / 30
-    matched = np.mean([draw_share(s, trials, resamples=300, seed=i).draws.var() for i, s in enumerate(samples)])
-    doubled = np.mean([draw_share(s, trials, "two_level", 300, i).draws.var() for i, s in enumerate(samples)])
+    matched = np.mean([bootstrap_share(s, trials, resamples=300, seed=i).draws.var() for i, s in enumerate(samples)])
+    doubled = np.mean([bootstrap_share(s, trials, "two_level", 300, i).draws.var() for i, s in enumerate(samples)])
     assert matched == pytest.approx(true * 29 / 30, rel=0.1)
     assert doubled > 1.25 * true
     assert np.var([s.sum() / trials.sum() for s in samples]) == pytest.approx(true, rel=0.25)
@@ -68,11 +74,13 @@ def test_the_draws_have_the_variance_of_the_estimate():
 def test_the_spread_between_people():
     observers, rng = Observers.of_share(0.35, 0.12), np.random.default_rng(2)
     trials = rng.integers(20, 40, 4000)
-    assert np.sqrt(spread_between(observers.answer(4000, trials, rng), trials)) == pytest.approx(0.12, abs=0.01)
+    assert np.sqrt(between_person_variance(observers.answer(4000, trials, rng), trials)) == pytest.approx(
+        0.12, abs=0.01
+    )
     nobody = rng.binomial(trials, 0.35)
-    assert np.sqrt(spread_between(nobody, trials)) < 0.03
-    assert spread_between(np.array([3]), np.array([10])) == 0
-    assert spread_between(np.array([1, 0]), np.array([1, 1])) == 0
+    assert np.sqrt(between_person_variance(nobody, trials)) < 0.03
+    assert between_person_variance(np.array([3]), np.array([10])) == 0
+    assert between_person_variance(np.array([1, 0]), np.array([1, 1])) == 0
 
 
 def test_one_person_and_no_doubt():
@@ -95,8 +103,18 @@ def test_observers_are_what_they_say(share, deviation):
 
 
 def test_observers_that_cannot_be():
-    with pytest.raises(ValueError, match="cannot spread"):
+    with pytest.raises(ValueError, match="cannot have the standard deviation"):
         Observers.of_share(0.1, 0.3001)
+
+
+def coverage(observers, people, trials, *, studies, method="matched", resamples=500, expand=True):
+    """The share of simulated studies whose 95 % interval contains the true share."""
+    rng, counts, covered = np.random.default_rng(0), np.full(people, trials), 0
+    for study in range(studies):
+        drawn = bootstrap_share(observers.answer(people, trials, rng), counts, method, resamples, seed=study)
+        interval = expanded_interval(drawn.value, drawn.draws, drawn.df if expand else 0)
+        covered += interval.low <= observers.share <= interval.high
+    return covered / studies
 
 
 @pytest.mark.slow
@@ -112,16 +130,16 @@ def test_the_interval_covers_the_truth(share, deviation, people):
 
 
 @pytest.mark.slow
-def test_why_the_textbook_form_was_not_taken():
-    """It covers too often where people are alike, and the bootstrap over people alone too seldom with few of them."""
+def test_the_other_methods_do_not_have_95_percent_coverage():
+    """The textbook form covers too often if people are alike; the bootstrap over people too rarely if they are few."""
     alike = Observers.of_share(0.3, 0.0)
-    assert coverage(alike, 24, 36, studies=500, method="two_level", widened=False) > 0.97
-    assert coverage(Observers.of_share(0.3, 0.1), 10, 36, studies=500, method="people", widened=False) < 0.93
+    assert coverage(alike, 24, 36, studies=500, method="two_level", expand=False) > 0.97
+    assert coverage(Observers.of_share(0.3, 0.1), 10, 36, studies=500, method="people", expand=False) < 0.93
 
 
 @pytest.mark.slow
-def test_the_plan_is_kept_by_simulated_studies():
-    """So many people see the difference as often as planned, and the difference's interval covers the truth."""
+def test_the_power_analysis_agrees_with_simulated_studies():
+    """Simulated studies detect the difference as often as planned, and its interval covers the truth."""
     options = {"pairs": 36, "deviation": 0.1}
     people = people_needed(0.25, 0.1, wanted=0.8, **options)
     observers = [Observers.of_share(p, 0.1) for p in (0.25, 0.35)]
@@ -145,7 +163,7 @@ def test_the_plan_against_the_textbook():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ((0.95, 0.1, 0.1), "a share of 1.05 is none"),
+        ((0.95, 0.1, 0.1), "a share of 1.05 is impossible"),
         ((0.3, 0.0, 0.1), "difference is 0"),
         ((0.3, 0.1, 0.6), "spread is 0.6"),
         ((0.3, 0.1, float("nan")), "spread is nan"),

@@ -121,7 +121,7 @@ def test_many_at_once(store):
 def test_two_processes_worth_of_connections(tmp_path):
     one, two = (open_store(tmp_path / "s.db", STUDY) for _ in range(2))
     me = one.begin()
-    assert two.knows(me)
+    assert two.has_session(me)
     two.answer(me, two.state(me).current, LEFT)
     assert one.state(me).done == 1
     for store in (one, two):
@@ -149,7 +149,7 @@ def test_another_study_or_version(tmp_path):
         open_store(path, other)
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 9")
-    with pytest.raises(UserError, match="is of version 9 and this program reads version 1"):
+    with pytest.raises(UserError, match="has version 9, but this program reads version 1"):
         open_store(path, STUDY)
 
 
@@ -163,7 +163,12 @@ def test_files_that_are_no_study(tmp_path):
     open_store(tmp_path / "cut.db", STUDY).close()
     whole = (tmp_path / "cut.db").read_bytes()
     (tmp_path / "cut.db").write_bytes(whole[: len(whole) // 2])
-    for name, says in (("text", "no database"), ("foreign", "no database"), ("folder", "cannot be"), ("cut", "study")):
+    for name, says in (
+        ("text", "not the database"),
+        ("foreign", "not the database"),
+        ("folder", "cannot be"),
+        ("cut", "study"),
+    ):
         for study in (STUDY, None):
             with pytest.raises(UserError, match=says) as error:
                 open_store(tmp_path / f"{name}.db", study)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.turing.trials import Study, check_counts, choose_photos, colors_of, next_model, plan_session
+from common.turing.trials import Study, check_counts, choose_photos, color_donor, next_model, plan_session
 from common.utils.errors import UserError
 
 
@@ -54,7 +54,7 @@ def test_models_take_turns(seed, count):
 
 def test_the_colors_of_another_photograph():
     for seed in range(5):
-        others = [colors_of(i, 30, seed) for i in range(30)]
+        others = [color_donor(i, 30, seed) for i in range(30)]
         assert sorted(others) == list(range(30))
         assert all(i != other for i, other in enumerate(others))
 

@@ -1,4 +1,4 @@
-// The backend of the page that a study's own server serves.
+// The backend of pages that the study's server delivers.
 import { pictureFrom, run } from "./test.js";
 
 async function call(path, options) {

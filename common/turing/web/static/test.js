@@ -1,5 +1,5 @@
-// One session: shows pairs for a second by the frame clock, asks, sends. Where the pairs come from and where the
-// answers go is the business of a backend (server.js, kit.js).
+// One session: displays each pair for one second of the frame clock, asks, and sends the answer. A backend (server.js,
+// static_site.js) loads the pairs and stores the answers.
 
 export const EXPOSURE_MS = 1000;
 const PAUSE_MS = 600; // the cross, before a pair
@@ -23,7 +23,7 @@ async function pressNext(label) {
   scrollTo(0, 0);
 }
 
-function say(text, kind = "") {
+function setStatus(text, kind = "") {
   $("status").textContent = text;
   $("status").className = kind;
 }
@@ -46,7 +46,7 @@ function label() {
   return names;
 }
 
-// Decoded, and halved into the two canvases while they are hidden: showing is then one change of style.
+// Decodes the image and draws its halves into the hidden canvases, so that displaying them is one change of style.
 async function draw(image) {
   await image.decode();
   const half = image.naturalWidth / 2;
@@ -56,7 +56,7 @@ async function draw(image) {
   }
 }
 
-function wipe() {
+function clear() {
   for (const side of ["left", "right"]) {
     const canvas = sides[side].querySelector("canvas");
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
@@ -74,8 +74,8 @@ async function pause(milliseconds) {
   while ((await frame()) - start < milliseconds);
 }
 
-// Both pictures come in the frame that begins at `start` and go in the one that begins at `now`: both times are of the
-// frame clock, so their difference is what was on the screen. The hiding frame is the one nearest to a second.
+// Both pictures appear in the frame that begins at `start` and disappear in the frame that begins at `now`. Both are
+// times of the frame clock, so their difference is the display time. The last frame is the one nearest to a second.
 async function expose(onShow) {
   let last = await frame();
   const start = await frame();
@@ -92,7 +92,7 @@ async function expose(onShow) {
   return { exposure: now - start, gone: now };
 }
 
-// Waits for an arrow key, a click or a tap; listens from the moment the pictures are gone.
+// Waits for an arrow key, a click or a tap, once the pictures have disappeared.
 function ask(gone) {
   return new Promise((resolve) => {
     const keys = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "left", ArrowDown: "right" };
@@ -128,29 +128,29 @@ function progress(state) {
   $("progress").value = state.done;
 }
 
-// Tries again until the other side has answered: an answer is not given up because a phone lost its network.
-async function insist(action) {
+// Repeats an action until the server responds, so that an answer is not lost when the network is.
+async function retry(action) {
   for (;;) {
     try {
       const result = await action();
-      say("");
+      setStatus("");
       return result;
     } catch (error) {
       if (error.final) throw error;
-      say("The connection is interrupted. Your answer is kept here.", "wrong");
+      setStatus("The connection was lost. Your answer is not lost: it will be sent when you try again.", "wrong");
       await pressNext("Try again");
     }
   }
 }
 
-async function play(backend) {
-  let state = await insist(() => backend.resume());
+async function runSession(backend) {
+  let state = await retry(() => backend.resume());
   const images = new Map();
   const fetched = (pair) => {
     if (!images.has(pair)) images.set(pair, backend.picture(pair));
     return images.get(pair);
   };
-  const again = (pair) => insist(() => fetched(pair).catch((error) => { images.delete(pair); throw error; }));
+  const again = (pair) => retry(() => fetched(pair).catch((error) => { images.delete(pair); throw error; }));
   let stage = null;
   let feedback = false;
   while (state.stage !== "end") {
@@ -159,17 +159,17 @@ async function play(backend) {
     if (state.stage !== stage) {
       const fresh = state.done === 0;
       if (state.stage === "test" && fresh) {
-        say("Now the test: the same, without being told which it was.");
+        setStatus("Practice is over. Now the test begins, without feedback.");
       } else if (!fresh) {
-        say("You are back. The test goes on where it was.");
+        setStatus("Welcome back. The test continues where you left it.");
       }
-      const first = state.stage === "practice" && fresh ? "Show the first pair" : fresh ? "Begin the test" : "Go on";
+      const first = state.stage === "practice" && fresh ? "Show the first pair" : fresh ? "Begin the test" : "Continue";
       await pressNext(first);
       stage = state.stage;
     } else if (feedback) {
       await pressNext("Next pair");
     }
-    say("");
+    setStatus("");
     $("pair").classList.add("waiting");
     const pair = state.current;
     await draw(await again(pair));
@@ -179,13 +179,13 @@ async function play(backend) {
     $("pair").classList.remove("waiting");
     const shown = await expose(() => backend.shown(pair));
     images.delete(pair);
-    wipe();
+    clear();
     const following = state.next;
     if (following) fetched(following).catch(() => images.delete(following));
     const stood = layout();
-    if (state.stage === "practice") say("Press an arrow key, or click or tap on its place.");
+    if (state.stage === "practice") setStatus("Which picture did the computer color? Press an arrow key, or click or tap where it was.");
     const answer = await ask(shown.gone);
-    const outcome = await insist(() =>
+    const outcome = await retry(() =>
       backend.answer(pair, {
         choice: answer.choice, exposure_ms: shown.exposure, response_ms: answer.response, layout: stood,
       }),
@@ -193,29 +193,29 @@ async function play(backend) {
     feedback = Boolean(outcome.fake);
     if (feedback) {
       const right = outcome.fake === answer.choice;
-      say(`${right ? "Right" : "Wrong"}: the ${names[outcome.fake].toLowerCase()} one was the computer's.`,
+      setStatus(`${right ? "Right" : "Wrong"}: the ${names[outcome.fake].toLowerCase()} picture was colored by the computer.`,
         right ? "right" : "wrong");
     }
     const before = state;
     state = outcome.state;
     if (feedback && state.stage !== "practice") {
       progress({ ...before, done: before.total });
-      await pressNext("Go on");
+      await pressNext("Continue");
       feedback = false;
     }
   }
   backend.finish();
 }
 
-// A pair that turned out to be past (two tabs, an answer sent twice) is no reason to stop: ask again how far we are.
+// If the server refuses a pair (a second tab, an answer sent twice), the page is reloaded to get the current state.
 export async function run(backend) {
   addEventListener("resize", label);
   try {
-    await play(backend);
+    await runSession(backend);
   } catch (error) {
     if (!error.final) throw error;
-    say("This page is out of step with the study, perhaps through another tab.", "wrong");
-    await pressNext("Load it again");
+    setStatus("This page is out of date, perhaps because the test is open in another tab.", "wrong");
+    await pressNext("Reload");
     location.reload();
   }
 }

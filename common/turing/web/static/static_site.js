@@ -1,10 +1,10 @@
-// The backend of the static kit: the plan is a file, progress is kept in this browser, answers are downloaded.
+// The backend of the static site: plans are files, progress is stored in the browser, answers are downloaded.
 import { pictureFrom, run } from "./test.js";
 
-const kit = document.getElementById("kit");
-const { study } = kit.dataset;
-const plans = Number(kit.dataset.plans);
-const practice = Number(kit.dataset.practice);
+const site = document.getElementById("static-site");
+const { study } = site.dataset;
+const plans = Number(site.dataset.plans);
+const practice = Number(site.dataset.practice);
 const key = `colorization-turing-${study}`;
 const show = (id) => {
   for (const part of ["welcome", "stage", "end"]) document.getElementById(part).hidden = part !== id;
@@ -22,11 +22,11 @@ function read() {
   }
 }
 
-function keep() {
+function save() {
   try {
     localStorage.setItem(key, JSON.stringify(record));
   } catch {
-    // a browser that keeps nothing: the session lasts as long as the page
+    // storage is disabled: the session ends when the page is closed
   }
 }
 
@@ -69,17 +69,17 @@ const backend = {
     plan = await (await get(`plans/${record.plan}.json`)).json();
     if (record.shown && !record.answers.some((a) => a.pair === record.shown)) record.lapsed.push(record.shown);
     record.shown = null;
-    keep();
+    save();
     return state();
   },
   picture: async (pair) => pictureFrom(await get(`pairs/${pair}.jpg`)),
   shown: (pair) => {
     record.shown = pair;
-    keep();
+    save();
   },
   answer: async (pair, answer) => {
     record.answers.push({ position: plan.pairs.indexOf(pair), pair, ...answer });
-    keep();
+    save();
     const fake = plan.practice[plan.pairs.indexOf(pair)] ?? null;
     return { fake, state: state() };
   },
@@ -95,7 +95,7 @@ const backend = {
 };
 
 async function start() {
-  keep();
+  save();
   show("stage");
   await run(backend);
 }
