@@ -50,8 +50,6 @@ def unfinished(rows: Rows) -> list[str]:
 
 def _left(folder: Path) -> str:
     """Where a run is, if that is before its end; nothing where it has ended or nobody can say."""
-    from common.training.config import seconds
-
     try:
         card = read_card(folder / WEIGHTS)
         saved = folder / "config.yaml"
@@ -60,7 +58,7 @@ def _left(folder: Path) -> str:
         ends = [
             ("step", card["steps"], config.get("steps")),
             ("epoch", (card["images"] + config.get("batch_size", 1)) / photographs, config.get("epochs")),
-            ("second", card["seconds"], seconds(config.get("budget"))),
+            ("step", card["steps"], config.get("budget") and card.get("planned_steps")),
         ]
     except Exception:  # a folder that cannot say how far it is
         return ""

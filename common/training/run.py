@@ -264,7 +264,14 @@ class Run:
         """Write the weights, averaged where the run averages, into the run folder."""
         if self.processes.main:
             card = make_card(
-                self.config, self.train_pack, self.published, self.step, self.seconds, self.precision, self.scores
+                self.config,
+                self.train_pack,
+                self.published,
+                self.step,
+                self.last_step,
+                self.seconds,
+                self.precision,
+                self.scores,
             )
             save_weights(self.folder / name, published_state(self.published), self.colorizer.hooks.complete_card(card))
 
