@@ -133,7 +133,8 @@ def make_card(
         "family": config.family, "model": config.model, "size": config.data.size,
         "parameters": published_parameter_count(colorizer),
         "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
-        "steps": step, "planned_steps": last_step, "images": step * config.loop.batch_size, "seconds": round(seconds, 1),
+        "steps": step, "planned_steps": last_step, "images": step * config.loop.batch_size,
+        "seconds": round(seconds, 1),
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,
         "versions": {p: version(p) for p in ("torch", "colorization-lab")}, "config": config.to_dict(),
     }  # fmt: skip
