@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Literal
 
 from common.training.losses import MixedLoss, loss_weights
@@ -50,6 +51,11 @@ def build(
     check_stages(stages)
     adversarial = any(stage.train != "generator" for stage in stages)
     refuse_unused("model.loss", loss, ("cycle_weight", "identity_weight"), "the method pix2pix")
+    if not adversarial:
+        names = [f.name for f in fields(DiscriminatorConfig)]
+        refuse_unused("model.discriminator", discriminator, names, "a generator that learns alone")
+    if loss.adversarial != "wgan-gp":
+        refuse_unused("model.loss", loss, ("gradient_penalty",), f"the loss {loss.adversarial}")
     if adversarial and not loss.adversarial_weight:
         raise UserError(
             "model.loss.adversarial_weight is 0 and model.stages trains the discriminator: give the weight, or leave"

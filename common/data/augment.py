@@ -16,6 +16,7 @@ from torch import Tensor
 from common.color.lab import rgb8_to_lab, rgb_to_lab
 from common.data.degradations import damage_some
 from common.utils.errors import UserError
+from common.utils.options import refuse_unused
 
 
 @dataclass
@@ -47,6 +48,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:
             raise UserError(f"augment.min_scale is {self.min_scale}: it takes a share in (0, 1]")
+        if self.crop != "resized":
+            refuse_unused("augment", self, ("min_scale",), f"the crop {self.crop}")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"augment.{name} is {getattr(self, name)}: it takes a share in [0, 1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor
 from common.color.lab import ab_to_unit
 from common.training.perceptual import PerceptualConfig, PerceptualLoss
 from common.utils.errors import UserError, near
+from common.utils.options import refuse_unused
 
 # Name -> function of predicted and true ab, both float32 [N, 2, H, W] in network range (ab / 110), to a scalar.
 PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -55,6 +57,9 @@ class MixedLoss:
             self.weights[PERCEPTUAL] = self.weights.get(PERCEPTUAL, 0.0) + self.perceptual.weight
         if PERCEPTUAL in self.weights:
             self.perceptual.check()
+        else:
+            options = (f.name for f in fields(PerceptualConfig) if f.name != "weight")
+            refuse_unused("model.perceptual", self.perceptual, options, "a loss without the perceptual loss")
         self._network: PerceptualLoss | None = None
 
     def load(self, device: torch.device) -> None:

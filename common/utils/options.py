@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 
 from common.utils.errors import UserError, near
 
@@ -48,7 +48,7 @@ def refuse_unused(prefix: str, config: object, names: Iterable[str], user: str) 
 
     config: a dataclass. names: its options that are unused. user: what would have to use them, for the message.
     """
-    defaults = {f.name: f.default for f in fields(config)}
+    defaults = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(config)}
     for name in names:
         if getattr(config, name) != defaults[name]:
             raise UserError(f"{prefix}.{name} is {getattr(config, name)}: {user} does not use it, leave it out")

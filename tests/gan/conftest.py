@@ -16,4 +16,10 @@ def small(**options):
     }
     for key, value in options.items():
         model[key] = model[key] | value if isinstance(model.get(key), dict) else value
+    if (
+        model.get("loss", {}).get("adversarial_weight") == 0
+        and "discriminator" not in options
+        and "stages" not in options
+    ):
+        del model["discriminator"]  # its options would be refused
     return build_colorizer("gan", **model)
