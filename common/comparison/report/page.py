@@ -15,7 +15,7 @@ from common.comparison.report.ab_histograms import Colors, count_colors
 from common.comparison.report.curves import loss_curves, validation_curves
 from common.comparison.report.findings import findings, headline, pairs_in_words, rules
 from common.comparison.report.matrix import matrices, overview
-from common.comparison.report.pictures import data_uri, extremes, extremes_metric, grid, random_rows
+from common.comparison.report.pictures import extremes, extremes_metric, grid, jpeg_uri, random_indices
 from common.comparison.report.tables import (
     ARROW,
     MARKS,
@@ -48,10 +48,10 @@ def report_page(
     """
     colors = count_colors(shown, pack, device, batch_size)
     report(2, 4)
-    chosen = random_rows(pack, photos, grid_seed)
+    chosen = random_indices(pack, photos, grid_seed)
     fixed = {
         heading: [
-            {"name": "", "pictures": {title: data_uri(pictures[i]) for title, pictures in columns.items()}}
+            {"name": "", "pictures": {title: jpeg_uri(pictures[i]) for title, pictures in columns.items()}}
             for i in range(len(next(iter(columns.values()))))
         ]
         for heading, columns in sections.items()
