@@ -67,7 +67,7 @@ def test_killed_in_the_second_run_the_same_command_goes_on(tmp_path, capsys):
     assert compare.main(command) == 0
     told = capsys.readouterr().err
     assert "one, 1 of 2: trained already" in told
-    assert "two goes on at step 3" in told
+    assert "two resumes at step 3" in told
     assert (runs / "one" / "state.pt").stat().st_mtime_ns == first
     assert state(runs / "two")["step"] == 6
     table = (tmp_path / "out" / "table.md").read_text()
