@@ -51,8 +51,6 @@ def unfinished(rows: Rows) -> list[str]:
 
 def _left(folder: Path) -> str:
     """How far a run has come, as `at step 100 of 500`; "" if it is finished, or if its folder does not tell."""
-    from common.training.config import seconds
-
     try:
         card = read_card(folder / WEIGHTS)
         saved = folder / "config.yaml"
@@ -61,7 +59,7 @@ def _left(folder: Path) -> str:
         ends = [
             ("step", card["steps"], config.get("steps")),
             ("epoch", (card["images"] + config.get("batch_size", 1)) / photographs, config.get("epochs")),
-            ("second", card["seconds"], seconds(config.get("budget"))),
+            ("step", card["steps"], config.get("budget") and card.get("planned_steps")),
         ]
     except Exception:  # incomplete and damaged folders raise nearly every type
         return ""
