@@ -1,4 +1,4 @@
-"""What is wrong with what somebody wants compared: a sentence for each, so that the rest can still be compared."""
+"""Checks before a comparison. Each returns its findings as messages, so that the other rows can still be compared."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from common.utils.errors import UserError, near, one_sentence
 
 
 def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[str]]:
-    """Those names that are metrics or `default`, each once (None for those), and a sentence for each that is not.
+    """Split names into known metrics, without duplicates, and one message for each unknown name.
 
-    Raises UserError where none is left.
+    `default` is a known name; None returns (None, []). Raises UserError if no name is known.
     """
     if names is None:
         return None, []
     names = list(dict.fromkeys(map(metric_name, names)))
     there = (*METRICS, "default")
-    wrong = [f"'{n}' is no metric: it takes {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
     known = [n for n in names if n in there]
+    wrong = [f"'{n}' is no metric: use {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
     if not known:
         raise UserError("; ".join(wrong))
     return known, wrong
 
 
 def unfinished(rows: Rows) -> list[str]:
-    """A sentence for each run whose folder says that it has not come to its end."""
+    """One message for each run whose training is not finished."""
     folders: dict[Path, str] = {}
     for title, path in rows.paths.items():
         folder = run_folder(path)
@@ -42,14 +42,15 @@ def unfinished(rows: Rows) -> list[str]:
             folders.setdefault(folder, title)
     found = ((title, folder, _left(folder)) for folder, title in folders.items())
     return [
-        f"{title} is not finished: {folder} is {left}; it is measured as it is; its training command goes on with it"
+        f"{title} is not finished: {folder} is {left}; its last saved weights are measured; its training command"
+        " resumes it"
         for title, folder, left in found
         if left
     ]
 
 
 def _left(folder: Path) -> str:
-    """Where a run is, if that is before its end; nothing where it has ended or nobody can say."""
+    """How far a run has come, as `at step 100 of 500`; "" if it is finished, or if its folder does not tell."""
     try:
         card = read_card(folder / WEIGHTS)
         saved = folder / "config.yaml"
@@ -60,7 +61,7 @@ def _left(folder: Path) -> str:
             ("epoch", (card["images"] + config.get("batch_size", 1)) / photographs, config.get("epochs")),
             ("step", card["steps"], config.get("budget") and card.get("planned_steps")),
         ]
-    except Exception:  # a folder that cannot say how far it is
+    except Exception:  # incomplete and damaged folders raise nearly every type
         return ""
     ends = [end for end in ends if end[2]]
     if not ends or config.get("early_stop") or any(at >= end for _, at, end in ends):
@@ -70,34 +71,34 @@ def _left(folder: Path) -> str:
 
 
 def smaller_photographs(pack: Pack) -> list[str]:
-    """A sentence where photographs had to be enlarged to be measured."""
+    """A message if photographs had to be enlarged to the measured size."""
     count, all_ = pack.manifest.get("smaller", 0), pack.manifest["photographs"]
     if not count:
         return []
-    told = f"{count} of {all_} photographs are" if all_ > 1 else "the photograph is"
+    subject = f"{count} of {all_} photographs are" if all_ > 1 else "the photograph is"
     return [
-        f"{told} smaller than {pack.size} px and had to be enlarged: what they are measured on is partly made up;"
+        f"{subject} smaller than {pack.size} px and had to be enlarged, so measured pixels are partly interpolated:"
         " choose a smaller --size"
     ]
 
 
 def other_sizes(rows: Rows, size: int) -> list[str]:
-    """A sentence, no complaint, naming the models that were trained at another size than they are measured at."""
+    """A message that names the models that were trained at another size than the measured one."""
     other = [f"{title} ({card['size']} px)" for title, card in rows.cards.items() if card.get("size", size) != size]
     return [f"trained at another size than the {size} px measured: {', '.join(other)}"] if other else []
 
 
 @torch.no_grad()
 def drop_unfit(rows: Rows, pack: Pack, device: torch.device) -> list[str]:
-    """Take out the models that cannot colorize a photograph of the pack; a sentence for each."""
-    which = np.arange(1)
-    batch = Batch(*(x.to(device) for x in pack.lab(which)))
+    """Remove the models that cannot colorize a photograph of the pack, and return one message for each."""
+    indices = np.arange(1)
+    batch = Batch(*(x.to(device) for x in pack.lab(indices)))
     wrong = []
     for title, predict in list(rows.predictors.items()):
         if title not in rows.cards:
             continue
         try:
-            ab = predict(batch, which)
+            ab = predict(batch, indices)
             reason = "" if ab.isfinite().all() else "it predicts colors that are not finite: its training diverged"
         except (UserError, RuntimeError, ValueError) as error:
             reason = one_sentence(error)

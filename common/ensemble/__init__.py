@@ -1,4 +1,4 @@
-"""Several trained colorizers as one."""
+"""Ensembles of trained colorizers."""
 
 from common.ensemble.ensemble import Ensemble, build
 from common.ensemble.expressions import load_expression

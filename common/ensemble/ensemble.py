@@ -1,4 +1,4 @@
-"""Ensembles: the mean of trained colorizers, or a small network that mixes what they predict."""
+"""Ensembles: the mean of the predictions of trained colorizers, or a small network that combines them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from common.utils.errors import UserError
 
 
 class Mixer(nn.Module):
-    """Stacked generalization (Wolpert 1992), for each pixel: weights of the members' mean, and a small correction.
+    """Combine the members' predictions pixel by pixel: stacked generalization (Wolpert 1992).
 
-    Three 3x3 convolutions of dilation 1, 2 and 4 see 15 x 15 pixels of L and of every member's ab. The last layer gives
-    a weight for each member, positive and of sum 1, and two channels of a correction that is added. It starts at zero,
-    so that mixing starts as the mean; corrections are a tenth of what the layer says, so that they are learned more
-    slowly than the weights.
+    Three 3x3 convolutions of dilation 1, 2 and 4, with a receptive field of 15 x 15 pixels, take L and every member's
+    ab. A 1x1 convolution outputs one weight per member (softmax) and a correction of ab, which is added to the weighted
+    mean. It is initialized to zero, so the initial output is the mean. The correction is scaled by 0.1, so that it is
+    learned more slowly than the weights.
     """
 
     def __init__(self, members: int, width: int) -> None:
@@ -48,11 +48,12 @@ class Mixer(nn.Module):
 
 
 class Ensemble(Colorizer):
-    """Trained colorizers that predict together.
+    """An ensemble of trained colorizers.
 
-    members: they are kept as they are: their learned values become buffers, so they are saved with the weights and no
-    optimizer ever sees them, and they stay in eval mode. cards: of the members, in their order. network: None for the
-    mean of the members' ab.
+    The members are not trained: their parameters become buffers, which are saved with the weights, and they stay in
+    eval mode.
+
+    cards: the members' cards, in the same order. network: combines the predictions; None for their mean.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Ensemble(Colorizer):
 
     @property
     def temperature(self) -> float | None:  # type: ignore[override]
-        """That of the members that have one: of the first of them; None where none has."""
+        """Temperature of the first member that has one, or None. Setting it changes every member that has one."""
         return next((m.temperature for m in self.members if m.temperature is not None), None)
 
     @temperature.setter
@@ -78,13 +79,13 @@ class Ensemble(Colorizer):
                 member.temperature = value
 
     def train(self, mode: bool = True) -> Ensemble:
-        """Only the mixing network ever trains: batch norm and dropout of the members stay as they are."""
+        """Set the mode of the mixing network. The members stay in eval mode."""
         super().train(mode)
         self.members.eval()
         return self
 
     def member_ab(self, L: Tensor) -> Tensor:
-        """L [N, 1, H, W] in 0..100 -> the prediction of each member, ab [N, M, 2, H, W] in CIELAB units."""
+        """L [N, 1, H, W] in 0..100 -> predictions of the M members, ab [N, M, 2, H, W] in CIELAB units."""
         return torch.stack([member(L).float() for member in self.members], dim=1)
 
     def forward(self, L: Tensor) -> Tensor:
@@ -95,39 +96,39 @@ class Ensemble(Colorizer):
         return ab_from_unit(self.network(L_to_unit(L), ab_to_unit(ab)))
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective, for the mixing network alone."""
+        """Yield the objective of the mixing network. Raises UserError for a mean."""
         if self.network is None:
-            raise UserError("model.kind is mean, which has nothing to learn: take stack, or name mean(a,b) as a model")
+            raise UserError("model.kind is mean, which has nothing to learn: use stack, or name mean(a,b) as a model")
         yield Objective("network", *weighted_sum(self.loss.terms(batch.L, self(batch.L), batch.ab)))
 
     def networks(self) -> dict[str, nn.Module]:
-        """The mixing network; none in a mean."""
+        """The mixing network; a mean has none."""
         return {} if self.network is None else {"network": self.network}
 
     @cached_property
     def hooks(self) -> TrainingHooks:
-        """Completes the card."""
+        """Hooks that complete the card."""
         return EnsembleHooks(self)
 
 
 class EnsembleHooks(TrainingHooks):
-    """Stores the members' cards in the card of the ensemble."""
+    """Hooks that store the members' cards in the card of the ensemble."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
 
     def complete_card(self, card: dict) -> dict:
-        """Replace the members' files by their cards, and count their parameters."""
+        """Replace the members' files by their cards, and add their parameters to the count."""
         model = card["model"] | {"members": self.ensemble.cards}
         return card | {"model": model, "parameters": card["parameters"] + self.ensemble.member_parameters}
 
 
 def freeze_member(member: Colorizer) -> int:
-    """Make a colorizer one that nothing can train, without what only its training needed.
+    """Turn all parameters of a colorizer into buffers of the same names, and delete its training-only modules.
 
-    Its parameters become buffers of the same names. Returns how many learned values it has.
+    Returns the number of values in these parameters.
     """
-    for name in member.training_only:  # dotted, where it is part of another
+    for name in member.training_only:  # may be dotted
         parent, _, last = name.rpartition(".")
         delattr(member.get_submodule(parent), last)
     count = to_buffers(member)
@@ -145,11 +146,11 @@ def build(
     """Build an ensemble.
 
     Args:
-        members: two trained models or more: run folders, .safetensors files, installed names, mean(a,b). In the card
-            of saved weights their own cards stand here, and the weights hold theirs.
+        members: two or more trained models: run folders, .safetensors files, installed names, mean(a,b). To load saved
+            weights, the members' cards.
         kind: `mean` is the mean of the members' ab; `stack` learns weights for every pixel and a small correction.
-        loss: on ab in network range (ab / 110), of `stack`.
-        width: channels of the mixing network.
+        loss: training loss of a stack, on ab in network range (ab / 110).
+        width: channels of the mixing network of a stack.
     """
     if not members or len(members) < 2:
         raise UserError(
@@ -163,7 +164,7 @@ def build(
 
 
 def member_of(member: str | dict) -> Colorizer:
-    """A trained member by its name; from a card, the network that it names, for weights that are about to be loaded."""
+    """Load a trained member by its name, or build the network of a card, whose weights are loaded later."""
     if isinstance(member, dict):
         return build_colorizer(member["family"], **without_downloads(member["model"]))
     return load_colorizer(member)

@@ -1,4 +1,4 @@
-"""Rows `stack(a,b)` of a table: the stack is trained when it is first used, and then loaded from its run folder."""
+"""Rows `stack(a,b)` of a table: a stack is trained once, and then loaded from its run folder."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class StackOptions:
     """How stacks are trained.
 
     Attributes:
-        measured: which photographs will be measured; a stack must not be trained on them. Its `cache` and `device`
-            are also used for training.
+        measured: which photographs are measured; a stack must not be trained on them. Its `cache` and `device` are
+            also used for training.
         folder: parent of the stacks' run folders.
         source: training photographs. None: those that the first member was trained on.
         budget: training time of each stack, as in `90s` or `2m`.
@@ -45,17 +45,17 @@ class StackOptions:
 
 
 class ResolvedRows(NamedTuple):
-    """Names of rows without stacks, and one sentence for each row whose stack could not be trained."""
+    """Names of rows without stacks, and one message for each row whose stack could not be trained."""
 
     names: list[str]
     failures: list[str]
 
 
 def resolve_stacks(names: Sequence[str], options: StackOptions, progress: Progress) -> ResolvedRows:
-    """Train every stack that names of rows contain, also inside `mean(...)`, and name its run folder instead.
+    """Train every stack in the names of rows, also inside `mean(...)`, and replace it by its run folder.
 
-    A row without a title that is a stack gets its members' names as its title: `stack(a,b)=FOLDER`. Other names stay
-    as they are. A row whose stack cannot be trained is left out and reported, so that the others can be measured.
+    A stack without a title gets one from its members' names: `stack(a,b)=FOLDER`. Other names do not change. A row
+    whose stack cannot be trained is dropped and reported.
     """
     out = ResolvedRows([], [])
     for name in names:
@@ -78,7 +78,7 @@ def _resolved(title: str, expression: Expression, options: StackOptions, progres
 
 
 def _without_stacks(expression: Expression, options: StackOptions, progress: Progress) -> str:
-    """The name of an ensemble as `load_colorizer` takes it; every stack in it is trained first."""
+    """Train every stack in an expression, and return the name that `load_colorizer` accepts for it."""
     names = [_without_stacks(m, options, progress) if isinstance(m, Expression) else m for m in expression.members]
     if expression.kind == "mean":
         return str(Expression("mean", tuple(names)))
@@ -91,10 +91,10 @@ def train_stack(names: Sequence[str], options: StackOptions, progress: Progress)
     The folder's name depends on the members' weights and on the training photographs.
 
     Args:
-        names: of the members, as `load_colorizer` takes them.
+        names: of the members, as `load_colorizer` accepts them.
 
-    Raises UserError if a member cannot be loaded, if the training photographs are missing, or if some of them are
-    among those that are measured.
+    Raises UserError if a member cannot be loaded, or if the training photographs are missing or overlap with those that
+    are measured.
     """
     cards = [load_colorizer(name).card for name in names]
     title = stack_title(cards)
@@ -107,8 +107,10 @@ def train_stack(names: Sequence[str], options: StackOptions, progress: Progress)
         return folder
     contents = {(card.get("trained_on") or {}).get("content") for card in cards}
     if len(contents) > 1 and not options.source:
-        progress.say(f"{title}: its members were trained on different photographs; it uses {config.data.train}")
-    progress.say(f"{title} is trained for {options.budget}, into {folder}")
+        progress.say(
+            f"{title}: its members were trained on different photographs; it is trained on {config.data.train}"
+        )
+    progress.say(f"{title}: training for {options.budget} in {folder}")
 
     from common.training.loop import train
 
@@ -135,8 +137,8 @@ def _config(title: str, names: Sequence[str], cards: Sequence[dict], options: St
         if options.source:
             raise
         raise UserError(
-            f"{title} is trained on the photographs of {cards[0].get('name')}, and {source or 'that source'} is not"
-            " here: name training photographs with --stack_data"
+            f"{title} is trained on the photographs of {cards[0].get('name')}, and {source or 'that source'} is not on"
+            " this machine: name training photographs with --stack_data"
         ) from None
     return config_from_dict({
         "family": "ensemble",
@@ -156,8 +158,8 @@ def _check_overlap(title: str, train: Pack, cards: Sequence[dict], measured: Mea
     learned = {train.digests[index] for index in train.color_indices}
     if both := len(learned & set(pack.digests)):
         raise UserError(
-            f"{title} would learn from {both} of the {len(pack)} photographs of {measured.data} that are measured:"
-            " measure others, as with --split val, or name other training photographs with --stack_data"
+            f"{title} would be trained on {both} of the {len(pack)} measured photographs of {measured.data}:"
+            " measure others, for example with --split val, or name other training photographs with --stack_data"
         )
 
 
@@ -170,7 +172,7 @@ def _folder_name(names: Sequence[str], cards: Sequence[dict], config: TrainConfi
 
 
 def _absolute(name: str) -> str:
-    """The name of a member with absolute paths; names of installed models stay as they are."""
+    """The name of a member with absolute paths; names of installed models do not change."""
     if expression := parse_ensemble(name):
         return str(expression.replaced(_absolute))
     return name if not Path(name).exists() and name in installed_models() else str(Path(name).resolve())

@@ -60,6 +60,13 @@ def write_picture(path: str | Path, data: bytes) -> None:
         raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
 
 
+def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
+    """Encode sRGB uint8 [H, W, 3] as a JPEG for display, with chroma at full resolution and without metadata."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
+
+
 def encode_pages(
     pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, name: str = "picture", provenance: str = ""
 ) -> bytes:

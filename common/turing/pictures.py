@@ -8,7 +8,6 @@ the two orders are padded to the same length, so the length of a response does n
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from common.colorizer import Batch
 from common.data.packing import Pack
 from common.evaluation.evaluate import Predict
 from common.evaluation.rows import Rows
+from common.imaging.write import encode_jpeg
 from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, color_donor
 from common.utils.errors import UserError
 
@@ -105,7 +105,7 @@ class Gallery:
     def add(self, photo: int, model: str, original: np.ndarray, fake: np.ndarray) -> None:
         """Encode a pair in both orders. original, fake: uint8 [S, S, 3] sRGB."""
         original, fake = _displayed(original), _displayed(fake)
-        orders = [_jpeg(np.hstack(pair)) for pair in ((fake, original), (original, fake))]
+        orders = [encode_jpeg(np.hstack(pair), 95) for pair in ((fake, original), (original, fake))]
         length = -(-max(map(len, orders)) // _PADDING) * _PADDING
         for side, data in zip(SIDES, orders, strict=True):
             self._pairs[photo, model, side] = data.ljust(length, b"\0")  # decoders ignore bytes after the end
@@ -117,12 +117,6 @@ class Gallery:
 
 def _displayed(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((DISPLAY_SIZE, DISPLAY_SIZE), Image.Resampling.BICUBIC))
-
-
-def _jpeg(rgb: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
-"""Charts as SVG that lies in the page itself: its ink is the page's (`currentColor`), so light and dark both do.
+"""Charts as inline SVG, styled by the page's CSS for light and dark color schemes.
 
-Colors of series are the page's variables --s0 to --s9; dashes tell what has the same color apart.
+The colors of series are the CSS variables --s0 to --s9; series with the same color differ in their dashes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 
 def clean(text: object) -> str:
-    """Text without what XML does not allow: control characters, halves of surrogate pairs."""
+    """Replace characters that XML does not allow: control characters and lone surrogates."""
     return "".join(c if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c < "\ufffe") else "�"
                    for c in str(text))  # fmt: skip
 
 
 class _Svg:
-    """A drawing under construction."""
+    """An SVG under construction."""
 
     def __init__(self, width: float, height: float, label: str) -> None:
         self.root = ElementTree.Element(
@@ -34,14 +34,14 @@ class _Svg:
         )
 
     def add(self, tag: str, text: str | None = None, **attributes: object) -> ElementTree.Element:
-        """An element; underscores in names of attributes are hyphens, numbers are kept short, None is left out."""
-        told = {k.rstrip("_").replace("_", "-"): f"{v:.5g}" if isinstance(v, float) else clean(v)
+        """Append an element. Underscores in attribute names become hyphens; attributes that are None are omitted."""
+        values = {k.rstrip("_").replace("_", "-"): f"{v:.5g}" if isinstance(v, float) else clean(v)
                 for k, v in attributes.items() if v is not None}  # fmt: skip
-        element = ElementTree.SubElement(self.root, tag, told)
+        element = ElementTree.SubElement(self.root, tag, values)
         element.text = None if text is None else clean(text)
         return element
 
-    def describe(self) -> str:
+    def to_string(self) -> str:
         return ElementTree.tostring(self.root, encoding="unicode")
 
 
@@ -53,8 +53,8 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [float(t) for t in MaxNLocator(count).tick_values(low, high) if low - slack <= t <= high + slack]
 
 
-def tick_said(value: float) -> str:
-    """A tick's number, short: 12, 0.85, 1.5k, 384k, 2M."""
+def tick_label(value: float) -> str:
+    """Format a number for an axis: 12, 0.85, 1.5k, 384k, 2M."""
     for unit, name in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.4g}{name}"
@@ -68,10 +68,12 @@ def _range(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
 
 
 def dot_chart(title: str, rows: list[dict], truth: float | None = None) -> str:
-    """Means with their intervals, one below the other.
+    """Draw means and their intervals, one row below the other.
 
-    rows: {"title", "mean", "low", "high", "mark", "trivial"}; those without a mean are left out. truth: the original's
-    number, drawn as a dashed line. The best is a full dot, what is within noise of it a ring, others are small.
+    The best row is a filled dot, a row not significantly different from it a ring; others are small dots.
+
+    rows: {"title", "mean", "low", "high", "mark", "trivial"}; those without a mean are omitted. truth: the original's
+    number, drawn as a dashed line.
     """
     rows = [row for row in rows if row["mean"] is not None]
     width, left, pitch, top = 360, 118, 22, 8
@@ -86,7 +88,7 @@ def dot_chart(title: str, rows: list[dict], truth: float | None = None) -> str:
     bottom = top + pitch * len(rows)
     for tick in ticks(low, high):
         svg.add("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="gridline")
-        svg.add("text", tick_said(tick), x=x(tick), y=bottom + 15, text_anchor="middle", class_="tick")
+        svg.add("text", tick_label(tick), x=x(tick), y=bottom + 15, text_anchor="middle", class_="tick")
     if truth is not None:
         svg.add("line", x1=x(truth), x2=x(truth), y1=top, y2=bottom, class_="truth")
     for i, row in enumerate(rows):
@@ -99,23 +101,23 @@ def dot_chart(title: str, rows: list[dict], truth: float | None = None) -> str:
         kind = {"★": "best", "☆": "level"}.get(row["mark"], "plain")
         radius = 5.5 if kind != "plain" else 3.5
         svg.add("circle", cx=x(row["mean"]), cy=y, r=radius, class_=f"dot {kind}{quiet}")
-    return svg.describe()
+    return svg.to_string()
 
 
 def line_chart(
     title: str, series: list[dict], truth: float | None = None, logarithmic: bool = False, below: str = ""
 ) -> str:
-    """Curves on common axes.
+    """Draw curves on common axes.
 
-    series: {"title", "index" (of its color and dashes), "x", "y"}; values that are not finite are left out. below:
-    what the horizontal axis is. logarithmic: of the vertical axis, where all values are above 0.
+    series: {"title", "index" (of its color and dashes), "x", "y"}; values that are not finite are omitted. truth: drawn
+    as a dashed line. below: label of the horizontal axis. logarithmic: scale of y, if all values are positive.
     """
     width, height, left, top, bottom = 360, 210, 44, 8, 34
     svg = _Svg(width, height, f"{title}: " + ", ".join(s["title"] for s in series))
     series = [s | {"points": _points(s["x"], s["y"])} for s in series]
     points = [point for s in series for point in s["points"]]
     if not points:
-        return svg.describe()
+        return svg.to_string()
     logarithmic = logarithmic and min(y for _, y in points) > 0
     scale = math.log10 if logarithmic else float
     low, high = _range([*(scale(y) for _, y in points), *([scale(truth)] if truth is not None else [])])
@@ -127,13 +129,13 @@ def line_chart(
 
     for tick in ticks(0, last, 4):
         svg.add(
-            "text", tick_said(tick), x=at(tick, points[0][1])[0], y=height - 18, text_anchor="middle", class_="tick"
+            "text", tick_label(tick), x=at(tick, points[0][1])[0], y=height - 18, text_anchor="middle", class_="tick"
         )
     svg.add("text", below, x=left + (width - left) / 2, y=height - 4, text_anchor="middle", class_="tick")
     for tick in _vertical_ticks(low, high, logarithmic):
         y = at(0, tick)[1]
         svg.add("line", x1=left, x2=width - 10, y1=y, y2=y, class_="gridline")
-        svg.add("text", tick_said(tick), x=left - 6, y=y + 4, text_anchor="end", class_="tick")
+        svg.add("text", tick_label(tick), x=left - 6, y=y + 4, text_anchor="end", class_="tick")
     if truth is not None:
         y = at(0, truth)[1]
         svg.add("line", x1=left, x2=width - 10, y1=y, y2=y, class_="truth")
@@ -144,17 +146,17 @@ def line_chart(
         if len(s["points"]) == 1:
             x, y = at(*s["points"][0])
             svg.add("circle", cx=x, cy=y, r=3.0, class_=f"point s{s['index'] % SERIES}")
-    return svg.describe()
+    return svg.to_string()
 
 
 def swatch(index: int) -> str:
-    """A short piece of a series' line, for a legend."""
+    """Draw a short line in the style of a series, for a legend."""
     svg = _Svg(28, 8, "")
     dashes = _DASHES[index // SERIES % len(_DASHES)] or None
     svg.add("polyline", points="0,4 28,4", class_=f"curve s{index % SERIES}", stroke_dasharray=dashes)
     svg.root.attrib.pop("role")
     svg.root.attrib["aria-hidden"] = "true"
-    return svg.describe()
+    return svg.to_string()
 
 
 def _points(xs: Sequence[float], ys: Sequence[float], most: int = 240) -> list[tuple[float, float]]:
@@ -172,15 +174,17 @@ def _vertical_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
 
 
 def plane_chart(title: str, counts: np.ndarray) -> str:
-    """Counts over the ab plane: each cell in its own color at L 65, the fuller the more pixels (log scale).
+    """Draw counts over the ab plane and the boundary of sRGB.
 
-    counts: int [b, a] of square cells from -AB_REACH to AB_REACH. The line is the border of sRGB.
+    Each cell has its own color at L = 65; its opacity grows with the logarithm of the count.
+
+    counts: int [b, a] of square cells from -AB_REACH to AB_REACH.
     """
     import torch
 
     side = len(counts)
-    middles = (np.arange(side) + 0.5) * 2 * AB_REACH / side - AB_REACH
-    a, b = np.meshgrid(middles, middles)
+    centers = (np.arange(side) + 0.5) * 2 * AB_REACH / side - AB_REACH
+    a, b = np.meshgrid(centers, centers)
     lab = torch.from_numpy(np.stack([np.full_like(a, 65.0), a, b]))
     rgb = (lab_to_rgb(lab).permute(1, 2, 0).numpy() * 255).round()
     picture = np.dstack([rgb, _opacity(counts)]).astype(np.uint8)[::-1]  # b upwards
@@ -199,13 +203,13 @@ def plane_chart(title: str, counts: np.ndarray) -> str:
         svg.add("polyline", points=points, class_="outline")
     svg.add("text", "a", x=size + edge + 4, y=edge + size / 2 + 4, class_="tick")
     svg.add("text", "b", x=edge + size / 2, y=edge - 4, text_anchor="middle", class_="tick")
-    return svg.describe()
+    return svg.to_string()
 
 
 def chroma_chart(title: str, counts: np.ndarray) -> str:
-    """Predicted (up) against true (right) chroma of pixels: the fuller the more (log scale), and the diagonal.
+    """Draw counts of predicted (vertical) against true (horizontal) chroma, and the diagonal.
 
-    counts: int [true, predicted] of square cells from 0 to CHROMA_REACH.
+    counts: int [true, predicted] of square cells from 0 to CHROMA_REACH; opacity grows with their logarithm.
     """
     picture = np.zeros((*counts.shape, 4), dtype=np.uint8)
     picture[..., :3] = (47, 122, 196)
@@ -222,10 +226,10 @@ def chroma_chart(title: str, counts: np.ndarray) -> str:
     svg.add("text", "true chroma", x=left + size / 2, y=edge + size + 28, text_anchor="middle", class_="tick")
     turn = f"rotate(-90 10 {edge + size / 2:g})"
     svg.add("text", "predicted", x=10, y=edge + size / 2, text_anchor="middle", transform=turn, class_="tick")
-    return svg.describe()
+    return svg.to_string()
 
 
 def _opacity(counts: np.ndarray) -> np.ndarray:
-    """0..255, the logarithm of counts: the least that is there can be seen, what is not there cannot."""
+    """Opacity 0..255 from the logarithm of counts: 0 for a count of 0, at least 50 for others."""
     full = math.log1p(counts.max()) or 1.0
     return np.where(counts > 0, 50 + 205 * np.log1p(counts) / full, 0).round()

@@ -1,4 +1,4 @@
-"""Curves of runs, from their metrics.jsonl."""
+"""Training and validation curves of runs, from their metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from common.training.logger import read_metrics
 
 
 def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
-    """Draw validation curves against photographs seen.
+    """Draw validation metrics against photographs seen, into an image file.
 
-    runs: title -> (run folder, batch size). Returns whether there was anything to draw.
+    runs: title -> (run folder, batch size). Returns False, without a file, if no run has validation metrics.
     """
     import matplotlib
 
@@ -23,7 +23,7 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
     if not logs:
         return False
     most = max(line["step"] * batch for lines, batch in logs.values() for line in lines)
-    unit, said = (1000, "thousands") if most >= 20_000 else (1, "number")
+    unit, unit_name = (1000, "thousands") if most >= 20_000 else (1, "number")
     panels = [m for m in brief_metrics() if all(m in line for lines, _ in logs.values() for line in lines)]
     figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
     for axis, metric in zip(axes, panels, strict=True):
@@ -34,9 +34,9 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
         if ideal is not None:
             axis.axhline(ideal, color="grey", linewidth=0.8, linestyle="--")
             axis.set_ylim(bottom=0)
-        best = f"{better} is better" if ideal is None else f"{ideal:g} is true"
+        best = f"{better} is better" if ideal is None else f"{ideal:g} is best"
         axis.set_title(f"{metric} (validation, {best})", fontsize=10)
-        axis.set_xlabel(f"photographs seen ({said})", fontsize=9)
+        axis.set_xlabel(f"photographs seen ({unit_name})", fontsize=9)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(fontsize=9, frameon=False)
@@ -46,7 +46,7 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
 
 
 def validation_curves(runs: dict[str, tuple[Path, int]]) -> list[dict]:
-    """Panels of validation metrics against photographs seen: {"metric", "series": [{"title", "x", "y"}]}.
+    """Validation metrics against photographs seen, one panel per metric: {"metric", "series": [{"title", "x", "y"}]}.
 
     runs: title -> (run folder, batch size).
     """
@@ -56,7 +56,7 @@ def validation_curves(runs: dict[str, tuple[Path, int]]) -> list[dict]:
 
 
 def loss_curves(runs: dict[str, tuple[Path, int]]) -> dict[str, list[dict]]:
-    """Of each run, its training losses against photographs seen: [{"title", "x", "y"}], one for each optimizer."""
+    """Training losses of each run against photographs seen: [{"title", "x", "y"}], one per optimizer."""
     out = {}
     for title, (folder, batch) in runs.items():
         lines = read_metrics(folder, "train")

@@ -1,4 +1,4 @@
-"""The findings of a comparison in sentences."""
+"""Findings of a comparison, as sentences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from common.evaluation.metrics import METRICS, headline_metrics
 
 
 def listed(names: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join names: `a`, `a and b`, `a, b and c`."""
     names = list(names)
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
 
 
 def headline(metrics: Iterable[str]) -> list[str]:
-    """The metrics of the first table: all if there are few, else the headline ones and those that were requested."""
+    """The metrics of the first table: all if there are few, else the headline metrics and explicitly requested ones."""
     metrics = list(metrics)
     first = headline_metrics()
     if len(metrics) <= len(first) + 2:

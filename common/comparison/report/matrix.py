@@ -11,7 +11,7 @@ BETTER, WORSE, LEVEL = "▲", "▼", "≈"
 def overview(comparison: Comparison) -> dict:
     """Count the metrics on which each row is significantly better or worse than each column.
 
-    Returns {"titles", "rows": [{"title", "cells"}]}; a cell has the count of each sign.
+    Returns {"titles", "rows": [{"title", "cells"}]}; a cell is {sign: count}, or None if the pair was not compared.
     """
     titles = [c.title for c in comparison.models]
     rows = []
@@ -29,7 +29,7 @@ def overview(comparison: Comparison) -> dict:
 def matrices(comparison: Comparison) -> list[dict]:
     """For each metric, the differences: {"metric", "arrow", "titles", "rows": [{"title", "cells"}]}.
 
-    A cell is {"sign", "uncorrected", "value", "low", "high", "count"}, or None where there is no difference.
+    A cell is {"sign", "uncorrected", "value", "low", "high", "count"}, or None if the pair was not compared.
     """
     titles = [c.title for c in comparison.models]
     out = []

@@ -1,4 +1,4 @@
-"""The page of a report: its values, from measured ones, and its rendering."""
+"""The HTML page of a report: values of its template, and rendering."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.comparison.report.ab_histograms import Colors, count_colors
 from common.comparison.report.curves import loss_curves, validation_curves
 from common.comparison.report.findings import findings, headline, pairs_in_words, rules
 from common.comparison.report.matrix import matrices, overview
-from common.comparison.report.pictures import data_uri, extremes, extremes_metric, grid, random_rows
+from common.comparison.report.pictures import extremes, extremes_metric, grid, jpeg_uri, random_indices
 from common.comparison.report.tables import (
     ARROW,
     MARKS,
@@ -41,17 +41,18 @@ def report_page(
     shown: dict[str, Predict], lines: list[Line], costs: dict, sections: dict, runs: dict[str, tuple[Path, int]],
     remarks: list[str], device: torch.device, report: Callable[..., None],
 ) -> str:  # fmt: skip
-    """The page as text: one file that needs nothing else, well-formed as XML too.
+    """The page of a report: self-contained HTML that is also well-formed XML.
 
-    shown: predictors by contestant, of seeds one. lines: of the table. sections: columns of the fixed grid, by heading.
-    runs: title -> (run folder, batch size). remarks: sentences without a stop. report: called with (done, 4).
+    shown: title -> predictor of each compared model (of its first seed). lines: of the table. sections: heading ->
+    columns of the fixed grid. runs: title -> (run folder, batch size). remarks: sentences without a full stop. report:
+    called with (done, 4).
     """
     colors = count_colors(shown, pack, device, batch_size)
     report(2, 4)
-    chosen = random_rows(pack, photos, grid_seed)
+    chosen = random_indices(pack, photos, grid_seed)
     fixed = {
         heading: [
-            {"name": "", "pictures": {title: data_uri(pictures[i]) for title, pictures in columns.items()}}
+            {"name": "", "pictures": {title: jpeg_uri(pictures[i]) for title, pictures in columns.items()}}
             for i in range(len(next(iter(columns.values()))))
         ]
         for heading, columns in sections.items()
@@ -81,7 +82,7 @@ def report_page(
 
 
 def render(values: dict) -> str:
-    """The page of its values. What comes from outside is escaped; SVG is ours, and marked as such in the template."""
+    """Render the template. All values are escaped except SVG, which the template marks as safe."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent / "templates"
@@ -94,9 +95,10 @@ def render(values: dict) -> str:
 
 def _head(metric: str, protocol: dict) -> dict:
     better = better_of(metric)
-    said = {"higher": "higher is better", "lower": "lower is better", "truth": "nearest to the original is best"}
-    variant = protocol["metrics"].get(metric, "")
-    return {"name": metric, "arrow": ARROW[better].split()[0], "said": said[better], "variant": variant}
+    text = "closest to the original is best" if better == "truth" else f"{better} is better"
+    if variant := protocol["metrics"].get(metric, ""):
+        text += f": {variant}"
+    return {"name": metric, "arrow": ARROW[better].split()[0], "description": text, "variant": variant}
 
 
 def _table(metrics: list[str], lines: list[Line], protocol: dict) -> dict:
@@ -130,19 +132,20 @@ def _extremes(
     metric = extremes_metric(result)
     if metric is None:
         return None
-    places = measured_indices(pack, result.protocol["count"])
+    indices = measured_indices(pack, result.protocol["count"])
     first: dict[str, ComparedModel] = {c.title: c for c in comparison.models}
     models = []
     for title, predict in shown.items():
         values = np.asarray(result.values[first[title].members[0]][metric])
-        ends = extremes(values, places, pack, METRICS[metric].better == "higher")
-        parts = []
-        for found in ends:
-            drawn = grid({title: predict}, pack, [int(places[i]) for i in found], device)
-            for line, i in zip(drawn, found, strict=True):
-                line["value"] = number(metric, values[i])
-            parts.append(drawn)
-        models.append({"title": title, "best": parts[0], "worst": parts[1]})
+        ends = extremes(values, indices, pack, METRICS[metric].better == "higher")
+        best, worst = (
+            [
+                row | {"value": number(metric, values[i])}
+                for row, i in zip(grid({title: predict}, pack, indices[found].tolist(), device), found, strict=True)
+            ]
+            for found in ends
+        )
+        models.append({"title": title, "best": best, "worst": worst})
     return {"metric": metric, "models": models}
 
 
@@ -155,7 +158,7 @@ def _colors(colors: Colors) -> list[dict]:
             {
                 "title": title, "plane": charts.plane_chart(title, counts),
                 "chroma": "" if chroma is None else charts.chroma_chart(title, chroma),
-                "r": "no spread" if r is None else f"r = {r:.2f}",
+                "r": "r undefined: constant chroma" if r is None else f"r = {r:.2f}",
             }
         )  # fmt: skip
     return out
@@ -206,18 +209,19 @@ def _cost(title: str, c: dict) -> dict:
 
 
 def _card(p: dict) -> list[tuple[str, str]]:
-    """The protocol, key by key."""
-    left = {k: v for k, v in p.items() if k not in ("metrics", "models", "notes", "versions")}
+    """Keys and values of the protocol, without those that the page shows elsewhere."""
     versions = ", ".join(f"{k} {v}" for k, v in p["versions"].items())
-    return [(k.replace("_", " "), str(v)) for k, v in left.items()] + [("versions", versions)]
+    values = {k: v for k, v in p.items() if k not in ("metrics", "models", "notes")} | {"versions": versions}
+    return [(k.replace("_", " "), str(v)) for k, v in values.items()]
 
 
 def _models(rows: Rows) -> list[dict]:
-    """What each model is, by its card."""
+    """Facts about each model, from its card."""
     out = []
     for title, card in rows.cards.items():
         seen = card.get("trained_on") or {}
-        told = f"{seen.get('count', '?')} photographs of {seen.get('source', 'an unknown source')}"
+        trained_on = f"{seen.get('count', '?')} photographs of {seen.get('source', 'an unknown source')}"
         steps, seed, size = (card.get(key, "?") for key in ("steps", "seed", "size"))
-        out.append({"title": title, "family": card["family"], "size": size, "steps": steps, "seed": seed, "on": told})
+        facts = {"title": title, "family": card["family"], "size": size, "steps": steps, "seed": seed}
+        out.append(facts | {"trained_on": trained_on})
     return out

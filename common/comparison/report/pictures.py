@@ -1,8 +1,7 @@
-"""Photographs in a report: which ones, and as data that a page can hold by itself."""
+"""The photographs of a report: which ones are shown, and their encoding as data URIs."""
 
 from __future__ import annotations
 
-import base64
 import io
 
 import numpy as np
@@ -13,51 +12,51 @@ from common.data.packing import Pack
 from common.evaluation.evaluate import Evaluation, Predict
 from common.evaluation.metrics import METRICS, headline_metrics
 from common.evaluation.sheets import color_columns
+from common.imaging.write import encode_jpeg
+from common.utils.data_uri import data_uri
 
-TILE = 192  # pixels of a picture's side on the page, at most
-EXTREMES = 3  # photographs at either end
+TILE = 192  # largest side of a picture on the page, in pixels
+EXTREMES = 3  # number of best and of worst photographs
 
 
-def data_uri(rgb: np.ndarray) -> str:
-    """uint8 [H, W, 3] as a JPEG in a `data:` address, with color at full resolution (4:4:4: color is the subject)."""
+def jpeg_uri(rgb: np.ndarray) -> str:
+    """Encode sRGB uint8 [H, W, 3], reduced to TILE pixels if it is larger, as a data URI of a JPEG."""
     image = Image.fromarray(rgb)
     if max(image.size) > TILE:
         image = image.resize((TILE, TILE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=88, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(encode_jpeg(np.asarray(image), quality=88), "image/jpeg")
 
 
 def png_uri(rgba: np.ndarray) -> str:
-    """uint8 [H, W, 4] as a PNG in a `data:` address."""
+    """Encode uint8 [H, W, 4] as a data URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(rgba).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(file.getvalue(), "image/png")
 
 
-def random_rows(pack: Pack, count: int, seed: int) -> list[int]:
-    """A random choice of color photographs, a function of the pack and the seed, in order of the pack."""
-    rows = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
-    chosen = np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False)
-    return sorted(int(row) for row in chosen)
+def random_indices(pack: Pack, count: int, seed: int) -> list[int]:
+    """Indices of at most `count` color photographs, drawn at random and sorted."""
+    indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
+    chosen = np.random.default_rng(seed).choice(indices, min(count, len(indices)), replace=False)
+    return sorted(chosen.tolist())
 
 
 def grid(
-    predictors: dict[str, Predict], pack: Pack, rows: list[int], device: str | torch.device, batch_size: int = 8
+    predictors: dict[str, Predict], pack: Pack, indices: list[int], device: str | torch.device, batch_size: int = 8
 ) -> list[dict]:
-    """Lines of a grid: {"name", "pictures": {title: data address}} from `grey` to `original`, for rows of a pack."""
-    lines = []
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
+    """Rows of a grid, one per photograph: {"name", "pictures": {title: data URI}}, from `grey` to `original`."""
+    rows = []
+    for start in range(0, len(indices), batch_size):
+        chosen = indices[start : start + batch_size]
         columns = color_columns(predictors, pack, chosen, device)
-        for i, row in enumerate(chosen):
-            pictures = {title: data_uri(of_title[i]) for title, of_title in columns.items()}
-            lines.append({"name": pack.names[row], "pictures": pictures})
-    return lines
+        for i, index in enumerate(chosen):
+            pictures = {title: jpeg_uri(column[i]) for title, column in columns.items()}
+            rows.append({"name": pack.names[index], "pictures": pictures})
+    return rows
 
 
 def extremes_metric(result: Evaluation) -> str | None:
-    """The metric that photographs are sorted by: the first with one value per image, headline metrics first."""
+    """The metric by which photographs are sorted: the first with one value per image, headline metrics first."""
     for name in (*headline_metrics(), *next(iter(result.values.values()), {})):
         metric = METRICS.get(name)
         values = [columns.get(name) for columns in result.values.values()]
@@ -67,14 +66,15 @@ def extremes_metric(result: Evaluation) -> str | None:
     return None
 
 
-def extremes(values: np.ndarray, rows: np.ndarray, pack: Pack, higher: bool) -> tuple[list[int], list[int]]:
-    """Places in `values` of the EXTREMES best and worst color photographs, best and worst first.
+def extremes(values: np.ndarray, indices: np.ndarray, pack: Pack, higher: bool) -> tuple[list[int], list[int]]:
+    """Positions in `values` of the EXTREMES best and worst photographs, the best and the worst first.
 
-    values: per measured photograph. rows: their rows in the pack. Where the pack is all grey, of its grey ones.
+    Grey photographs are used only if there are no others. values: float [n], one per measured photograph. indices: of
+    these in the pack, int [n]. higher: whether higher values are better.
     """
-    places = np.flatnonzero(np.isfinite(values))
-    colored = places[np.isin(rows[places], pack.color_indices)]
-    places = colored if len(colored) else places
-    order = places[np.argsort(-values[places] if higher else values[places], kind="stable")].tolist()
+    positions = np.flatnonzero(np.isfinite(values))
+    colored = positions[np.isin(indices[positions], pack.color_indices)]
+    positions = colored if len(colored) else positions
+    order = positions[np.argsort(-values[positions] if higher else values[positions], kind="stable")].tolist()
     count = min(EXTREMES, len(order) // 2)
     return order[:count], order[::-1][:count]

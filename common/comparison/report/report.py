@@ -1,4 +1,4 @@
-"""The report of a comparison: one page that needs nothing else, tables in four formats, a grid and curves."""
+"""The report of a comparison: a self-contained page, tables in four formats, a picture grid and curves."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from common.utils.progress import Progress
 def compare_evaluation(
     result: Evaluation, rows: Rows, groups: dict[str, tuple[str, ...]] | None = None, seed: int = 0
 ) -> Comparison:
-    """Compare the rows of an evaluation; seeds of one experiment as one.
+    """Compare the rows of an evaluation; seeds of one experiment are compared as one model.
 
-    groups: title -> its rows (default: those whose cards say that they are seeds of one experiment, beside these).
+    groups: title -> rows that are seeds of one experiment. Other rows are grouped by their cards.
     """
     named = groups or {}
     taken = {row for members in named.values() for row in members}
@@ -54,7 +54,7 @@ class ReportOptions:
     Attributes:
         out: folder of the report.
         photos: number of photographs in a grid.
-        grid_seed: of the grid whose photographs are drawn at random.
+        grid_seed: seed of the random selection of photographs.
         seen: source that the models were trained on; some of its photographs are shown separately.
         batch_size: photographs per batch.
         device: `auto`, or the name of a torch device.
@@ -108,7 +108,7 @@ def write_report(
             "table.csv": csv_table(lines),
             "table.tex": tex_table(lines, result.protocol),
         }
-        for name, text in tables.items():  # file names, and so rows, need not be Unicode
+        for name, text in tables.items():  # titles of rows can contain lone surrogates
             (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         with progress.task("measuring cost") as report:
             costs = _costs(shown, first, rows, pack, device, options.batch_size, report)
@@ -118,7 +118,7 @@ def write_report(
         with progress.task("drawing") as report:
             sections = _sections(models, pack, options, device)
             Image.fromarray(sheet(sections)).save(out / "grid.png")
-            column_of = {"grey": "grey", **first, "original": "original"}  # on the page, one for several seeds
+            column_of = {"grey": "grey", **first, "original": "original"}  # the page shows one seed of each group
             fixed = {
                 heading: {title: columns[column] for title, column in column_of.items()}
                 for heading, columns in sections.items()
@@ -127,22 +127,9 @@ def write_report(
             drawn = draw_curves(runs, out / "curves.png")
             report(1, 4)
             page = report_page(
-                result,
-                comparison,
-                rows,
-                pack,
-                options.photos,
-                options.grid_seed,
-                options.batch_size,
-                shown,
-                lines,
-                costs,
-                fixed,
-                runs,
-                remarks or [],
-                device,
-                report,
-            )
+                result, comparison, rows, pack, options.photos, options.grid_seed, options.batch_size, shown, lines,
+                costs, fixed, runs, remarks or [], device, report,
+            )  # fmt: skip
         write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
@@ -152,7 +139,7 @@ def write_report(
 
 
 def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:
-    """Title -> (run folder, batch size), each run once."""
+    """Title -> (run folder, batch size), without duplicate runs."""
     folders = {run_folder(path): title for title, path in reversed(rows.paths.items())}
     of_run = {title: folder for folder, title in folders.items() if folder}
     return {t: (of_run[t], rows.cards[t]["config"]["batch_size"]) for t in rows.paths if t in of_run}
@@ -161,7 +148,7 @@ def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:
 def _sections(
     models: dict[str, Predict], pack: Pack, options: ReportOptions, device: torch.device
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Columns of the grid by heading: a fixed choice of the pack, and of the source that was learned from."""
+    """Columns of the grid by heading: a fixed selection of the pack, and of the training photographs if given."""
     sections = {}
     if options.seen:
         seen = open_pack(options.seen, pack.size, "train", val_fraction=options.val_fraction, cache=options.cache)
@@ -178,7 +165,7 @@ def _costs(
     costs = {}
     for i, (title, predict) in enumerate(shown.items()):
         card = rows.cards[first[title]]
-        told = {k: card.get(k) for k in ("parameters", "family", "size", "seconds", "images", "machine")}
-        costs[title] = told | measure_cost(predict, pack, device, batch)
+        facts = {k: card.get(k) for k in ("parameters", "family", "size", "seconds", "images", "machine")}
+        costs[title] = facts | measure_cost(predict, pack, device, batch)
         report(i + 1, len(shown))
     return costs

@@ -1,4 +1,4 @@
-"""Tables as Markdown and LaTeX, with intervals and marks, and as CSV."""
+"""Tables in Markdown, LaTeX and CSV, with intervals and marks."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def better_of(metric: str) -> str:
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
-    """A value with the metric's own number of digits."""
+    """Format a value with the metric's number of digits."""
     return f"{value:{sign}.{METRICS[metric].digits if metric in METRICS else 3}f}"
 
 
 def plus_minus(metric: str, result: dict) -> str:
-    """Half the width of an interval, or nothing."""
+    """Half the width of the interval, or "" if there is none."""
     return "" if result.get("low") is None else number(metric, (result["high"] - result["low"]) / 2)
 
 
 def cell(metric: str, result: dict) -> str:
-    """One cell: the mean and the half width of its interval (`11.20 ± 0.31`), with what was counted apart."""
+    """Format a cell: the mean and half the width of its interval, as `11.20 ± 0.31`, and the number of exact images."""
     if result["mean"] is None:
         return "exact" if result.get("exact") else "n/a"
     text = number(metric, result["mean"])
@@ -56,7 +56,7 @@ def cell(metric: str, result: dict) -> str:
 
 
 def table_lines(table: dict[str, dict[str, dict]], comparison: Comparison | None = None) -> list[Line]:
-    """The lines of a table: models in their order, a group's seeds below it, then rows that are not compared."""
+    """The lines of a table: models in order, each group followed by its seeds, then rows that are not compared."""
     if comparison is None:
         return [Line(row, "model", cells, {}) for row, cells in table.items()]
     marks: dict[str, dict[str, str]] = {}
@@ -82,9 +82,9 @@ def markdown_table(
     comparison: Comparison | None = None,
     metrics: Iterable[str] | None = None,
 ) -> str:
-    """A table with one line per row, one column per metric, and the protocol under it; marked, where compared.
+    """A table with one line per row and one column per metric, followed by the protocol.
 
-    metrics: its columns (default: all that were measured).
+    comparison: adds marks. metrics: its columns (default: all that were measured).
     """
     metrics = list(metrics or next(iter(table.values())))
     lines = [
@@ -107,7 +107,7 @@ def _marked(text: str, mark: str | None) -> str:
 
 
 def protocol_lines(protocol: dict) -> list[str]:
-    """The protocol in sentences, as it stands under every table."""
+    """The protocol in sentences, for below a table."""
     p = protocol
     lines = [
         (f"{p['count']} of the {p['of']} squares, spread evenly: " if p["count"] < p["of"] else "")
@@ -134,10 +134,10 @@ def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
 
 
 def csv_table(lines: Iterable[Line]) -> str:
-    """Long form, one line for each row and metric: row, kind, metric, mean, low, high, exact, better, mark, note.
+    """CSV in long form, one line per row and metric: row, kind, metric, mean, low, high, exact, better, mark, note.
 
-    mean, low and high are empty where nothing was measured; exact counts photographs reproduced exactly; mark is
-    `best` or `within_noise`.
+    mean, low and high are empty if nothing was measured; exact is the number of photographs reproduced exactly; mark
+    is `best`, `within_noise` (not significantly different from the best), or empty.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -182,12 +182,12 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
         title = (r"\quad " if line.kind == "seed" else "") + tex(line.title)
         body.append(" & ".join([title, *cells]) + r" \\")
     heads = [f"{tex(m)} {_TEX_ARROW[better_of(m)]}" for m in metrics]
-    said = " ".join(" ".join(protocol_lines(protocol)).replace("`", "").replace("±", "pm").split())
+    protocol_text = " ".join(" ".join(protocol_lines(protocol)).replace("`", "").replace("±", "pm").split())
     return (
         "\n".join(
             [
                 "% needs \\usepackage{booktabs}; bold: best row (star) and rows not significantly different from it",
-                "% " + said,
+                "% " + protocol_text,
                 rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
                 r"\toprule",
                 " & ".join(["", *heads]) + r" \\",
@@ -202,7 +202,7 @@ def tex_table(lines: list[Line], protocol: dict) -> str:
 
 
 def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
-    """Robustness: a line for each row and kind of damage, a column for each metric, and what was damaged under it."""
+    """A Markdown table of robustness: one line per row and kind of damage, one column per metric."""
     metrics = list(next(iter(next(iter(damage.values())).values())))
     lines = [
         "| | damage | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",

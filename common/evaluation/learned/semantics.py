@@ -39,7 +39,7 @@ from common.utils.files import locked, write_atomically
 
 RECIPE = Recipe(width=24, blocks=(1, 1, 1, 1), steps=1200, lr=6e-3, smoothing=0.1)
 _AUGMENT = AugmentConfig(crop="resized", min_scale=0.6)
-_VERSION = 1  # of the training code; cached networks of other versions are not used
+_VERSION = 2  # of the training code; cached networks of other versions are not used
 
 Recognizer = Callable[[np.ndarray], np.ndarray]  # pictures uint8 [n, S, S, 3] -> predicted class names, str [n]
 

@@ -32,8 +32,8 @@ class Recipe:
     """How a small network is built and trained.
 
     Attributes:
-        width: channels of the first stage; it doubles from stage to stage.
-        blocks: residual blocks of each stage; each stage halves the resolution.
+        width: channels of the stem and of the first stage, even; they double from stage to stage.
+        blocks: residual blocks of each of the four stages; all but the first halve the resolution.
         steps: maximum number of optimizer steps.
         batch_size: pictures per step.
         lr: peak of the one-cycle schedule (AdamW).
@@ -44,7 +44,7 @@ class Recipe:
     """
 
     width: int
-    blocks: tuple[int, ...]
+    blocks: tuple[int, int, int, int]
     steps: int
     batch_size: int = 64
     lr: float = 4e-3
@@ -54,47 +54,24 @@ class Recipe:
     checks: int = 10
 
 
-class _Block(nn.Module):
-    """A residual block of two 3x3 convolutions (He et al. 2016)."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
-            nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after),
-        )  # fmt: skip
-        self.short = nn.Identity()
-        if stride > 1 or before != after:
-            self.short = nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.inner(x) + self.short(x))
-
-
 class SmallResNet(nn.Module):
-    """A residual network over Lab: L and ab [N, 3, H, W] in network range -> logits [N, classes]."""
+    """timm's ResNet of basic blocks on Lab; its stem is one 3x3 convolution of stride 2, without pooling."""
 
     def __init__(self, classes: int, recipe: Recipe) -> None:
+        from timm.models.resnet import BasicBlock, ResNet
+
         super().__init__()
-        width, self.cell = recipe.width, recipe.cell
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        ]  # fmt: skip
-        for stage, count in enumerate(recipe.blocks):
-            for i in range(count):
-                after = recipe.width * 2**stage
-                layers.append(_Block(width, after, 2 if i == 0 and stage else 1))
-                width = after
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(width, classes)
+        self.cell = recipe.cell
+        channels = tuple(recipe.width * 2**stage for stage in range(4))
+        stem = {"stem_type": "deep", "stem_width": recipe.width // 2}  # the only stem whose width can be set
+        options = {"channels": channels, "avg_down": True, "zero_init_last": False}
+        self.resnet = ResNet(BasicBlock, recipe.blocks, classes, **stem, **options)
+        self.resnet.conv1 = nn.Conv2d(3, recipe.width, 3, 2, 1, bias=False)
+        self.resnet.maxpool = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] in network range -> [N, classes]."""
-        if self.cell > 1:
-            x = coarse_color(x, self.cell)
-        return self.head(self.features(x).mean(dim=(2, 3)))
+        """L and ab [N, 3, H, W] in network range -> logits [N, classes]."""
+        return self.resnet(coarse_color(x, self.cell) if self.cell > 1 else x)
 
 
 def coarse_color(x: Tensor, cell: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -18,7 +17,7 @@ from common.color.guided_upsampling import GuidedUpsampling
 from common.color.lab import lab_to_rgb, rgb8_to_L
 from common.colorizer import Colorizer
 from common.imaging.read import Picture, open_image
-from common.imaging.write import FORMAT_OF_SUFFIX, encode_pages
+from common.imaging.write import FORMAT_OF_SUFFIX, encode_jpeg, encode_pages
 from common.photo.batch import provenance_text
 from common.photo.edit import Edit
 from common.photo.hints import parse_hint
@@ -112,10 +111,7 @@ def _downscale(values: np.ndarray) -> np.ndarray:
 
 def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
     """Encode a preview on white, with less than half the bytes that `encode_pages` writes for a download."""
-    file = io.BytesIO()
-    image = Picture(rgb, alpha, b"", None, "JPEG", "").on_white()
-    Image.fromarray(image).save(file, "JPEG", quality=92, subsampling=0)
-    return file.getvalue()
+    return encode_jpeg(Picture(rgb, alpha, b"", None, "JPEG", "").on_white(), 92)
 
 
 def read_edit(request: dict, session: Session) -> Edit:

@@ -14,7 +14,7 @@ from common.comparison.paired import compare_rows
 from common.comparison.report import charts
 from common.comparison.report.ab_histograms import AB_REACH, count_colors, gamut_outline
 from common.comparison.report.findings import findings, in_words, pairs_in_words
-from common.comparison.report.pictures import data_uri, extremes, random_rows
+from common.comparison.report.pictures import extremes, jpeg_uri, random_indices
 from common.evaluation.cost import measure_cost
 from common.evaluation.evaluate import evaluate, measured_indices
 from common.evaluation.metrics import METRICS
@@ -96,13 +96,13 @@ def test_extremes_are_of_photographs_in_color(demo_pack):
 
 
 def test_a_random_choice_is_of_its_seed(demo_pack):
-    assert random_rows(demo_pack, 5, 1) == random_rows(demo_pack, 5, 1)
-    assert random_rows(demo_pack, 5, 1) != random_rows(demo_pack, 5, 2)
-    assert random_rows(demo_pack, 99, 0) == list(range(len(demo_pack)))
+    assert random_indices(demo_pack, 5, 1) == random_indices(demo_pack, 5, 1)
+    assert random_indices(demo_pack, 5, 1) != random_indices(demo_pack, 5, 2)
+    assert random_indices(demo_pack, 99, 0) == list(range(len(demo_pack)))
 
 
 def test_pictures_keep_their_color(demo_pack):
-    """Red and blue pixels by turns: a JPEG of halved color would make them all purple."""
+    """Alternating red and blue columns, which a JPEG with subsampled chroma would turn purple."""
     import base64
     import io
 
@@ -110,10 +110,10 @@ def test_pictures_keep_their_color(demo_pack):
 
     stripes = np.zeros((64, 64, 3), dtype=np.uint8)
     stripes[:, ::2, 0], stripes[:, 1::2, 2] = 220, 220
-    data = base64.b64decode(data_uri(stripes).split(",")[1])
+    data = base64.b64decode(jpeg_uri(stripes).split(",")[1])
     back = np.asarray(Image.open(io.BytesIO(data))).astype(int)
     assert np.abs(back - stripes).mean() < 12
-    large = base64.b64decode(data_uri(np.zeros((500, 500, 3), np.uint8)).split(",")[1])
+    large = base64.b64decode(jpeg_uri(np.zeros((500, 500, 3), np.uint8)).split(",")[1])
     assert Image.open(io.BytesIO(large)).size == (192, 192)
 
 

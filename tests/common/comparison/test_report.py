@@ -192,7 +192,7 @@ def test_json_has_the_differences(folder):
     assert whole["grey"]["rmse_ab"]["mean"] > 0
 
 
-def test_markdown_marks_what_is_best_and_what_is_within_noise(measured):
+def test_markdown_marks_the_best_row_and_those_not_significantly_different(measured):
     result, rows = measured
     comparison = compare_evaluation(result, rows)
     text = markdown_table(result.table, result.protocol, comparison)

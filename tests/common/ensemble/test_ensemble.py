@@ -210,12 +210,12 @@ def test_a_row_stack_is_trained_once_and_never_on_what_is_measured(tmp_path, cap
     (folder,) = (tmp_path / "stacks").iterdir()
     written = (folder / "weights.safetensors").stat().st_mtime_ns
     assert evaluate.main(argv) == 0
-    assert "is trained for" not in capsys.readouterr().err
+    assert "training for" not in capsys.readouterr().err
     assert (folder / "weights.safetensors").stat().st_mtime_ns == written
     save_member(tmp_path, "painter", seed=9)  # another model under the old name makes another stack
     assert str(train_stack(members, options(tmp_path), Progress(quiet=True))) != str(folder)
     assert evaluate.main([*argv, "--split=all"]) == 1  # the mean is still measured
-    assert "would learn from" in capsys.readouterr().err
+    assert "would be trained on" in capsys.readouterr().err
 
 
 def test_rows_of_ensembles_have_cards_like_any_other(members):
@@ -240,7 +240,7 @@ def test_rows_of_ensembles_have_cards_like_any_other(members):
         ("maen(calm64,vivid64)", "did you mean 'mean'"),
         ("mean(calm64,vivid6)", "did you mean 'vivid64'"),
         ("stack(calm64,grey)", "weights grey do not exist"),
-        ("stack(calm64,vivid64)", "is not here: name training photographs with --stack_data"),
+        ("stack(calm64,vivid64)", "is not on this machine: name training photographs with --stack_data"),
         ("clam64", "did you mean 'calm64'"),
     ],
 )

@@ -20,7 +20,7 @@ from common.evaluation.learned.small_classifier import (
 from common.utils.errors import UserError
 from tests.common.packs import flat, pack_of, painted
 
-TINY = Recipe(width=8, blocks=(1, 1), steps=40, batch_size=32, checks=4, cell=4)
+TINY = Recipe(width=8, blocks=(1, 1, 1, 1), steps=40, batch_size=32, checks=4, cell=4)
 CPU = torch.device("cpu")
 
 

@@ -14,7 +14,7 @@ from common.evaluation.learned.small_classifier import Recipe
 from common.utils.errors import UserError
 from tests.common.packs import flat, pack_of
 
-TINY = Recipe(width=8, blocks=(1,), steps=30, batch_size=16)
+TINY = Recipe(width=8, blocks=(1, 1, 1, 1), steps=30, batch_size=16)
 RED, BLUE = (180, 60, 60), (60, 60, 180)
 
 

@@ -16,7 +16,7 @@ from common.utils.errors import UserError
 from scripts import evaluate as script
 from tests.common.packs import flat, painted
 
-TINY = Recipe(width=8, blocks=(1,), steps=8, batch_size=16, checks=2)
+TINY = Recipe(width=8, blocks=(1, 1, 1, 1), steps=8, batch_size=16, checks=2)
 
 
 @pytest.fixture
