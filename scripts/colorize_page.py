@@ -34,7 +34,7 @@ def serve(argv: list[str]) -> int:
     args = make_parser().parse_args(argv)
     for package in ("starlette", "uvicorn", "jinja2"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"the page needs {package}: pip install 'colorization-lab[web]'")
+            raise UserError(f"the page needs {package}: run pip install -e '.[web]' in the checkout")
     from common.utils.web import bind
     from common.utils.web import serve as serve_app
 

@@ -71,7 +71,7 @@ def test_files_there_and_back(weights, photos, tmp_path, capsys):
 
 def test_plan(capsys):
     assert turing.main(["plan", "--share=0.25", "--difference=0.1", "--models=3"]) == 0
-    assert "26 people a model (78 for 3 models)" in capsys.readouterr().out
+    assert "26 people per model (78 for 3 models)" in capsys.readouterr().out
 
 
 def version_9(path):
@@ -134,7 +134,7 @@ sys.exit(turing.main(["serve", *argv]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 2
-    assert run.stderr == "error: jinja2 is not installed: pip install 'colorization-lab[web]' brings it\n"
+    assert run.stderr == "error: jinja2 is not installed: run pip install -e '.[web]' in the checkout\n"
 
 
 @pytest.mark.parametrize("command", [None, "sheet", "score", "serve", "report", "plan", "export", "merge"])
