@@ -44,7 +44,7 @@ class StudyInputs(NamedTuple):
 def study_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
     """Predictors of the models and trivial rows, by title.
 
-    Raises UserError if a row could not be loaded, or is the row `original`, which is no colorization.
+    Raises UserError if a row could not be loaded, or is the row `original`, which is not a colorization.
     """
     if rows.failures:
         raise UserError("; ".join(rows.failures))
@@ -69,7 +69,7 @@ def plan_study(
     predictors = study_predictors(rows, pack, seed)
     if len(predictors) < 2:
         raise UserError(
-            "one model only: shares are comparable within one study only, so name a second one, for example grey"
+            "one model only: shares are comparable only within one study, so name a second model, for example grey"
         )
     color = pack.color_indices
     wanted = min(photographs or len(color), len(color))
