@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
     args = parser.parse_args(argv)
     if not 0 <= args.shift <= 1:
-        raise UserError(f"--shift is {args.shift:g}: it takes 0 to 1")
+        raise UserError(f"--shift is {args.shift:g}: it takes a share from 0 to 1")
     if args.out.suffix != ".safetensors" or not args.out.resolve().parent.is_dir():
         raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
 

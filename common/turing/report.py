@@ -63,7 +63,7 @@ def report_values(results: Results) -> dict:
     ]
     if fewest is not None and fewest < 10:
         notes.append(
-            f"One model has answers of {people_count(fewest)} only. With fewer than 10 people, intervals are unreliable."
+            f"One model has answers of {people_count(fewest)} only. With fewer than 10, intervals are unreliable."
         )
     if len(results.differences) > 1:
         notes.append("The intervals of the differences are not corrected for multiple comparisons.")
@@ -71,8 +71,9 @@ def report_values(results: Results) -> dict:
         notes.append("There are no differences yet, because fewer than two models have counted pairs.")
     return {
         "title": f"Study {study.digest()}",
-        "about": f"{len(study.photos)} photographs of {study.size}x{study.size} px; per session {study.practice} practice and"
-        f" {study.test} test pairs (vigilance: {study.vigilance_pairs}); seed {study.seed}.",
+        "about": f"{len(study.photos)} photographs of {study.size}x{study.size} px; per session"
+        f" {study.practice} practice and {study.test} test pairs (vigilance: {study.vigilance_pairs}); seed"
+        f" {study.seed}.",
         "models": rows,
         "differences": [[f"{a} − {b}", percent(d, True), _verdict(d)] for (a, b), d in results.differences.items()],
         "verdicts": sorted(results.verdicts.items(), key=lambda item: -item[1]),

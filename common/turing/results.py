@@ -27,8 +27,8 @@ class Rules:
         """One sentence per rule, in the order in which they are applied."""
         return [
             "a pair without an answer (never reached, or the page was closed while it was displayed)",
-            f"all pairs of a person who answered less than {100 * self.min_vigilance:g} % of the vigilance pairs correctly,"
-            " or answered none of them",
+            f"all pairs of a person who answered less than {100 * self.min_vigilance:g} % of the vigilance pairs"
+            " correctly, or answered none of them",
             f"a pair that was not displayed for {EXPOSURE_MS} ± {self.exposure_tolerance_ms:g} ms",
             f"an answer sooner than {self.min_response_ms:g} ms after the pictures disappeared",
         ]

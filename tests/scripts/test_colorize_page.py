@@ -76,7 +76,7 @@ def ended(process):
     """The stderr of a server, after Ctrl-C."""
     process.send_signal(signal.SIGINT)
     try:
-        return process.communicate(timeout=30)[1]
+        return process.communicate(timeout=120)[1]
     finally:
         process.kill()
 
@@ -110,7 +110,7 @@ def visit(server, browser):
 
     def visit(device, **more):
         context = browser.new_context(**device, **more)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda r: r.url.startswith((server, "blob:")) or failures.append(r.url))

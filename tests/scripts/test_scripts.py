@@ -208,8 +208,9 @@ def test_help_shows_a_runnable_example(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet18", "pix2pix"])
-def test_benchmark_train(tmp_path, capsys, network):
-    argv = ["train", f"--network={network}", "--data=demo", "--size=32", "--seconds=3", "--rounds=1", "--batch_size=4"]
+def test_benchmark_train(tmp_path, capsys, monkeypatch, network):
+    monkeypatch.setattr("common.training.budget._steps_within", lambda run, seconds: 6)
+    argv = ["train", f"--network={network}", "--data=demo", "--size=32", "--seconds=1", "--rounds=1", "--batch_size=4"]
     assert benchmark.main([*argv, f"--json={tmp_path / 'b.json'}"]) == 0
     figures = json.loads((tmp_path / "b.json").read_text())
     assert figures["ratio"] == pytest.approx(figures["engine"] / figures["usual"])

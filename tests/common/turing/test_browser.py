@@ -48,7 +48,7 @@ def server(weights, color_folder, tmp_path_factory, chromium_path):
 
 def open_page(browser, device, url, requests, **more):
     context = browser.new_context(**device, **more)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(120_000)
     context.add_init_script(WATCH)
     page = context.new_page()
     page.on("request", lambda request: requests.append(request.url))
