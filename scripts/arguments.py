@@ -129,11 +129,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--semantics_from", metavar="SOURCE",
                           help="training photographs of semantics, in one folder per class")  # fmt: skip
         self.add_argument("--semantics_network", metavar="NAME[=FILE]",
-                          help="instead of training semantics: a timm network with ImageNet's classes, and the file of"
-                          " its weights")  # fmt: skip
+                          help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
+                          " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
-                          help="of classification models: one row for each (default: as trained)")  # fmt: skip
+                          help="temperatures of classification models, a row for each"
+                          " (default: as trained)")  # fmt: skip
         self.add_argument("--prior", help="file of scripts.compute_prior, for auc_rebalanced"
                           " (default: the prior of the measured photographs)")  # fmt: skip
         self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")

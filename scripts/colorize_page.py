@@ -2,7 +2,7 @@
 
 examples:
   colorize serve                                        # all installed models, on http://127.0.0.1:8001/
-  colorize serve --model runs/mine runs/other --port 0  # two own models side by side, on any free port
+  colorize serve --model runs/mine runs/other --port 0  # two models side by side, on any free port
   colorize serve --host 0.0.0.0 --max-upload 20         # also for other machines; files up to 20 MB
 """
 

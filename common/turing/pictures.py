@@ -50,7 +50,7 @@ def study_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
         raise UserError("; ".join(rows.failures))
     mean_ab = next((card["trained_on"]["mean_ab"] for card in rows.cards.values() if "trained_on" in card), None)
     if any(row.trivial == "original" for row in rows.by_title.values()):
-        raise UserError("the original is shown beside every colorization already: leave the row original out")
+        raise UserError("the original is already displayed beside every colorization: leave the row original out")
     return rows.prepared(pack, mean_ab, seed)
 
 
@@ -59,7 +59,7 @@ def plan_study(
 ) -> StudyInputs:
     """Choose the photographs of a study and fix its record.
 
-    Grey photographs are skipped, because an original without color cannot be told from its colorization.
+    Grey photographs are skipped, because an original without color reveals itself.
 
     rows: two or more models or trivial rows.
     practice, test: pairs per session. vigilance: share of the test pairs that are vigilance pairs.

@@ -17,7 +17,7 @@ COUNTED = "counted"
 
 @dataclass(frozen=True)
 class Rules:
-    """Exclusion rules. They are fixed before the answers are looked at."""
+    """Exclusion rules. They are fixed before the answers are analyzed."""
 
     min_vigilance: float = 0.75  # a person with a lower share of correct vigilance answers is excluded
     exposure_tolerance_ms: float = 50.0  # a pair whose display time deviates from 1 s by more is excluded
