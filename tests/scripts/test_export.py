@@ -68,5 +68,5 @@ def test_a_graph_that_is_off_is_refused(monkeypatch, tmp_path, capsys):
 def test_what_cannot_be_exported_is_one_sentence(tmp_path, capsys):
     for argv in (["nowhere", "--onnx=x.onnx"], ["nowhere", f"--onnx={tmp_path}/no/x.onnx"], ["nowhere"]):
         assert export.main(argv) == 2
-        (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith("error: ")
+        (printed,) = capsys.readouterr().err.splitlines()
+        assert printed.startswith("error: ")

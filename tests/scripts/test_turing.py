@@ -61,10 +61,10 @@ def test_files_there_and_back(weights, photos, tmp_path, capsys):
     merge = ["merge", f"--key={site}.key.json", f"--db={db}", "--answers"]
     assert turing.main([*merge, f"{tmp_path}/a.json"]) == 0
     assert turing.main([*merge, f"{tmp_path}/a.json", f"{tmp_path}/b.json"]) == 1
-    told = capsys.readouterr()
-    assert "1 sessions added" in told.out
-    assert "0 sessions added" in told.out
-    assert "b.json holds answers to another study" in told.err
+    printed = capsys.readouterr()
+    assert "1 sessions added" in printed.out
+    assert "0 sessions added" in printed.out
+    assert "b.json holds answers to another study" in printed.err
     assert turing.main(["report", f"--db={db}", f"--out={tmp_path}/report"]) == 0
     assert f"| {plans[0]['model']} | 0.0 % (0.0 to 0.0) | 1 | 1 | 3 |" in capsys.readouterr().out
 
@@ -118,10 +118,10 @@ def test_bad_command_lines_are_one_line(argv, says, weights, photos, tmp_path, c
         f"{a.split('=')[0]}={names[a.split('=')[1]]}" if a.split("=")[-1] in names and "=" in a else a for a in argv
     ]
     assert turing.main(argv) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(str(photos))]
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
-    assert says in told[0]
+    printed = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(str(photos))]
+    assert len(printed) == 1
+    assert printed[0].startswith("error: ")
+    assert says in printed[0]
 
 
 def test_without_the_web_extra(weights, photos, tmp_path):

@@ -35,7 +35,7 @@ addEventListener("DOMContentLoaded", () => {
 
 
 def until_asked(page) -> None:
-    """Go on, by the button where there is one, until the page asks about a pair, or the session is over."""
+    """Wait until the page asks about a pair, shows a button, or the session is over."""
     page.wait_for_function(
         """() => document.querySelector("#pair.asking") || document.querySelector("#next:not([hidden])")
             || document.querySelector(".big, #end:not([hidden])")"""

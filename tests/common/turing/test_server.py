@@ -26,10 +26,10 @@ class Person:
     def __init__(self, url, cookies=None):
         self.client = httpx2.AsyncClient(base_url=url, cookies=cookies, timeout=60)
         self.acknowledged, self.served = {}, []
-        self.tell = lambda: None  # called after each acknowledged answer
+        self.on_answer = lambda: None  # called after each acknowledged answer
 
     async def play(self):
-        """Begin or go on; stop at the end."""
+        """Begin or resume a session, and play it to the end."""
         if "session" not in self.client.cookies:
             begun = await self.client.post("/begin", data={"consent": "yes"})
             assert begun.status_code == 303
@@ -42,7 +42,7 @@ class Person:
             given = {"pair": pair, "choice": choice, "exposure_ms": 1000, "response_ms": 300, "layout": "row"}
             state = (await self.post("/answer", given))["state"]
             self.acknowledged[pair] = choice
-            self.tell()
+            self.on_answer()
         return state["stage"]
 
     async def picture(self, pair):
@@ -98,7 +98,7 @@ def check_database(path, people, rows):
 
 @pytest.mark.slow
 def test_killed_in_the_middle(weights, color_folder, tmp_path):
-    """SIGKILL while thirty people answer: all that was acknowledged is there, and everybody goes on where they were."""
+    """SIGKILL while thirty people answer: all acknowledged answers are stored, and everybody can resume."""
     db = tmp_path / "s.db"
     people = []
     with serving(weights, color_folder, db, **COUNTS) as served:
@@ -107,7 +107,7 @@ def test_killed_in_the_middle(weights, color_folder, tmp_path):
             people.extend(Person(served.url) for _ in range(PEOPLE))
             enough = asyncio.Event()
             for p in people:
-                p.tell = lambda: sum(len(p.acknowledged) for p in people) >= 100 and enough.set()
+                p.on_answer = lambda: sum(len(p.acknowledged) for p in people) >= 100 and enough.set()
             playing = [asyncio.ensure_future(p.play()) for p in people]
             await enough.wait()
             served.process.send_signal(signal.SIGKILL)
@@ -122,17 +122,17 @@ def test_killed_in_the_middle(weights, color_folder, tmp_path):
     check_database(db, people, 12 * sum("session" in p.client.cookies for p in people))
     with serving(weights, color_folder, db, **COUNTS) as served:
 
-        async def going_on():
+        async def resumed():
             again = [Person(served.url, p.client.cookies) for p in people]
             assert set(await asyncio.gather(*(p.play() for p in again))) == {"end"}
             return again
 
-        again = in_a_loop(going_on())
+        again = in_a_loop(resumed())
     assert not before & {pair for p in again for pair in p.served}  # an answered pair is not served again
     for was, is_now in zip(people, again, strict=True):
         is_now.acknowledged |= was.acknowledged
     stored = check_database(db, again, 12 * PEOPLE)
-    assert sum(choice is None for choice in stored.values()) <= PEOPLE  # those that were on show at the kill
+    assert sum(choice is None for choice in stored.values()) <= PEOPLE  # those that were displayed at the kill
 
 
 def test_a_port_that_is_taken(weights, color_folder, tmp_path):
