@@ -10,7 +10,15 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 # Frames of 1/60 s that do not depend on the load of the machine, and a log of when the pictures are displayed.
 WATCH = """
 let frameTime = performance.now();
-window.requestAnimationFrame = (callback) => setTimeout(() => callback((frameTime += 1000 / 60)), 17);
+let callbacks = [];
+window.requestAnimationFrame = (callback) => callbacks.push(callback);
+(function tick() {
+  const due = callbacks;
+  callbacks = [];
+  frameTime += 1000 / 60;
+  due.forEach((callback) => callback(frameTime));
+  setTimeout(tick, 17);
+})();
 addEventListener("DOMContentLoaded", () => {
   const pair = document.getElementById("pair");
   if (!pair) return;
