@@ -80,20 +80,20 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
 
     def add_stacking(self) -> None:
-        """Add the options of scripts that take rows: how a row stack(a,b) is trained."""
+        """Add the options that control how a row stack(a,b) is trained."""
         self.add_argument("--stack_budget", default="2m", help="training time of each row stack(a,b), at its first use")
-        self.add_argument("--stack_data", metavar="SOURCE", help="photographs to train stacks on; must not be measured"
-                          " (default: those of the first member)")  # fmt: skip
+        self.add_argument("--stack_data", metavar="SOURCE", help="photographs to train stacks on, which must not"
+                          " be measured (default: those of the first member)")  # fmt: skip
         self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
 
     def add_suite(self) -> None:
         """Add the options of a suite of experiments, which is trained before it is measured."""
         self.add_argument("--suite", type=Path, metavar="FILE", help="train the unfinished experiments of this file"
                           " first; it also contains defaults of --data, --size, --metrics and --out")  # fmt: skip
-        self.add_argument("--budget", metavar="TIME", help="of a suite: time limit of each run, as in 90s, 20m or 2h;"
-                          " a run also ends after its own number of steps")  # fmt: skip
-        self.add_argument("--train", metavar="SOURCE", help="of a suite: other training photographs; --data is then"
-                          " used for validation, too")  # fmt: skip
+        self.add_argument("--budget", metavar="TIME", help="with --suite: time limit of each run, as in 90s, 20m or"
+                          " 2h; a run also ends after its own number of steps")  # fmt: skip
+        self.add_argument("--train", metavar="SOURCE", help="with --suite: other training photographs; --data is then"
+                          " also used for validation")  # fmt: skip
 
     def check_suite(self, args: argparse.Namespace) -> None:
         """Raise UserError if the given options contradict each other."""
@@ -106,19 +106,19 @@ class Parser(argparse.ArgumentParser):
             )
 
     def add_source(self, required: bool = True) -> None:
-        """Add the options that say which photographs are colorized, and where. required: whether --data is."""
+        """Add the options of the photographs, the device and the seed. required: whether --data is required."""
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
                           help="part of the source (auto: val, else test, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the squares that are colorized (default: as trained)")
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-        self.add_argument("--seed", type=natural, default=0, help="of all random choices")
+        self.add_argument("--seed", type=natural, default=0, help="seed of all random choices")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
         self.add_stacking()
 
     def add_measuring(self, required: bool = True) -> None:
-        """Add the options of scripts that measure on a source of photographs. required: whether --data is."""
+        """Add the options of scripts that compute metrics. required: whether --data is required."""
         self.add_source(required)
         self.add_argument("--metrics", nargs="+",
                           help="names of metrics; `default` stands for those that need no network")  # fmt: skip
@@ -129,14 +129,16 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--semantics_from", metavar="SOURCE",
                           help="training photographs of semantics, in one folder per class")  # fmt: skip
         self.add_argument("--semantics_network", metavar="NAME[=FILE]",
-                          help="or a timm network with ImageNet's classes, and the file of its weights")  # fmt: skip
+                          help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
+                          " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
-                          help="of classification models: one row per temperature (default: as trained)")  # fmt: skip
+                          help="temperatures of classification models, a row for each"
+                          " (default: as trained)")  # fmt: skip
         self.add_argument("--prior", help="file of scripts.compute_prior, for auc_rebalanced"
                           " (default: the prior of the measured photographs)")  # fmt: skip
         self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")
-        self.add_argument("--batch_size", type=positive, default=32)
+        self.add_argument("--batch_size", type=positive, default=32, help="photographs per batch")
         self.add_argument("--keep", type=Path, metavar="FOLDER",
                           help="folder where measured values are cached, so that nothing is measured twice"
                           " (default: in the cache folder)")  # fmt: skip

@@ -8,50 +8,67 @@ examples:
 `train` measures images/s of this project's engine and of the usual loop: a folder of JPEG files, a DataLoader with one
 worker per processor, scikit-image's rgb2lab per image, fp32, contiguous layout. Networks, losses, batch size and
 augmentation (random crop, flip) are the same. The two alternate, so that other load on the machine affects both.
-`resnet18` is the ResNet18 regressor. `pix2pix` is the published U-Net with the 70-pixel PatchGAN; its usual loop trains
-the discriminator first and runs the generator twice per batch, once for each network's step.
+`resnet18` is the ResNet18 regressor. `pix2pix` is the published U-Net with the 70-pixel PatchGAN; its usual loop runs
+the generator twice per batch, once for the discriminator's step and once for its own.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError, entry_point
-from common.utils.files import write_text
-from scripts.arguments import Parser, positive
+from common.utils.files import check_writable, write_text
+from scripts.arguments import Parser, above_zero, positive
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from common.data.batches import DataConfig
 
 
 @entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = Parser("python -m scripts.benchmark", __doc__)
-    parser.add_argument("what", choices=["train"])
-    parser.add_argument("--network", choices=["resnet18", "pix2pix"], default="resnet18")
+    parser.add_argument("what", choices=["train"], help="what to measure")
+    parser.add_argument("--network", choices=["resnet18", "pix2pix"], default="resnet18",
+                        help="network to train (default: resnet18)")  # fmt: skip
     parser.add_argument("--data", default="demo", help="folder, tar shards, named set, or demo")
-    parser.add_argument("--size", type=positive, default=224)
-    parser.add_argument("--batch_size", type=positive, default=32)
-    parser.add_argument("--seconds", type=float, default=40, help="for each of the two, in each of the rounds")
-    parser.add_argument("--rounds", type=positive, default=2)
+    parser.add_argument("--size", type=positive, default=224, help="side of the training square (default: 224)")
+    parser.add_argument("--batch_size", type=positive, default=32, help="photographs per step (default: 32)")
+    parser.add_argument("--seconds", type=above_zero, default=40,
+                        help="duration of each of the two loops per round (default: 40)")  # fmt: skip
+    parser.add_argument("--rounds", type=positive, default=2,
+                        help="number of rounds, of which the best counts (default: 2)")  # fmt: skip
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
+    if args.json:
+        check_writable(args.json)
 
+    from common.data.batches import DataConfig
+    from common.utils.device import machine
+
+    data = DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photographs"
         count = write_folder(args.data, folder)
-        packing = pack_seconds(args)
+        packing = pack_seconds(data)
         ours, usual = [], []
         for round_number in range(args.rounds):
-            usual.append(usual_loop(folder, args))
-            ours.append(engine_loop(args, Path(scratch) / f"run{round_number}"))
+            usual.append(usual_loop(folder, args.network, args.size, args.batch_size, args.seconds))
+            run_dir = Path(scratch) / f"run{round_number}"
+            ours.append(engine_loop(run_dir, args.network, data, args.batch_size, args.seconds))
             print(f"round {round_number + 1}: usual {usual[-1]:.1f}, engine {ours[-1]:.1f} images/s", flush=True)
-    from common.utils.device import machine
-
     result = {
         "usual": max(usual),
         "engine": max(ours),
@@ -88,26 +105,18 @@ def write_folder(source: str, folder: Path) -> int:
     return len(photos)
 
 
-def _data_config(args):  # noqa: ANN001
-    from common.data.batches import DataConfig
-
-    return DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1)
-
-
-def pack_seconds(args) -> float:  # noqa: ANN001
-    """Seconds that packing takes. It is done once for all runs."""
+def pack_seconds(data: DataConfig) -> float:
+    """Pack the photographs, which happens once for all runs, and return the seconds it takes."""
     from common.data.batches import training_packs
     from common.utils.progress import Progress
 
     start = time.perf_counter()
-    training_packs(_data_config(args), Progress(quiet=True))
+    training_packs(data, Progress(quiet=True))
     return time.perf_counter() - start
 
 
-def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
-    """images/s of the usual loop, data loading included, after two steps of warm-up."""
-    import os
-
+def usual_loop(folder: Path, network: str, size: int, batch_size: int, seconds: float) -> float:
+    """images/s of the usual loop, with data loading, after two steps of warm-up. folder: of photographs."""
     import numpy as np
     import torch
     from PIL import Image
@@ -116,14 +125,9 @@ def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
 
     from common.utils.device import pick_device
 
-    size, batch_size, seconds = args.size, args.batch_size, args.seconds
     packed = size + size // 8
-    change = transforms.Compose(
-        [
-            transforms.Resize((packed, packed)),
-            transforms.RandomCrop(size),
-            transforms.RandomHorizontalFlip(),
-        ]
+    augment = transforms.Compose(
+        [transforms.Resize((packed, packed)), transforms.RandomCrop(size), transforms.RandomHorizontalFlip()]
     )
 
     class Folder(torch.utils.data.Dataset):
@@ -133,8 +137,8 @@ def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
         def __len__(self) -> int:
             return len(self.files)
 
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            rgb = np.asarray(change(Image.open(self.files[index]).convert("RGB")))
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            rgb = np.asarray(augment(Image.open(self.files[index]).convert("RGB")))
             lab = torch.from_numpy(rgb2lab(rgb).astype("float32")).permute(2, 0, 1).contiguous()
             return lab[:1] / 50 - 1, lab[1:] / 110
 
@@ -144,26 +148,26 @@ def usual_loop(folder: Path, args) -> float:  # noqa: ANN001
         dataset, batch_size, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=len(dataset) >= batch_size
     )
     device = pick_device("auto")
-    train_on = {"resnet18": _usual_regression, "pix2pix": _usual_pix2pix}[args.network](size, device)
+    train_step = _usual_pix2pix(size, device) if network == "pix2pix" else _usual_regression(device)
     images, start = 0, 0.0
     for step, (L, ab) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
         if step == 2:
             start = time.perf_counter()
         elif start and time.perf_counter() - start > seconds:
             break
-        train_on(L.to(device), ab.to(device)).item()  # reading the loss, as for a log, waits for the device
+        train_step(L.to(device), ab.to(device)).item()  # reading the loss, as for a log, waits for the device
         images += len(L) if step >= 2 else 0
     return images / (time.perf_counter() - start)
 
 
-def _step(optimizer, loss):  # noqa: ANN001
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     return loss
 
 
-def _usual_regression(size, device):  # noqa: ANN001
+def _usual_regression(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     import torch
 
     from baselines.resnet18 import ResNet18Regressor
@@ -173,7 +177,7 @@ def _usual_regression(size, device):  # noqa: ANN001
     return lambda L, ab: _step(optimizer, torch.nn.functional.mse_loss(network(L), ab))
 
 
-def _usual_pix2pix(size, device):  # noqa: ANN001
+def _usual_pix2pix(size: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     import torch
     import torch.nn.functional as F
 
@@ -182,49 +186,45 @@ def _usual_pix2pix(size, device):  # noqa: ANN001
 
     generator, discriminator = build_generator(GeneratorConfig(), size).to(device), PatchGAN(70).to(device)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
-    of_generator = torch.optim.Adam(generator.parameters(), **adam)
-    of_discriminator = torch.optim.Adam(discriminator.parameters(), **adam)
+    generator_optimizer = torch.optim.Adam(generator.parameters(), **adam)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **adam)
 
-    def adversarial(L, ab, real):  # noqa: ANN001
+    def adversarial(L: Tensor, ab: Tensor, real: float) -> Tensor:
         logits = discriminator(torch.cat([L, ab], dim=1))
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, real))
 
-    def train_on(L, ab):  # noqa: ANN001
+    def train_step(L: Tensor, ab: Tensor) -> Tensor:
         discriminator.requires_grad_(True)
-        _step(of_discriminator, (adversarial(L, ab, 1.0) + adversarial(L, generator(L).detach(), 0.0)) / 2)
+        _step(discriminator_optimizer, (adversarial(L, ab, 1.0) + adversarial(L, generator(L).detach(), 0.0)) / 2)
         discriminator.requires_grad_(False)
         fake = generator(L)
-        return _step(of_generator, adversarial(L, fake, 1.0) + 100 * F.l1_loss(fake, ab))
+        return _step(generator_optimizer, adversarial(L, fake, 1.0) + 100 * F.l1_loss(fake, ab))
 
-    return train_on
+    return train_step
 
 
-def engine_loop(args, run_dir: Path) -> float:  # noqa: ANN001
-    """images/s of the same training in this project's engine, from its log, without the first interval."""
+def engine_loop(run_dir: Path, network: str, data: DataConfig, batch_size: int, seconds: float) -> float:
+    """images/s of the same training by this project's engine, from its log, without the first interval."""
     from common.data.augment import AugmentConfig
     from common.training.config import OptimConfig, RunConfig, TrainConfig
     from common.training.logger import read_metrics
     from common.training.loop import train
     from common.utils.progress import Progress
 
+    never = 10**9
     loop = RunConfig(
-        run=str(run_dir),
-        budget=f"{args.seconds}s",
-        batch_size=args.batch_size,
-        log_every=2,
-        eval_every=10**9,
-        sample_every=0,
-        save_every=10**9,
-    )
-    if args.network == "resnet18":
+        run=str(run_dir), budget=f"{seconds}s", batch_size=batch_size, log_every=2, eval_every=never, sample_every=0,
+        save_every=never,
+    )  # fmt: skip
+    if network == "resnet18":
         family, model, optim = "baselines", {"network": "resnet18", "loss": "mse"}, OptimConfig()
     else:
-        family, model = "gan", {"size": args.size}
+        family, model = "gan", {"size": data.size}
         optim = OptimConfig("adam", lr=2e-4, betas=(0.5, 0.999), weight_decay=0.0, schedule="constant")
-    train(TrainConfig(family, model, _data_config(args), AugmentConfig(), optim, loop), Progress(quiet=True))
+    train(TrainConfig(family, model, data, AugmentConfig(), optim, loop), Progress(quiet=True))
     lines = read_metrics(run_dir, "train")[1:]
     if not lines:
-        raise UserError(f"--seconds {args.seconds} is too short for two steps at this size: give more")
+        raise UserError(f"--seconds {seconds:g} is too short for two steps at this size: give more")
     return len(lines) / sum(1 / line["images_per_s"] for line in lines)
 
 

@@ -2,7 +2,7 @@
 
 examples:
   colorize serve                                        # all installed models, on http://127.0.0.1:8001/
-  colorize serve --model runs/mine runs/other --port 0  # two own models side by side, on any free port
+  colorize serve --model runs/mine runs/other --port 0  # two models side by side, on any free port
   colorize serve --host 0.0.0.0 --max-upload 20         # also for other machines; files up to 20 MB
 """
 
@@ -34,7 +34,7 @@ def serve(argv: list[str]) -> int:
     args = make_parser().parse_args(argv)
     for package in ("starlette", "uvicorn", "jinja2"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"the page needs {package}: pip install 'colorization-lab[web]'")
+            raise UserError(f"the page needs {package}: run pip install -e '.[web]' in the checkout")
     from common.utils.web import bind
     from common.utils.web import serve as serve_app
 

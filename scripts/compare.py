@@ -1,4 +1,4 @@
-"""Compare trained colorizers beside the trivial rows: one table with intervals, one report.
+"""Compare trained colorizers and trivial rows: one table with confidence intervals, one report.
 
 examples:
   python -m scripts.compare runs/cnn runs/resnet18 runs/pix2pix --data demo --size 64 --out runs/comparison
@@ -9,7 +9,7 @@ examples:
 
 Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
 folders are given, curves.png. Seeds of one experiment are compared as one; NAME=A,B,C names such a group.
-The runs of a suite are trained first: interrupted ones are resumed, and finished ones are not trained again.
+The runs of a suite are trained first; interrupted runs are resumed, and finished runs are not trained again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_measuring(required=False)
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_suite()
-    parser.add_argument("--photos", type=positive, default=8, help="photographs in a grid")
-    parser.add_argument("--grid_seed", type=natural, default=0, help="of the grid whose photographs are random")
-    parser.add_argument("--seen", help="a source they were trained on: some of its photographs are shown apart")
+    parser.add_argument("--photos", type=positive, default=8, help="photographs per grid")
+    parser.add_argument("--grid_seed", type=natural, default=0, help="seed of the grid of random photographs")
+    parser.add_argument("--seen", help="source that the models were trained on, of which a separate grid is drawn")
     args = parser.parse_args(argv)
     parser.check_suite(args)
 

@@ -22,11 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, count, write, print."""
     parser = Parser("python -m scripts.compute_prior", __doc__)
     parser.add_argument("--data", required=True, help="folder, tar shards, named set, or demo")
-    parser.add_argument("--split", choices=["train", "val", "all"], default="train", help="default: train")
+    parser.add_argument("--split", choices=["train", "val", "all"], default="train",
+                        help="part of the source (default: train)")  # fmt: skip
     parser.add_argument("--size", type=positive, default=64, help="side of the squares that are counted")
-    parser.add_argument("--grid", type=positive, default=10, help="side of the ab bins")
-    parser.add_argument("--sigma", type=float, default=5.0, help="of the smoothing, ab units (0: none)")
-    parser.add_argument("--lambda", dest="uniform_share", type=float, default=0.5, help="of the weights that are drawn")
+    parser.add_argument("--grid", type=positive, default=10, help="side of the square ab bins, in ab units")
+    parser.add_argument("--sigma", type=float, default=5.0, help="of the Gaussian that smooths, in ab units (0: none)")
+    parser.add_argument("--lambda", dest="uniform_share", type=float, default=0.5,
+                        help="share of the uniform distribution in the class weights of the picture")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help="PNG to draw (default: beside OUT)")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")

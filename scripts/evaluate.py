@@ -1,4 +1,4 @@
-"""Measure colorizers and trivial rows on photographs.
+"""Measure colorizers and trivial rows on photographs, and print a table of metrics.
 
 examples:
   python -m scripts.evaluate grey mean original --data demo --size 64
@@ -8,7 +8,7 @@ examples:
 A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH gives its title.
 Under torchrun, the photographs are divided among the processes:
   python -m torch.distributed.run --nproc_per_node 2 -m -- scripts.evaluate runs/cnn grey --data 'val-*.tar'
---damage measures the rows again on photographs with the damage of old prints; without a kind, with every kind.
+--damage also measures the rows on photographs degraded like old prints, by the given kinds or by all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
-from common.utils.files import write_text
+from common.utils.files import check_writable, write_text
 from scripts.arguments import Parser, measure_options, stack_options
 
 
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("python -m scripts.evaluate", __doc__)
     parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
     parser.add_measuring()
-    parser.add_argument("--json", type=Path, help="write means, intervals and the protocol to this file")
-    parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of photographs with damage:"
+    parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
+    parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of degraded photographs:"
                         " orthochromatic, collodion, luma, blur, grain, fading, scratches (default: all)")  # fmt: skip
     args = parser.parse_args(argv)
 
@@ -42,10 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
     pick_metrics(args.metrics, args.features)
     kinds = None if args.damage is None else pick_damages(args.damage)
-    if args.json and not args.json.resolve().parent.is_dir():
-        raise UserError(
-            f"{args.json} cannot be written (no folder {args.json.parent}): make it, or choose another file"
-        )
+    if args.json:
+        check_writable(args.json)
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
     options = measure_options(args)

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from common.utils.errors import UserError, entry_point, one_sentence
+from common.utils.files import check_writable
 from scripts.arguments import Parser, positive
 
 TOLERANCE = 1e-4
@@ -27,17 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("python -m scripts.export", __doc__)
     parser.add_argument("weights", help="a run folder, a .safetensors file or an installed model")
     parser.add_argument("--onnx", type=Path, required=True, help="file to write")
-    parser.add_argument("--opset", type=positive, default=18)
+    parser.add_argument("--opset", type=positive, default=18, help="version of the ONNX operator set (default: 18)")
     args = parser.parse_args(argv)
-    if not args.onnx.resolve().parent.is_dir():
-        raise UserError(f"{args.onnx} cannot be written (no folder {args.onnx.parent}): make it, or name another file")
+    check_writable(args.onnx)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"export needs {error.name}: pip install 'colorization-lab[onnx]'") from None
+        raise UserError(f"export needs {error.name}: run pip install -e '.[onnx]' in the checkout") from None
 
     from common.registry import load_colorizer
 
@@ -46,20 +46,20 @@ def main(argv: list[str] | None = None) -> int:
         model = to_onnx(colorizer, args.opset)
     except Exception as error:  # the exporter raises nearly every type
         raise UserError(
-            f"{args.weights} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and noise"
-            " at test have no graph; with others, try another opset"
+            f"{args.weights} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and"
+            " generators with noise at test time have no graph; for other networks, try another --opset"
         ) from None
     model.metadata_props.add(key="card", value=json.dumps(colorizer.card, sort_keys=True))
     data = model.SerializeToString()
-    furthest = check(colorizer, data)
+    differences = check(colorizer, data)
     try:
         args.onnx.write_bytes(data)
     except OSError as error:
-        raise UserError(f"{args.onnx} cannot be written ({error.strerror}): name another file") from None
-    worst = max(furthest.values())
-    sizes = ", ".join(f"{h}x{w}" for h, w in furthest)
+        raise UserError(f"{args.onnx} cannot be written ({error.strerror}): choose another file") from None
+    worst = max(differences.values())
+    sizes = ", ".join(f"{h}x{w}" for h, w in differences)
     print(f"written: {args.onnx} ({len(data) / 1e6:.1f} MB, opset {args.opset}, onnx {onnx.__version__})")
-    print(f"furthest from torch at {sizes}: {worst:.2g} of the prediction's range")
+    print(f"largest difference from PyTorch at {sizes}: {worst:.2g} of the prediction's range")
     return 0
 
 
@@ -87,7 +87,7 @@ def to_onnx(colorizer, opset: int):  # noqa: ANN001, ANN201 - onnx is imported w
 
 
 def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN001
-    """Largest difference from torch, relative to the range of the prediction, at three sizes.
+    """Largest difference from PyTorch, relative to the range of the prediction, at three sizes.
 
     Raises UserError if it is above the tolerance.
     """
@@ -107,8 +107,8 @@ def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN0
         out[height, width] = float((found - expected).abs().max() / max(1.0, float(expected.abs().max())))
         if not out[height, width] <= TOLERANCE:
             raise UserError(
-                f"the exported graph is {out[height, width]:.2g} from torch at {height}x{width}, above {TOLERANCE:g}:"
-                " try another --opset"
+                f"the exported graph differs from PyTorch by {out[height, width]:.2g} at {height}x{width}, above"
+                f" {TOLERANCE:g}: try another --opset"
             )
     return out
 

@@ -1,24 +1,29 @@
-"""Write weights for publication: smaller, with a name, and without paths of the machine that trained them.
+"""Write weights for publication: in 16 bits, with a name, and without paths of the training machine.
 
 examples:
   python -m scripts.publish runs/mine --name mine --out mine.safetensors
   python -m scripts.publish runs/not_rebalanced/best.safetensors --name calm64 --shift 0.4 --temperature 1 \\
       --out common/weights/calm64.safetensors
 
-Weights are stored in 16 bits, batch-norm statistics and biases in 32. Files in common/weights are installed models,
-which `colorize models` lists.
+Batch-norm statistics and biases stay in 32 bits. Files in common/weights are installed models, which `colorize models`
+lists.
 --shift makes a classifier that was trained without rebalancing predict rare colors more often: it adds SHIFT times the
 logarithm of the class weights to the logits. For an ideal classifier this equals training with rebalancing.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError, entry_point
 from scripts.arguments import Parser, above_zero
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from common.colorizer import Colorizer
 
 
 @entry_point
@@ -28,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", help="a run folder or a .safetensors file")
     parser.add_argument("--name", required=True, help="title in tables and in the metadata of pictures")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
-    parser.add_argument("--shift", type=float, default=0.0, help="of a classifier: shift toward rare colors, 0 to 1")
+    parser.add_argument("--shift", type=float, default=0.0, help="shift of a classifier toward rare colors, 0 to 1")
     parser.add_argument("--data", help="source to measure the written weights on; the card stores the scores")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
@@ -42,14 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     from common.registry import load_colorizer
 
     colorizer = load_colorizer(args.weights)
-    change(colorizer, args)
+    change(colorizer, args.weights, args.shift, args.temperature)
     card = portable(colorizer.card) | {"name": args.name}
     state = {
         key: value.half() if value.is_floating_point() and value.ndim >= 2 else value
         for key, value in colorizer.state_dict().items()
     }
     if args.data:
-        card |= measured(colorizer, state, args)
+        card |= measured(colorizer, state, args.data, args.cache, args.temperature)
     elif args.shift or args.temperature:
         card["validation"] = {}  # the scores of the unchanged model no longer apply
     save_weights(args.out, state, card)
@@ -57,9 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
-    """Shift a classifier's logits, set its temperature, and record both in its card."""
-    if not (args.shift or args.temperature):
+def change(colorizer: Colorizer, weights: str, shift: float, temperature: float | None) -> None:
+    """Shift a classifier's logits, set its temperature, and record both in its card.
+
+    weights: where the colorizer was loaded from. shift: 0 for none. temperature: None to keep it.
+    Raises UserError if the colorizer is not a classifier, or is to be shifted and was trained with rebalancing.
+    """
+    if not (shift or temperature):
         return
     import torch
 
@@ -67,22 +76,24 @@ def change(colorizer, args: argparse.Namespace) -> None:  # noqa: ANN001
     from classification.rebalancing import class_weights
 
     if not isinstance(colorizer, ClassificationColorizer):
-        raise UserError(f"--shift and --temperature are given and {args.weights} is no classifier: leave them out")
-    if args.shift:
+        raise UserError(f"--shift or --temperature is given and {weights} is not a classifier: leave it out")
+    if shift:
         if colorizer.uniform_share < 1:
             raise UserError(
-                f"--shift is given and {args.weights} was trained with rebalancing: take one trained with"
+                f"--shift is given and {weights} was trained with rebalancing: take one trained with"
                 " --model.rebalancing_lambda 1"
             )
         with torch.no_grad():
-            colorizer.network.head.bias.add_(args.shift * class_weights(colorizer.prior).log())
-        colorizer.card["shifted"] = f"logits + {args.shift:g} log(class weights of lambda 0.5)"
-    if args.temperature:
-        colorizer.card["model"] |= {"temperature": args.temperature}
+            colorizer.network.head.bias.add_(shift * class_weights(colorizer.prior).log())
+        colorizer.card["shifted"] = f"logits + {shift:g} log(class weights of lambda 0.5)"
+    if temperature:
+        colorizer.card["model"] |= {"temperature": temperature}
 
 
-def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa: ANN001
-    """Scores of the weights as they are written, for the card."""
+def measured(
+    colorizer: Colorizer, state: dict[str, Tensor], data: str, cache: str | None, temperature: float | None
+) -> dict:
+    """The entries of the card with the scores of `state`, the weights as they are written, on a source."""
     from common.data.packing import open_pack
     from common.data.sources import list_photos
     from common.evaluation.evaluate import evaluate, model_predictor
@@ -90,14 +101,14 @@ def measured(colorizer, state: dict, args: argparse.Namespace) -> dict:  # noqa:
     from common.utils.progress import Progress
 
     colorizer.load_state_dict(state, strict=False)
-    if args.temperature:
-        colorizer.temperature = args.temperature
-    listing, progress = list_photos(args.data, args.cache), Progress()
-    with progress.task(f"packing {args.data}") as report:
-        pack = open_pack(listing, colorizer.card["size"], listing.measured_split, cache=args.cache, progress=report)
-    result = evaluate({"it": model_predictor(colorizer)}, pack, training_metrics(), intervals=False)
-    scores = {name: value["mean"] for name, value in result.table["it"].items()}
-    return {"validation": scores, "measured_on": f"{len(pack)} photographs of {Path(args.data).name}"}
+    if temperature:
+        colorizer.temperature = temperature
+    listing, progress = list_photos(data, cache), Progress()
+    with progress.task(f"packing {data}") as report:
+        pack = open_pack(listing, colorizer.card["size"], listing.measured_split, cache=cache, progress=report)
+    result = evaluate({"model": model_predictor(colorizer)}, pack, training_metrics(), intervals=False)
+    scores = {name: value["mean"] for name, value in result.table["model"].items()}
+    return {"validation": scores, "measured_on": f"{len(pack)} photographs of {Path(data).name}"}
 
 
 def portable(card: dict) -> dict:

@@ -26,7 +26,8 @@ grid    $out/grid.png
 curves  $out/curves.png
 watch   $python -m tensorboard.main --logdir runs
 
-Eleven photographs are too few to learn color; this only shows that the installation works. With your own photographs:
+Eleven photographs are too few to learn colors from; this run only shows that the installation works.
+With your own photographs:
   bash scripts/train_resnet18.sh --data.train FOLDER --budget 20m --run runs/mine
   $python -m scripts.colorize PHOTO.jpg --model runs/mine --out PHOTO.color.jpg
 END

@@ -28,11 +28,11 @@ stamp="$venv/.colorization-lab"
 wanted="$root $(cat "$root/setup.cfg" "$root/constraints.txt" | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "installing or updating colorization-lab in $venv (a few minutes and several GB the first time)" >&2
-  # compat: the folder itself goes on the path, so a family that is added later is found from everywhere
+  # compat mode puts the folder itself on the path, so that a package that is added later can be imported
   install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check
     --config-settings editable_mode=compat -e "$root[dev,encoders,onnx,web]")
   if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
-    echo "the tested versions do not all install here; trying the newest that fit" >&2
+    echo "the tested versions cannot all be installed here; trying the newest compatible ones" >&2
     "${install[@]}" >&2
   fi
   echo "$wanted" >"$stamp"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Train the classification model. The first call installs everything. Options of scripts.train may follow:
 #   bash scripts/train_classification.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 20m
-# The paper's ablation, three runs one after the other (rebalanced, not rebalanced, L2 with the same trunk):
+# The ablation of Zhang et al. (2016), three runs in sequence (rebalanced, not rebalanced, L2 with the same trunk):
 #   bash scripts/train_classification.sh --ablation --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar
 # Then: python -m scripts.compare runs/rebalanced runs/not_rebalanced runs/l2 --data shards/val-000000.tar --out ablation
-# Watch it: tensorboard --logdir runs
+# To watch the training: tensorboard --logdir runs
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 python="$(bash "$root/scripts/setup.sh")"
@@ -17,7 +17,7 @@ fi
 shift
 for option in "$@"; do
   case "$option" in
-    --run | --run=*) echo "error: --run names one folder for three runs: leave it out with --ablation" >&2; exit 2 ;;
+    --run | --run=*) echo "error: --run names one folder for three runs: do not use it with --ablation" >&2; exit 2 ;;
   esac
 done
 for variant in rebalanced not_rebalanced l2; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train the plain CNN regressor. The first call installs everything. Options of scripts.train may follow:
 #   bash scripts/train_cnn.sh --data.train 'shards/train-*.tar' --data.val shards/val-000000.tar --budget 15m
-# Watch it: tensorboard --logdir runs
+# To watch the training: tensorboard --logdir runs
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 python="$(bash "$root/scripts/setup.sh")"

@@ -1,4 +1,4 @@
-"""The colorization Turing test: on paper, in a browser, as static files; its statistics.
+"""The colorization Turing test: sheets on paper, a web server, a static site, and statistics.
 
 examples:
   python -m scripts.turing sheet --models runs/cnn runs/pix2pix --data 'val-*.tar' --pairs 20 --seed 1 --out sheet
@@ -39,8 +39,8 @@ def _add_pictures(parser: Parser) -> None:
 
 def _add_study(parser: Parser) -> None:
     _add_pictures(parser)
-    parser.add_argument("--practice", type=natural, default=10, help="pairs with feedback, not counted")
-    parser.add_argument("--test", type=positive, default=40, help="pairs without feedback")
+    parser.add_argument("--practice", type=natural, default=10, help="practice pairs per session, with feedback")
+    parser.add_argument("--test", type=positive, default=40, help="test pairs per session, without feedback")
     parser.add_argument("--vigilance", type=share, default=0.1, help="share of the test pairs that are obvious fakes")
     parser.add_argument("--photographs", type=positive, default=200, help="maximum number of photographs")
 
@@ -58,17 +58,17 @@ def _parser() -> Parser:
     sheet.add_argument("--out", type=Path, required=True, help="folder for the sheets")
     score = add("score", "score the filled-in forms of a blind sheet")
     score.add_argument("--key", type=Path, required=True, help="key.json of the sheet")
-    score.add_argument("--answers", type=Path, nargs="+", required=True, help="filled-in CSV forms")
+    score.add_argument("--answers", type=Path, nargs="+", required=True, help="filled-in forms (answers.csv)")
     serve = add("serve", "serve the test and its report over HTTP")
     _add_study(serve)
     serve.add_argument("--db", type=Path, required=True, help="database of the study; created if it is missing")
-    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 accepts requests from other machines")
-    serve.add_argument("--port", type=natural, default=8000, help="0: any free port")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also serves other machines")
+    serve.add_argument("--port", type=natural, default=8000, help="port to listen on; 0 picks a free one")
     serve.add_argument("--report_token",
-                       help=f"secret of at least {_TOKEN_LENGTH} letters (default: $TURING_REPORT_TOKEN,"
+                       help=f"secret of at least {_TOKEN_LENGTH} characters (default: $TURING_REPORT_TOKEN,"
                        " else a new one, which is printed)")  # fmt: skip
     report = add("report", "write the results of a study")
-    report.add_argument("--db", type=Path, required=True, help="database of serve or merge")
+    report.add_argument("--db", type=Path, required=True, help="database that serve or merge wrote")
     report.add_argument("--out", type=Path, required=True, help="folder for the report")
     plan = add("plan", "compute how many people a study needs")
     plan.add_argument(
@@ -77,16 +77,16 @@ def _parser() -> Parser:
     plan.add_argument("--difference", type=share, default=0.1, help="difference to detect")
     plan.add_argument("--spread", type=float, default=0.1, help="standard deviation of the share between people")
     plan.add_argument("--pairs", type=positive, default=36, help="counted pairs per person")
-    plan.add_argument("--power", type=share, default=0.8, help="probability of detecting it")
+    plan.add_argument("--power", type=share, default=0.8, help="probability of detecting the difference")
     plan.add_argument("--models", type=positive, default=2, help="models in the study")
-    plan.add_argument("--simulate", action="store_true", help="check the answer on 400 simulated studies")
+    plan.add_argument("--simulate", action="store_true", help="check the result with 400 simulated studies")
     export = add("export", "write the test as a folder of static files, and its key beside it")
     _add_study(export)
-    export.add_argument("--sessions", type=positive, default=60, help="number of different sessions")
-    export.add_argument("--out", type=Path, required=True, help="new folder")
+    export.add_argument("--sessions", type=positive, default=60, help="number of plans; each browser draws one")
+    export.add_argument("--out", type=Path, required=True, help="new folder for the site")
     merge = add("merge", "add the downloaded answers of a static site to a database")
     merge.add_argument("--key", type=Path, required=True, help="the .key.json that export wrote")
-    merge.add_argument("--answers", type=Path, nargs="+", required=True, help="downloaded files")
+    merge.add_argument("--answers", type=Path, nargs="+", required=True, help="files that participants downloaded")
     merge.add_argument("--db", type=Path, required=True, help="database of the study; created if it is missing")
     return parser
 
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "jinja2"):
             raise
-        raise UserError(f"{error.name} is not installed: pip install 'colorization-lab[web]' brings it") from None
+        raise UserError(f"{error.name} is not installed: run pip install -e '.[web]' in the checkout") from None
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
@@ -163,7 +163,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     given = args.report_token or os.environ.get("TURING_REPORT_TOKEN")
     if given and len(given) < _TOKEN_LENGTH:
-        raise UserError(f"the report token has {len(given)} letters and takes {_TOKEN_LENGTH} or more")
+        raise UserError(f"the report token has {len(given)} characters and takes {_TOKEN_LENGTH} or more")
     token = given or secrets.token_urlsafe(18)
     with bind(args.host, args.port) as bound:
         study, gallery, progress = _study(args)
@@ -200,17 +200,17 @@ def _plan(args: argparse.Namespace) -> int:
     people = people_needed(args.share, args.difference, **options)
     first, second = args.share, args.share + args.difference
     print(
-        f"{people} people a model ({people * args.models} for {args.models} models) see the difference between"
-        f" {first:.1%} and {second:.1%} fooled with a chance of {args.power:.0%}, at {args.pairs} pairs each and a"
-        f" spread of {100 * args.spread:g} points between people."
+        f"{people} people per model ({people * args.models} for {args.models} models) detect the difference between"
+        f" {first:.1%} and {second:.1%} fooled with a probability of {args.power:.0%}, at {args.pairs} pairs each and a"
+        f" standard deviation of {100 * args.spread:g} points between people."
     )
     if args.simulate:
         try:
             observers = [Observers.of_share(p, args.spread) for p in (first, second)]
         except ValueError as error:
             raise UserError(f"{error}: give a smaller --spread") from None
-        seen, held = difference_outcomes(*observers, people, args.pairs)
-        print(f"Of 400 simulated studies {seen:.1%} see it; the interval covers the true difference in {held:.1%}.")
+        detected, covered = difference_outcomes(*observers, people, args.pairs)
+        print(f"{detected:.1%} of 400 simulated studies detect it; the interval covers the truth in {covered:.1%}.")
     return 0
 
 
@@ -219,7 +219,7 @@ def _export(args: argparse.Namespace) -> int:
 
     study, gallery, _ = _study(args)
     key = export_static_site(study, gallery(), args.out, args.sessions)
-    print(f"written: {args.out} (for a web host), {key} (the key: keep it to yourself)")
+    print(f"written: {args.out} (for a web host), {key} (the key: keep it secret)")
     return 0
 
 
@@ -227,7 +227,7 @@ def _merge(args: argparse.Namespace) -> int:
     from common.turing.static_site import merge_answers
 
     added, known, failures = merge_answers(args.key, args.answers, args.db)
-    print(f"{added} sessions added to {args.db}, {known} were there already")
+    print(f"{added} sessions added to {args.db}, {known} were already in it")
     return report_failures(failures)
 
 

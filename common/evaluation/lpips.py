@@ -26,7 +26,7 @@ def lpips_files() -> list[Path]:
 def lpips_missing() -> str:
     """What this machine lacks to measure it, and how to get that; "" if nothing."""
     if importlib.util.find_spec("lpips") is None:
-        return "the package lpips is not installed: pip install 'colorization-lab[metrics]'"
+        return "the package lpips is not installed: run pip install -e '.[metrics]' in the checkout"
     try:
         cached_weights(_ALEXNET_FILE, "torchvision's AlexNet")
         _distance()

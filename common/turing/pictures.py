@@ -44,13 +44,13 @@ class StudyInputs(NamedTuple):
 def study_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
     """Predictors of the models and trivial rows, by title.
 
-    Raises UserError if a row could not be loaded, or is the row `original`, which is no colorization.
+    Raises UserError if a row could not be loaded, or is the row `original`, which is not a colorization.
     """
     if rows.failures:
         raise UserError("; ".join(rows.failures))
     mean_ab = next((card["trained_on"]["mean_ab"] for card in rows.cards.values() if "trained_on" in card), None)
     if any(row.trivial == "original" for row in rows.by_title.values()):
-        raise UserError("the original is shown beside every colorization already: leave the row original out")
+        raise UserError("the original is already displayed beside every colorization: leave the row original out")
     return rows.prepared(pack, mean_ab, seed)
 
 
@@ -59,7 +59,7 @@ def plan_study(
 ) -> StudyInputs:
     """Choose the photographs of a study and fix its record.
 
-    Grey photographs are skipped, because an original without color cannot be told from its colorization.
+    Grey photographs are skipped, because an original without color reveals itself.
 
     rows: two or more models or trivial rows.
     practice, test: pairs per session. vigilance: share of the test pairs that are vigilance pairs.
@@ -69,7 +69,7 @@ def plan_study(
     predictors = study_predictors(rows, pack, seed)
     if len(predictors) < 2:
         raise UserError(
-            "one model only: shares are comparable within one study only, so name a second one, for example grey"
+            "one model only: shares are comparable only within one study, so name a second model, for example grey"
         )
     color = pack.color_indices
     wanted = min(photographs or len(color), len(color))

@@ -55,25 +55,25 @@ def report_values(results: Results) -> dict:
         times = "–" if model.response_ms is None else " / ".join(f"{t / 1000:.2f}" for t in model.response_ms)
         spread = f"{100 * model.spread:.1f}" if model.people > 1 else "–"
         rows.append([title, percent(model.share), model.people, model.sessions, model.trials, spread, times])
-    few = min((m.people for m in results.models.values() if m.share), default=0)
+    fewest = min((m.people for m in results.models.values() if m.share), default=None)
     notes = [
         f"Share fooled: the share of counted pairs in which the colorization was taken for the original; 50 % means"
         f" indistinguishable. In brackets: 95 % interval, hierarchical bootstrap over people, then trials,"
         f" {RESAMPLES} resamples, fixed seed. It applies to these photographs and to people like the participants.",
     ]
-    if few < 10 and results.models:
+    if fewest is not None and fewest < 10:
         notes.append(
-            f"A model was judged by {people_count(few)} only. With fewer than 10 people, intervals are unreliable."
+            f"One model has answers of {people_count(fewest)} only. With fewer than 10, intervals are unreliable."
         )
     if len(results.differences) > 1:
         notes.append("The intervals of the differences are not corrected for multiple comparisons.")
     if len([m for m in results.models.values() if m.share]) < 2:
-        notes.append("There is nothing to compare yet: no two models have counted pairs.")
+        notes.append("There are no differences yet, because fewer than two models have counted pairs.")
     return {
         "title": f"Study {study.digest()}",
-        "about": f"{len(study.photos)} photographs of {study.size}x{study.size} px, {study.practice} practice and"
-        f" {study.test} test pairs per session, {study.vigilance_pairs} of them vigilance pairs;"
-        f" seed {study.seed}.",
+        "about": f"{len(study.photos)} photographs of {study.size}x{study.size} px; per session"
+        f" {study.practice} practice and {study.test} test pairs (vigilance: {study.vigilance_pairs}); seed"
+        f" {study.seed}.",
         "models": rows,
         "differences": [[f"{a} − {b}", percent(d, True), _verdict(d)] for (a, b), d in results.differences.items()],
         "verdicts": sorted(results.verdicts.items(), key=lambda item: -item[1]),

@@ -17,7 +17,7 @@ COUNTED = "counted"
 
 @dataclass(frozen=True)
 class Rules:
-    """Exclusion rules. They are fixed before the answers are looked at."""
+    """Exclusion rules. They are fixed before the answers are analyzed."""
 
     min_vigilance: float = 0.75  # a person with a lower share of correct vigilance answers is excluded
     exposure_tolerance_ms: float = 50.0  # a pair whose display time deviates from 1 s by more is excluded
@@ -27,8 +27,8 @@ class Rules:
         """One sentence per rule, in the order in which they are applied."""
         return [
             "a pair without an answer (never reached, or the page was closed while it was displayed)",
-            f"all pairs of a person who answered less than {self.min_vigilance:.0%} of the vigilance pairs correctly,"
-            " or answered none of them",
+            f"all pairs of a person who answered less than {100 * self.min_vigilance:g} % of the vigilance pairs"
+            " correctly, or answered none of them",
             f"a pair that was not displayed for {EXPOSURE_MS} ± {self.exposure_tolerance_ms:g} ms",
             f"an answer sooner than {self.min_response_ms:g} ms after the pictures disappeared",
         ]

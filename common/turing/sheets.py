@@ -86,14 +86,15 @@ def _columns(predictors: dict[str, Predict], pack: Pack, indices: np.ndarray, de
 
 
 class _Page:
-    """One A4 page. Positions are in mm from its upper left corner."""
+    """One A4 page. Positions are in mm from its upper left corner. left: left edge of the centered content."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: float) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         self.figure: Figure = Figure(figsize=(_WIDTH / 25.4, _HEIGHT / 25.4), facecolor="white")
         FigureCanvasAgg(self.figure)
+        self.left = left
 
     def text(self, x: float, y: float, text: str, size: float = 10, **style: object) -> None:
         style = {"ha": "left", "va": "baseline", "color": _DARK} | style
@@ -121,16 +122,16 @@ def _grid_pages(columns: dict[str, np.ndarray], size: int) -> list[_Page]:
     inner = _WIDTH - 2 * _MARGIN
     side = min(37.5, (inner - gap * (len(columns) - 1)) / len(columns))
     left = (_WIDTH - side * len(columns) - gap * (len(columns) - 1)) / 2
-    a_page = int((_HEIGHT - 2 * _MARGIN - _HEAD - _FOOT + gap) // (side + gap))
+    per_page = int((_HEIGHT - 2 * _MARGIN - _HEAD - _FOOT + gap) // (side + gap))
     pages = []
-    for start in range(0, count, a_page):
-        page = _Page()
+    for start in range(0, count, per_page):
+        page = _Page(left)
         page.text(left, _MARGIN + 6, "Grey, colorized, original", 14, weight="bold")
         page.text(left, _MARGIN + 12, f"Photographs of {size}x{size} pixels", 9, color=_GREY)
         for j, (title, pictures) in enumerate(columns.items()):
             x = left + j * (side + gap)
             page.text(x + side / 2, _MARGIN + _HEAD - 2.5, _fit(title, side), 9, ha="center")
-            for i, picture in enumerate(pictures[start : start + a_page]):
+            for i, picture in enumerate(pictures[start : start + per_page]):
                 page.picture(x, _MARGIN + _HEAD + i * (side + gap), side, picture)
         pages.append(page)
     return pages
@@ -148,7 +149,7 @@ def _blind_pages(pairs: list[list[np.ndarray]]) -> list[_Page]:
     left = (_WIDTH - 2 * width - gutter) / 2
     pages = []
     for start in range(0, len(pairs), 10):
-        page = _Page()
+        page = _Page(left)
         page.text(left, _MARGIN + 5, "Which picture was colored by a computer?", 14, weight="bold")
         page.text(left, _MARGIN + 11, "One picture of each pair is the original photograph. Tick the other one.", 9.5)
         page.text(left + 2 * width + gutter, _MARGIN + 5, "Person: ______________", 10, ha="right")
@@ -170,8 +171,8 @@ def _write_pages(pages: list[_Page], out: Path, name: str, foot: str) -> list[st
     written = [f"{name}.pdf"]
     with PdfPages(out / f"{name}.pdf", metadata={"CreationDate": None, "ModDate": None}) as pdf:
         for number, page in enumerate(pages, 1):
-            page.text(_MARGIN, _HEIGHT - _MARGIN, foot[:90], 8, color=_GREY)
-            page.text(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, f"{number} / {len(pages)}", 8, ha="right", color=_GREY)
+            page.text(page.left, _HEIGHT - _MARGIN, foot[:90], 8, color=_GREY)
+            page.text(_WIDTH - page.left, _HEIGHT - _MARGIN, f"{number} / {len(pages)}", 8, ha="right", color=_GREY)
             pdf.savefig(page.figure, dpi=_PDF_DPI)
             file = f"{name}-{number}.png"
             page.figure.savefig(out / file, dpi=_PNG_DPI, metadata={"Software": None})

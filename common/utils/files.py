@@ -60,6 +60,20 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
         lock.release()
 
 
+def check_writable(path: Path) -> None:
+    """Raise UserError if the file, which the user named, cannot be written. A file that did not exist is removed."""
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path} cannot be written (no folder {path.parent}): make it, or choose another file")
+    existed = path.exists()
+    try:
+        with open(path, "ab"):
+            pass
+        if not existed:
+            path.unlink(missing_ok=True)  # another process may have removed it
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another file") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text to a file that the user named. Raises UserError where that fails."""
     try:

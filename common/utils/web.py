@@ -1,6 +1,6 @@
-"""What the pages of this project share: strict headers, limits, the same-origin rule, a token, a start that fails well.
+"""What the web servers share: security headers, the same-origin check, request parsing, sockets.
 
-A page loads nothing from elsewhere and runs no script that stands in its text.
+The content security policy forbids inline scripts and resources of other sites.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-MAX_BODY = 16_384  # bytes of a request: answers and forms, no uploads
+MAX_BODY = 16_384  # maximum bytes of a request body: enough for answers and forms, not for uploads
 
 
 class Guard:
-    """Middleware: security headers on every response, nothing kept by caches, no writing from another site's pages."""
+    """Middleware that adds security headers, forbids caching by default, and refuses POST from other sites (403)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -63,7 +63,7 @@ class Guard:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request comes from a page of this server, as far as its browser says."""
+    """Whether the request's Sec-Fetch-Site header, else its Origin header, names this site; True without both."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -75,38 +75,40 @@ def same_origin(headers: Headers) -> bool:
 
 
 async def json_object(request: Request) -> dict:
-    """The JSON object of a request. Raises HTTPException 400 where the body is none."""
+    """Parse the request body as a JSON object. Raises HTTPException 400 if it is not one."""
     try:
         found = json.loads(await request.body())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise HTTPException(400, "the body is no JSON object")
+        raise HTTPException(400, "the body is not a JSON object")
     return found
 
 
 async def form_fields(request: Request) -> dict[str, str]:
-    """The fields of a form as browsers send it by default. Raises HTTPException 400 where the body is none."""
+    """Parse the request body as a URL-encoded form. Raises HTTPException 400 if it is not one."""
     try:
         return dict(parse_qsl((await request.body()).decode(), max_num_fields=20))
     except ValueError:
-        raise HTTPException(400, "the body is no form") from None
+        raise HTTPException(400, "the body is not a form") from None
 
 
 def same_secret(given: str, wanted: str) -> bool:
-    """Compare two secrets in a time that does not depend on where they differ."""
+    """Compare two secrets in constant time."""
     return hmac.compare_digest(given.encode(errors="surrogatepass"), wanted.encode(errors="surrogatepass"))
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises UserError, with one sentence, where the address cannot be had."""
-    if port > 65535:  # the resolver would wrap it round
+    """Open a listening socket. Raises UserError if the host is unknown or the port cannot be opened."""
+    if port > 65535:  # getaddrinfo would take it modulo 65536
         raise UserError(f"port is {port}: it takes 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UserError(f"host {host} cannot be found ({error.strerror}): use 127.0.0.1 or an own address") from None
+        raise UserError(
+            f"host {host} cannot be found ({error.strerror}): use 127.0.0.1 or an address of this machine"
+        ) from None
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(address)
@@ -122,7 +124,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ready: called when requests are being answered."""
+    """Serve until SIGINT or SIGTERM. ready: called when the server accepts requests."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -134,5 +136,5 @@ def serve(app: Starlette, bound: socket.socket, ready: Callable[[], None]) -> No
         app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off", backlog=128,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a server is ended
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the usual way to stop a server
         Server(config).run(sockets=[bound])

@@ -76,7 +76,7 @@ def ended(process):
     """The stderr of a server, after Ctrl-C."""
     process.send_signal(signal.SIGINT)
     try:
-        return process.communicate(timeout=30)[1]
+        return process.communicate(timeout=120)[1]
     finally:
         process.kill()
 
@@ -110,7 +110,7 @@ def visit(server, browser):
 
     def visit(device, **more):
         context = browser.new_context(**device, **more)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda r: r.url.startswith((server, "blob:")) or failures.append(r.url))
@@ -392,4 +392,4 @@ def test_without_models_it_asks_for_one(capsys, monkeypatch):
 def test_without_the_web_extra_it_asks_for_it(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert colorize.main(["serve"]) == 2
-    assert "the page needs starlette: pip install 'colorization-lab[web]'" in capsys.readouterr().err
+    assert "the page needs starlette: run pip install -e '.[web]' in the checkout" in capsys.readouterr().err

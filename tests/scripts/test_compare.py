@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     return root
 
 
-def told(capsys):
+def printed(capsys):
     """What was said on stderr as errors."""
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
@@ -41,7 +41,7 @@ def test_a_whole_report(runs, tmp_path, capsys):
     out = tmp_path / "out"
     argv = [f"{runs}/tiny_s0", f"{runs}/tiny_s1", "--data=demo", f"--out={out}", "--grid_seed=4", *MEASURE]
     assert compare.main(argv) == 0
-    assert told(capsys) == []
+    assert printed(capsys) == []
     assert {path.name for path in out.iterdir()} == {
         "report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png", "curves.png"
     }  # fmt: skip
@@ -75,7 +75,7 @@ def test_everything_wrong_at_once(runs, tmp_path, capsys):
     argv = [f"{runs}/tiny_s0", f"{runs}/cut", f"{tmp_path}/gone", str(bent), str(foreign), f"--data={photos}"]
     argv += ["--size=32", f"--out={tmp_path}/out", "--photos=2", "--metrics", "rmse_ab", "rmse_abb", "auc"]
     assert compare.main(argv) == 1
-    lines = told(capsys)
+    lines = printed(capsys)
     assert len(lines) == 6
     for line, word in zip(
         lines,
@@ -95,7 +95,7 @@ def test_everything_wrong_at_once(runs, tmp_path, capsys):
 def test_models_of_other_sizes_are_measured_at_one(runs, tmp_path, capsys):
     argv = [f"{runs}/tiny_s0", "--data=demo", "--size=48", f"--out={tmp_path}", *MEASURE]
     assert compare.main(argv) == 0
-    assert told(capsys) == []
+    assert printed(capsys) == []
     assert "trained at another size than the 48 px measured: tiny_s0 (32 px)." in (tmp_path / "report.html").read_text()
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_diverged_does_not_spoil_the_others(runs, tmp_path, capsys)
         *MEASURE,
     ]
     assert compare.main(argv) == 1
-    (line,) = told(capsys)
+    (line,) = printed(capsys)
     assert "broken cannot colorize pictures of 32 px (it predicts colors that are not finite" in line
     assert "broken" not in json.loads((tmp_path / "out" / "results.json").read_text())
 
@@ -135,5 +135,5 @@ def test_nothing_to_compare_is_one_line(argv, says, runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     swapped = [a.replace("RUNS", str(runs)).replace("EMPTY", str(tmp_path / "empty")) for a in argv]
     assert compare.main([f"--out={tmp_path}/out", *swapped]) == 2
-    (line,) = told(capsys)
+    (line,) = printed(capsys)
     assert says.replace("RUNS", str(runs)).replace("EMPTY", str(tmp_path / "empty")) in line

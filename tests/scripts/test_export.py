@@ -31,7 +31,7 @@ def weights(request, tmp_path):
 def test_the_graph_predicts_what_torch_predicts(weights, tmp_path, capsys):
     file = tmp_path / "w.onnx"
     assert export.main([str(weights), f"--onnx={file}"]) == 0
-    assert "furthest from torch at" in capsys.readouterr().out
+    assert "largest difference from PyTorch at" in capsys.readouterr().out
     colorizer = load_colorizer(weights)
     (card,) = [json.loads(p.value) for p in onnx.load(file).metadata_props if p.key == "card"]
     assert card == colorizer.card
@@ -61,12 +61,12 @@ def test_a_graph_that_is_off_is_refused(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(export, "to_onnx", changed)
     assert export.main([str(tmp_path / "w.safetensors"), f"--onnx={tmp_path / 'w.onnx'}"]) == 2
-    assert "from torch at" in capsys.readouterr().err
+    assert "differs from PyTorch by" in capsys.readouterr().err
     assert not (tmp_path / "w.onnx").exists()
 
 
 def test_what_cannot_be_exported_is_one_sentence(tmp_path, capsys):
     for argv in (["nowhere", "--onnx=x.onnx"], ["nowhere", f"--onnx={tmp_path}/no/x.onnx"], ["nowhere"]):
         assert export.main(argv) == 2
-        (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith("error: ")
+        (printed,) = capsys.readouterr().err.splitlines()
+        assert printed.startswith("error: ")

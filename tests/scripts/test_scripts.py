@@ -123,8 +123,8 @@ def test_colorize_odd_files(run, tmp_path, capsys):
     out = tmp_path / "out"
     argv = [str(tmp_path / "in"), str(tmp_path / "nowhere"), f"--weights={run}", f"--out={out}"]
     assert colorize.main(argv) == 1
-    told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1] == "8 colorized, 0 skipped, 4 refused"
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert printed[-1] == "8 colorized, 0 skipped, 4 refused"
     assert {p.name for p in out.iterdir()} == {name for name, good in expected.items() if good}
     for name in (name for name, good in expected.items() if good):
         before, after = open_image(tmp_path / "in" / name), open_image(out / name)
@@ -133,7 +133,7 @@ def test_colorize_odd_files(run, tmp_path, capsys):
         assert share >= 0.999, (name, share)
         assert (before.alpha is None) == (after.alpha is None)
     for name in (name for name, good in expected.items() if not good):
-        assert sum(name in line for line in told) == 1, name
+        assert sum(name in line for line in printed) == 1, name
 
 
 def test_colorize_keeps_what_exists(run, tmp_path, capsys):
@@ -190,10 +190,10 @@ def test_large_pictures_go_in_strips_without_seams(run):
 def test_bad_command_lines_are_one_line(main, argv, says, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert main(argv) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("demo ")]
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
-    assert says in told[0]
+    printed = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("demo ")]
+    assert len(printed) == 1
+    assert printed[0].startswith("error: ")
+    assert says in printed[0]
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "compare", "colorize", "benchmark", "compute_prior"])
@@ -208,11 +208,12 @@ def test_help_shows_a_runnable_example(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet18", "pix2pix"])
-def test_benchmark_train(tmp_path, capsys, network):
-    argv = ["train", f"--network={network}", "--data=demo", "--size=32", "--seconds=3", "--rounds=1", "--batch_size=4"]
+def test_benchmark_train(tmp_path, capsys, monkeypatch, network):
+    monkeypatch.setattr("common.training.budget._steps_within", lambda run, seconds: 6)
+    argv = ["train", f"--network={network}", "--data=demo", "--size=32", "--seconds=1", "--rounds=1", "--batch_size=4"]
     assert benchmark.main([*argv, f"--json={tmp_path / 'b.json'}"]) == 0
     figures = json.loads((tmp_path / "b.json").read_text())
     assert figures["ratio"] == pytest.approx(figures["engine"] / figures["usual"])
-    told = capsys.readouterr().out
-    assert f"({figures['ratio']:.2f} times as fast)" in told
-    assert f"training {network} at 32 px" in told
+    printed = capsys.readouterr().out
+    assert f"({figures['ratio']:.2f} times as fast)" in printed
+    assert f"training {network} at 32 px" in printed

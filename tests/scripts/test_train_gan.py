@@ -61,6 +61,6 @@ def test_flags_become_options(called, flags, run, check):
 def test_flags_that_make_no_sense_are_one_sentence(called, flags, says):
     done = called(*flags)
     assert done.returncode == 2
-    (told,) = done.stderr.splitlines()
-    assert told.startswith("error: ")
-    assert says in told
+    (printed,) = done.stderr.splitlines()
+    assert printed.startswith("error: ")
+    assert says in printed

@@ -61,17 +61,17 @@ def test_files_there_and_back(weights, photos, tmp_path, capsys):
     merge = ["merge", f"--key={site}.key.json", f"--db={db}", "--answers"]
     assert turing.main([*merge, f"{tmp_path}/a.json"]) == 0
     assert turing.main([*merge, f"{tmp_path}/a.json", f"{tmp_path}/b.json"]) == 1
-    told = capsys.readouterr()
-    assert "1 sessions added" in told.out
-    assert "0 sessions added" in told.out
-    assert "b.json holds answers to another study" in told.err
+    printed = capsys.readouterr()
+    assert "1 sessions added" in printed.out
+    assert "0 sessions added" in printed.out
+    assert "b.json holds answers to another study" in printed.err
     assert turing.main(["report", f"--db={db}", f"--out={tmp_path}/report"]) == 0
     assert f"| {plans[0]['model']} | 0.0 % (0.0 to 0.0) | 1 | 1 | 3 |" in capsys.readouterr().out
 
 
 def test_plan(capsys):
     assert turing.main(["plan", "--share=0.25", "--difference=0.1", "--models=3"]) == 0
-    assert "26 people a model (78 for 3 models)" in capsys.readouterr().out
+    assert "26 people per model (78 for 3 models)" in capsys.readouterr().out
 
 
 def version_9(path):
@@ -95,7 +95,7 @@ def version_9(path):
         (["serve", "--models", "W", "nowhere", "--data=D", "--db=B"], "row nowhere is no run folder"),
         (
             ["serve", "--models", "W", "grey", "--data=D", "--db=B", "--report_token=short"],
-            "has 5 letters and takes 16",
+            "has 5 characters and takes 16",
         ),
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--port=70000"], "port is 70000"),
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--host=256.0.0.1"], "host 256.0.0.1"),
@@ -118,10 +118,10 @@ def test_bad_command_lines_are_one_line(argv, says, weights, photos, tmp_path, c
         f"{a.split('=')[0]}={names[a.split('=')[1]]}" if a.split("=")[-1] in names and "=" in a else a for a in argv
     ]
     assert turing.main(argv) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(str(photos))]
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
-    assert says in told[0]
+    printed = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(str(photos))]
+    assert len(printed) == 1
+    assert printed[0].startswith("error: ")
+    assert says in printed[0]
 
 
 def test_without_the_web_extra(weights, photos, tmp_path):
@@ -134,7 +134,7 @@ sys.exit(turing.main(["serve", *argv]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 2
-    assert run.stderr == "error: jinja2 is not installed: pip install 'colorization-lab[web]' brings it\n"
+    assert run.stderr == "error: jinja2 is not installed: run pip install -e '.[web]' in the checkout\n"
 
 
 @pytest.mark.parametrize("command", [None, "sheet", "score", "serve", "report", "plan", "export", "merge"])

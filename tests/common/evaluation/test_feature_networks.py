@@ -1,7 +1,7 @@
 """Metrics that need a published network: their notes without it, and their numbers with it."""
 
+import socket
 import sys
-import time
 import types
 
 import numpy as np
@@ -54,12 +54,13 @@ def tiny_network(monkeypatch, tmp_path):
     return network.eval()
 
 
-def test_a_missing_network_has_a_note_and_the_other_metrics_are_measured(demo_pack):
+def test_a_missing_network_has_a_note_and_the_other_metrics_are_measured(demo_pack, monkeypatch):
+    connections = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **options: connections.append(address) or [])
     rows = {name: trivial_predictor(name, demo_pack) for name in ("grey", "original")}
     names = ["rmse_ab", "lpips", "fid_paired", "fid_disjoint"]
-    started = time.monotonic()
     result = evaluate(rows, demo_pack, names)
-    assert time.monotonic() - started < 10  # no client that waits for a network
+    assert connections == []
     assert result.table["grey"]["rmse_ab"]["mean"] > 0
     for name in names[1:]:
         assert result.table["grey"][name] == {"mean": None, "low": None, "high": None}

@@ -48,7 +48,7 @@ def server(weights, color_folder, tmp_path_factory, chromium_path):
 
 def open_page(browser, device, url, requests, **more):
     context = browser.new_context(**device, **more)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(120_000)
     context.add_init_script(WATCH)
     page = context.new_page()
     page.on("request", lambda request: requests.append(request.url))
@@ -81,7 +81,7 @@ def test_a_whole_session(server, browser, name, device, layout):
     half = counts()["practice"] + counts()["test"] // 2
     play(page, half, touch=touch, look=look)
     shows = page.evaluate("window.seen")
-    until_asked(page)  # a pair has been on show and is being asked about
+    until_asked(page)  # a pair was displayed, and the page asks about it
     page.reload()
     until_asked(page)
     assert page.locator("#next").inner_text() == "Continue"
@@ -94,7 +94,9 @@ def test_a_whole_session(server, browser, name, device, layout):
     page.wait_for_url("**/result")
 
     check_shows([show for show in shows if show["end"]], layout)
-    assert not [r for r in requests if not r.startswith((served.url, "blob:"))], "a third party was asked, or an error"
+    assert not [r for r in requests if not r.startswith((served.url, "blob:"))], (
+        "a request to another site, or an error"
+    )
     pairs = [r.rsplit("/", 1)[1] for r in requests if "/pair/" in r]
     store = open_store(db)
     latest = max(r.session for r in store.records())
@@ -102,7 +104,7 @@ def test_a_whole_session(server, browser, name, device, layout):
     store.close()
     assert len(records) == counts()["practice"] + counts()["test"]
     lapsed = [r.position for r in records if r.choice is None]
-    assert lapsed == [half]  # the one on show at the reload; it was not shown again
+    assert lapsed == [half]  # the pair that was displayed at the reload is not displayed again
     assert all(r.shown for r in records)
     # the pair that had been fetched ahead at the reload is fetched once more; nothing else is
     assert len(set(pairs)) == len(records) <= len(pairs) <= len(records) + 1

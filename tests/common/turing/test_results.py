@@ -126,13 +126,13 @@ def test_simulated_people_through_the_whole_report(tmp_path):
 def test_a_study_without_answers(tmp_path):
     text = write_report([], STUDY, tmp_path)
     assert text.count("no counted trial") == 2
-    assert "nothing to compare" in text
+    assert "no differences yet" in text
 
 
 def test_one_model_so_far(tmp_path):
     text = write_report(person(0, "good", 10), STUDY, tmp_path)
-    assert "nothing to compare yet: no two models" in text
-    assert "judged by 1 person only" in text
+    assert "no differences yet, because fewer than two models" in text
+    assert "One model has answers of 1 person only" in text
 
 
 def test_a_folder_that_cannot_be_written():

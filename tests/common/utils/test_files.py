@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -8,17 +9,19 @@ from common.utils.errors import UserError
 from common.utils.files import locked, write_atomically
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from common.utils.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """
 
 
-def hold(path, seconds):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True)
+def hold(path):
+    """A process that holds a lock until its stdin is closed."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     return process
 
@@ -32,15 +35,23 @@ def test_a_held_lock_is_refused_with_the_message(tmp_path):
 
 
 def test_a_lock_is_waited_for(tmp_path):
-    process = hold(tmp_path / ".lock", 0.3)
+    process = hold(tmp_path / ".lock")
+    released = threading.Event()
+
+    def release():
+        released.set()
+        process.stdin.close()
+
     with pytest.raises(UserError, match="try later"), locked(tmp_path / ".lock", "try later"):
         pass
+    threading.Timer(0.3, release).start()
     with locked(tmp_path / ".lock"):
-        assert process.wait(10) == 0
+        assert released.is_set()
+    assert process.wait() == 0
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
-    process = hold(tmp_path / ".lock", 60)
+    process = hold(tmp_path / ".lock")
     process.send_signal(signal.SIGKILL)
     process.wait()
     with locked(tmp_path / ".lock", "try later"):

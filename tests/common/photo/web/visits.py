@@ -62,7 +62,7 @@ def png_bomb(width, height):
     )
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition was never met"
