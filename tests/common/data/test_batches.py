@@ -1,5 +1,6 @@
 import shutil
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -187,32 +188,34 @@ def test_prefetched_batches_are_the_same(photos, tmp_path, grey):
     data, train, _ = unpaired(photos, tmp_path)
     if not grey:
         data = TrainingData(train, 16, 4, 0, AugmentConfig(hue=20, damage=0.5), torch.device("cpu"))
-    with Prefetcher(data, 1, 2, start_step=3) as batches:
+    with closing(Prefetcher(data)) as batches:
         for step in (3, 4, 5, 9, 10, 4, 4):  # in order, skipped, back and repeated
-            for got, wanted in zip(batches.get(step), data.batch(step, 1, 2), strict=True):
-                assert got is wanted is None or torch.equal(got, wanted)
+            for shard in (0, 1):
+                for got, wanted in zip(batches.batch(step, shard, 2), data.batch(step, shard, 2), strict=True):
+                    assert got is wanted is None or torch.equal(got, wanted)
     assert not any(t.name.startswith("prefetch") for t in threading.enumerate())
 
 
-def test_the_next_step_is_prepared_before_it_is_asked_for(photos, tmp_path):
+def test_the_next_step_is_prepared_before_it_is_requested(photos, tmp_path):
     data = unpaired(photos, tmp_path)[0]
-    asked, gather, ready = [], data.gather, threading.Event()
+    requested, gather, ready = [], data.gather, threading.Event()
 
     def recorded(step, *shard):
-        asked.append(step)
+        requested.append(step)
         if step == 8:
             ready.set()
         return gather(step, *shard)
 
     data.gather = recorded
-    with Prefetcher(data, start_step=7) as batches:
-        batches.get(7)
+    with closing(Prefetcher(data)) as batches:
+        batches.batch(7)
         assert ready.wait(10)
-        batches.get(8)
-    assert asked[:2] == [7, 8]
+        batches.batch(8)
+    assert requested[:2] == [7, 8]
+    assert 8 not in requested[2:]
 
 
-def test_an_error_while_prefetching_is_raised_where_the_batch_is_asked_for(photos, tmp_path):
+def test_an_error_while_prefetching_is_raised_where_the_batch_is_requested(photos, tmp_path):
     data = unpaired(photos, tmp_path)[0]
     gather = data.gather
 
@@ -222,8 +225,8 @@ def test_an_error_while_prefetching_is_raised_where_the_batch_is_asked_for(photo
         return gather(step, *shard)
 
     data.gather = broken
-    with Prefetcher(data, start_step=1) as batches:
-        batches.get(1)
+    with closing(Prefetcher(data)) as batches:
+        batches.batch(1)
         with pytest.raises(OSError, match="the disk went away"):
-            batches.get(2)
+            batches.batch(2)
     assert not any(t.name.startswith("prefetch") for t in threading.enumerate())

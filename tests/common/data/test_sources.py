@@ -23,7 +23,7 @@ def test_folder_of_any_depth(photos):
     listing = list_photos(str(photos))
     assert len(listing.photos) == 12
     assert {p.name for p in listing.photos} >= {"photo0.png", "deep/er/photo1.png"}
-    assert listing.left_out == [("notes.txt", "not a picture file")]
+    assert listing.skipped == [("notes.txt", "not a picture file")]
 
 
 def test_shards_list_and_read(tmp_path):
@@ -31,7 +31,7 @@ def test_shards_list_and_read(tmp_path):
     write_shard(tmp_path / "a-1.tar", ["x/2.png", "x/3.png"], tmp_path / "f")
     listing = list_photos(str(tmp_path / "a-*.tar"))
     assert [p.name for p in listing.photos] == ["x/1.png", "x/2.png", "x/3.png"]
-    assert listing.left_out == [("x/2.txt", "not a picture file"), ("x/2.png", "name seen before")]
+    assert listing.skipped == [("x/2.txt", "not a picture file"), ("x/2.png", "name seen before")]
     assert listing.photos[2].read() == (tmp_path / "f" / "1.png").read_bytes()
     both = list_photos(f"{tmp_path}/a-0.tar, {tmp_path}/a-1.tar")
     assert [p.name for p in both.photos] == [p.name for p in listing.photos]
