@@ -1,4 +1,4 @@
-"""Networks of timm as feature maps."""
+"""timm networks that return feature maps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from common.utils.errors import UserError, one_sentence
 
 
 def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn.Module:
-    """A timm network without pretrained weights that returns its feature maps for input [N, in_channels, H, W].
+    """A timm network, without pretrained weights, that returns its feature maps for input [N, in_channels, H, W].
 
-    option: the option that named it, and take: alternatives, for messages. Raises UserError for a network that
-    timm does not know, that has no feature maps, or that takes one size only.
+    option: what the name was given for, for messages. take: alternatives, for messages. Raises UserError if timm has no
+    such network, or if it has no feature maps or takes only one input size.
     """
     check_timm_name(option, name)
     try:
@@ -30,7 +30,7 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
 
 
 def pretrained_features(name: str, instead: str, in_channels: int = 3) -> nn.Module:
-    """The same with published weights, of a name that `timm_features` took. Raises UserError where they are missing."""
+    """The same network with pretrained weights. Raises UserError if they are missing. instead: see `fetched`."""
     return fetched(
         f"pretrained weights of {name}", "timm", lambda: _create(name, in_channels, pretrained=True), instead
     )
