@@ -27,7 +27,7 @@ class Progress:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[..., None]]:
-        """Yield a function `report(done, total, note="")`. Without a terminal, a task within one interval prints nothing."""
+        """Yield a function `report(done, total, note="")`. Without a terminal, short tasks print nothing."""
         if self.quiet:
             yield lambda done, total, note="": None
         elif self.live:
