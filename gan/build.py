@@ -1,4 +1,4 @@
-"""Build a colorizer of this family from its options."""
+"""Building of GAN colorizers from their options."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def build(
         method: `pix2pix` learns from pairs of L and ab, `cyclegan` from color photographs and the lightness of other
             photographs.
         generator: the network that predicts ab.
-        discriminator: the network that tells real from generated ab.
-        loss: the losses of both.
+        discriminator: the network that classifies ab as real or generated.
+        loss: the losses of both networks.
         perceptual: the perceptual loss.
-        stages: which networks learn in which part of the run (default: both all the time).
+        stages: which networks are trained in which part of the run (default: both in the whole run).
     """
     size = 64 if size is None else size
     if loss.adversarial == "wgan-gp" and discriminator.norm == "batch":
         raise UserError(
-            "model.discriminator.norm is batch: with wgan-gp it takes instance or none, since the penalty is for each"
-            " picture alone"
+            "model.discriminator.norm is batch: with wgan-gp it takes instance or none, since the gradient penalty is"
+            " computed for each picture separately"
         )
     if method == "cyclegan":
         return _cyclegan(size, generator, discriminator, loss, perceptual, stages)
@@ -60,7 +60,8 @@ def build(
     pixel_loss = MixedLoss({"l1": loss.l1_weight} | loss.pixel, perceptual)
     if not pixel_loss.weights and any(stage.train == "generator" for stage in stages):
         raise UserError(
-            "model.loss.l1_weight and model.perceptual.weight are 0: a generator that learns alone needs one of them"
+            "model.loss.l1_weight and model.perceptual.weight are 0: a stage of the generator alone needs one of"
+            " them"
         )
     return AdversarialColorizer(
         build_generator(generator, size),
@@ -76,7 +77,7 @@ def _cyclegan(
     given = {"stages": stages is not None, "perceptual.weight": perceptual.weight, "loss.pixel": loss.pixel}
     for name, value in given.items():
         if value:
-            raise UserError(f"model.{name} is given: the method cyclegan has none, leave it out or take pix2pix")
+            raise UserError(f"model.{name} is given: the method cyclegan does not use it, leave it out or take pix2pix")
     if loss.adversarial == "wgan-gp":
         raise UserError("model.loss.adversarial is wgan-gp: the method cyclegan takes vanilla, lsgan or hinge")
     if not (loss.cycle_weight and loss.adversarial_weight):

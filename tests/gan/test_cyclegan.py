@@ -76,7 +76,7 @@ def test_the_diagnosis_closes_the_cycles(unpaired):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"stages": [{"train": "both", "share": 1.0}]}, "model.stages is given: the method cyclegan has none"),
+        ({"stages": [{"train": "both", "share": 1.0}]}, "model.stages is given: the method cyclegan does not use it"),
         ({"perceptual": {"weight": 1.0}}, "model.perceptual.weight is given"),
         ({"loss": {"adversarial": "wgan-gp"}}, "takes vanilla, lsgan or hinge"),
         ({"loss": {"cycle_weight": 0.0}}, "needs both above 0"),

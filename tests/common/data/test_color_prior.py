@@ -39,7 +39,7 @@ def test_counts_are_of_hard_bins_and_grey_photographs_are_left_out(photos, tmp_p
 
 
 def test_smoothing_is_a_gaussian_in_the_ab_plane():
-    """Neighbours of a color on all four sides get alike, whatever their index; what is far gets nothing."""
+    """Neighbors of a color on all four sides get alike, whatever their index; what is far gets nothing."""
     bins = ABBins(10).ab_bins
     counts = torch.ones(len(bins), dtype=torch.int64)
     counts[index_of(bins, 0, 0)] = 10_000_000
@@ -110,7 +110,7 @@ def test_photographs_without_color_have_no_prior(tmp_path):
 
 
 def test_rebalanced_auc_by_its_definition(demo_pack, prior):
-    """Each pixel weighted by 1 / p of its true bin, the weights normalised once over the whole set."""
+    """Each pixel weighted by 1 / p of its true bin, the weights normalized once over the whole set."""
     table = evaluate({"half": lambda batch, rows: batch.ab / 2}, demo_pack, ["auc_rebalanced"], prior=prior).table
     bins = ABBins(10).ab_bins
     total = weights = 0.0
