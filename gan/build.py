@@ -60,8 +60,7 @@ def build(
     pixel_loss = MixedLoss({"l1": loss.l1_weight} | loss.pixel, perceptual)
     if not pixel_loss.weights and any(stage.train == "generator" for stage in stages):
         raise UserError(
-            "model.loss.l1_weight and model.perceptual.weight are 0: a stage of the generator alone needs one of"
-            " them"
+            "model.loss.l1_weight and model.perceptual.weight are 0: a stage of the generator alone needs one of them"
         )
     return AdversarialColorizer(
         build_generator(generator, size),
