@@ -156,8 +156,8 @@ def damage_some(L: Tensor, ab: Tensor, noise: Tensor, probability: float) -> Ten
     film = (uniform(noise, 0, 1)[:, 0] * len(_FILMS)).long()
     affected = {kind: (chosen & 1 == 1) & (film == i) for i, kind in enumerate(_FILMS)}
     affected |= {kind: (chosen >> i) & 1 == 1 for i, kind in enumerate(_OTHERS, 1)}
-    for kind, rows in affected.items():
-        index = rows.nonzero()[:, 0]
+    for kind, mask in affected.items():
+        index = mask.nonzero()[:, 0]
         if len(index):
             L = L.index_copy(0, index, damage(L[index], ab[index], kind, noise[index]))
     return L

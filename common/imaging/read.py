@@ -104,7 +104,7 @@ def open_image(
     except MemoryError:
         raise PictureError(f"{name} does not fit in memory: make it smaller first") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
-        raise PictureError(f"{name} is damaged or cut short ({one_sentence(error)}): get a whole copy") from None
+        raise PictureError(f"{name} is damaged or cut short ({one_sentence(error)}): get a complete copy") from None
 
 
 def _check_file(path: Path) -> None:
@@ -112,7 +112,7 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise PictureError(f"{path} is a folder, not a picture")
         if path.stat().st_size == 0:
-            raise PictureError(f"{path} is empty (0 bytes): get a whole copy")
+            raise PictureError(f"{path} is empty (0 bytes): get a complete copy")
         with path.open("rb"):
             pass
     except FileNotFoundError:

@@ -23,8 +23,7 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
             made.eval()(torch.zeros(1, in_channels, side, side))
     except Exception as error:  # timm raises many types
         raise UserError(
-            f"{option} is {name}, of which timm makes no feature maps for every size ({one_sentence(error)}):"
-            f" take {take}"
+            f"{option} is {name}, for which timm has no feature maps at every size ({one_sentence(error)}): take {take}"
         ) from None
     return made.train()
 

@@ -309,7 +309,7 @@ def test_refusals_are_shown_on_the_page(visit, old):
         (b"only text", "notes.txt", "notes.txt is not a picture in a supported format"),
         (oversize, "big.png", "big.png is larger than 1 megabytes: make it smaller first."),
         (old.read_bytes()[:-2000], "cut.png", "cut.png is damaged or cut short"),
-        (b"", "empty.png", "empty.png is empty (0 bytes): get a whole copy."),
+        (b"", "empty.png", "empty.png is empty (0 bytes): get a complete copy."),
     ):
         drop(page, data, name, "image/png")
         messages.filter(has_text=sentence).wait_for()

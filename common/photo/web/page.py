@@ -94,7 +94,7 @@ class Endpoints:
                 file.write(chunk)
             data = file.getvalue()
             if not data:
-                raise UserError(f"{name} is empty (0 bytes): get a whole copy")
+                raise UserError(f"{name} is empty (0 bytes): get a complete copy")
             device = next(iter(self.models.values())).device
             session = await self._run(
                 request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)

@@ -64,10 +64,10 @@ def unpaired(photos, tmp_path, **options):
 
 
 def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
-    """No photograph is seen both in grey and in color."""
+    """No photograph is used both in grey and in color."""
     data, train, _ = unpaired(photos, tmp_path)
-    centre = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
-    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, centre, centre] for p in train.images]
+    center = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
+    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, center, center] for p in train.images]
     seen = {"color": set(), "grey": set()}
     for step in range(8):
         batch = data.batch(step)
@@ -77,8 +77,8 @@ def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
     assert seen["color"] | seen["grey"] == set(train.color_indices)
 
 
-def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
-    """Grey photographs belong to it, those of the validation part do not."""
+def test_unpaired_with_a_grey_source(photos, tmp_path):
+    """Its grey photographs are used, its validation photographs are not."""
     other = tmp_path / "old"
     other.mkdir()
     for i in range(3):
@@ -121,12 +121,12 @@ def test_a_random_crop_is_a_window_of_the_photograph():
         assert any(torch.equal(torch.cat([L[i], ab[i]]), window) for window in windows(image, 16))
 
 
-def test_the_centre_is_the_centre():
+def test_the_central_crop_is_the_center():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(crop="centre", flip=False))
     torch.testing.assert_close(torch.cat([L, ab], 1), rgb8_to_lab(IMAGES[:, 2:18, 2:18].permute(0, 3, 1, 2)))
 
 
-def test_flips_happen_to_half():
+def test_half_of_the_photographs_are_flipped():
     images = IMAGES[:1].expand(400, -1, -1, -1)
     L, _ = augment(images, torch.rand(400, 8), 20, AugmentConfig())
     assert 0.4 < (L[0] == L).flatten(1).all(1).float().mean() < 0.6
@@ -139,7 +139,7 @@ def test_a_resized_crop_of_the_whole_is_the_whole():
 
 
 def test_a_resized_crop_stays_within_the_photograph():
-    """On a picture that is a ramp from left to right, a window shows a part of that ramp, enlarged."""
+    """A window of a horizontal ramp is a part of that ramp, enlarged."""
     ramp = torch.arange(0, 200, 10, dtype=torch.uint8).view(1, 1, 20, 1).expand(50, 20, 20, 3)
     L, _ = augment(ramp, torch.rand(50, 8), 20, AugmentConfig(crop="resized", min_scale=0.5, flip=False))
     spans = L[:, 0, 0, -1] - L[:, 0, 0, 0]
@@ -157,7 +157,7 @@ def test_hue_and_saturation_leave_lightness_alone():
     assert not torch.allclose(ab, plain[1], atol=1)
 
 
-def test_brightness_changes_the_truth_with_the_picture():
+def test_brightness_changes_input_and_target():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(brightness=0.5, contrast=0.3))
     plain = augment(IMAGES, noise(), 16, AugmentConfig())
     assert not torch.allclose(L, plain[0], atol=1)

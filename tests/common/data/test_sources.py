@@ -83,9 +83,9 @@ def test_split_is_stable_and_about_the_fraction():
     share = sum(split_of(name, 0.1) == "val" for name in names) / len(names)
     assert 0.08 < share < 0.12
     assert split_of("a/b/n1.jpg", 0.3) == split_of("n1.jpg", 0.3)
-    # a larger fraction only adds: what is held out stays held out
+    # a larger fraction only adds photographs to validation
     assert {n for n in names if split_of(n, 0.1) == "val"} < {n for n in names if split_of(n, 0.2) == "val"}
-    # fixed for ever: a change here would move photographs between training and validation of old runs
+    # a change of these values would move photographs between training and validation of existing runs
     assert [n for n in names[:40] if split_of(n, 0.1) == "val"] == [
         "n00016.jpg", "n00019.jpg", "n00021.jpg", "n00033.jpg",
     ]  # fmt: skip

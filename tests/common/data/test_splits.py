@@ -1,4 +1,4 @@
-"""A source's own splits: no photograph of its validation or test part is ever trained on."""
+"""Splits of a source itself: photographs for validation or test are never trained on."""
 
 import pytest
 from PIL import Image
