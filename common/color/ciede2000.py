@@ -27,7 +27,7 @@ def _hue(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _share_of_25(chroma: Tensor) -> Tensor:
-    """sqrt(C^7 / (C^7 + 25^7)), which equations 4 and 16 contain."""
+    """sqrt(C^7 / (C^7 + 25^7)), a factor of G and of R_C in the paper."""
     seventh = chroma**7
     return (seventh / (seventh + 25.0**7)).sqrt()
 

@@ -36,7 +36,7 @@ class Processes:
         return out
 
     def agree(self, work: Callable[[], object]) -> None:
-        """Call `work` in every process. If it raises UserError in one of them, all processes raise that error."""
+        """Call `work` in every process. If some raise UserError, all processes raise the first of these errors."""
         if self.count == 1:
             work()
             return

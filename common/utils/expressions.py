@@ -81,7 +81,7 @@ def is_ensemble(text: str) -> bool:
 
 
 def split_title(text: str) -> tuple[str, str]:
-    """Split `NAME=PATH` or `NAME=mean(a,b)` at the first '=' after NAME. Without a name, NAME is empty."""
+    """Split `NAME=PATH` or `NAME=mean(a,b)` into (NAME, the rest). Without a name, NAME is empty."""
     cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
     existing = (cut for cut in cuts if Path(cut[1]).exists())
     ensembles = (cut for cut in reversed(cuts) if is_ensemble(cut[1]) and cut[0].count("(") == cut[0].count(")"))
