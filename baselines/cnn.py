@@ -9,7 +9,8 @@ class CNN(nn.Sequential):
     """Twelve 3x3 convolutions, down to 1/8 of the size and back by nearest-neighbor upsampling.
 
     The channels are 64 - 64/2 - 128 - 128/2 - 256 - 256/2 - 512 - 256 - 128 - up - 64 - up - 32 - 2 - up, where /2 is a
-    stride of 2. ReLU follows each convolution, tanh the last one. It has 3,892,194 parameters.
+    stride of 2. ReLU follows each convolution except the last, which tanh follows. The network has
+    3,892,194 parameters.
 
     Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, 2, H, W] in -1..1.
     """

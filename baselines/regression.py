@@ -102,7 +102,7 @@ def build(
 
 
 def upgrade(model: dict) -> dict:
-    """Convert the options of weights from before losses had weights to options of `build`."""
+    """Convert options of old weights, whose losses were given as `l1+mse` with `l1_weight` and `mse_weight`."""
     model = dict(model)
     weights = {name: model.pop(f"{name}_weight", 1.0) for name in ("l1", "mse")}
     return model | {"loss": weights} if model.get("loss") == "l1+mse" else model

@@ -17,7 +17,7 @@ from gan.stages import ImagePool, StageConfig, StageSchedule
 
 
 class AdversarialColorizer(Colorizer):
-    """A generator that predicts ab from L, and a conditional discriminator (Isola et al. 2017, equations 1 to 4).
+    """A generator that predicts ab from L, and a discriminator (Isola et al. 2017, equations 1 to 4).
 
     Args:
         generator: maps L [N, 1, H, W] to ab [N, 2, H, W], both in network range.
@@ -143,7 +143,7 @@ class AdversarialHooks(TrainingHooks):
         self.pool.load_state_dict(state["pool"], device)
 
     def warnings(self) -> list[str]:
-        """A warning if the discriminator has won. There is none for a critic, whose accuracy is not defined."""
+        """A warning if the discriminator has won. There is none for a critic, whose logits have no fixed threshold."""
         return self.schedule.warnings() if self.colorizer.adversarial.threshold is not None else []
 
     def diagnose(self, batch: Batch) -> Diagnosis:

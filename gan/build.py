@@ -85,7 +85,9 @@ def _cyclegan(
             f" {loss.adversarial_weight}: the method cyclegan needs both above 0"
         )
     if not discriminator.conditional:
-        raise UserError("model.discriminator.conditional is false: the discriminators of cyclegan always get L and ab")
+        raise UserError(
+            "model.discriminator.conditional is false: the color discriminator of cyclegan always gets L and ab"
+        )
     return CycleColorizer(
         CycleGenerators(build_generator(generator, size, 3, 2), build_generator(generator, size, 3, 1)),
         CycleDiscriminators(build_discriminator(discriminator, size, 3), build_discriminator(discriminator, size, 1)),

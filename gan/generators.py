@@ -30,7 +30,7 @@ class GeneratorConfig:
         width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), and of the last layer of
             `timm`.
         depth: number of stride-2 layers of `unet` and `encoder_decoder` (default: as often as the size can be halved,
-            at most ten times; powers of two are halved to one pixel).
+            at most ten times; powers of two up to 1024 are halved to one pixel).
         norm: normalization of `unet`, `encoder_decoder`, and of the decoder of `timm`.
         dropout: dropout probability in the innermost decoder blocks of `unet` and `encoder_decoder`.
         dropout_at_test: keep the dropout active in eval mode, as in the paper.

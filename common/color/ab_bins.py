@@ -46,8 +46,8 @@ def _tables(grid: int) -> tuple[Tensor, Tensor, Tensor]:
     at = (bins / grid).round().long() + reach
     cells[at[:, 0], at[:, 1]] = torch.arange(len(bins))
 
-    # Let d be the fifth smallest of the bins' largest distances to a fine cell. Each point of the cell has at least five
-    # bins within d. So a bin whose smallest distance to the cell is above d cannot be among the five nearest.
+    # Let d be the fifth smallest of the bins' largest distances to a fine cell. At least five bins are within d of each
+    # point in the cell. So a bin whose smallest distance to the cell is above d cannot be among the five nearest.
     count = 2 * round(_REACH / _FINE) + 1
     centers = (torch.arange(count) - count // 2) * _FINE
     within = torch.empty(count, count, len(bins), dtype=torch.bool)

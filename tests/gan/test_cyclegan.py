@@ -80,7 +80,7 @@ def test_the_diagnosis_closes_the_cycles(unpaired):
         ({"perceptual": {"weight": 1.0}}, "model.perceptual.weight is given"),
         ({"loss": {"adversarial": "wgan-gp"}}, "takes vanilla, lsgan or hinge"),
         ({"loss": {"cycle_weight": 0.0}}, "needs both above 0"),
-        ({"discriminator": {"conditional": False}}, "always get L and ab"),
+        ({"discriminator": {"conditional": False}}, "always gets L and ab"),
     ],
 )
 def test_bad_options_are_one_sentence(options, says):
