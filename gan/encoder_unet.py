@@ -157,10 +157,10 @@ class FastaiUNet(nn.Module):
             weights = ResNet18_Weights.DEFAULT if pretrained else None
             return create_body(resnet18(weights=weights), n_in=in_channels, pretrained=pretrained)
 
-        made = body() if not pretrained else fetched(
+        encoder = body() if not pretrained else fetched(
             "pretrained ResNet18 weights", "torchvision", body, "set model.generator.pretrained false"
         )  # fmt: skip
-        self.network = DynamicUnet(made, out_channels, (size, size))
+        self.network = DynamicUnet(encoder, out_channels, (size, size))
 
     @property
     def encoder(self) -> nn.Module:

@@ -76,11 +76,11 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
     """
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     if config.network == "timm":
-        made: nn.Module = TimmUNet(
+        generator: nn.Module = TimmUNet(
             config.encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
         )
     elif config.network == "dynamic_unet":
-        made = FastaiUNet(size, config.pretrained, **channels)
+        generator = FastaiUNet(size, config.pretrained, **channels)
     else:
         depth = halvings(size) if config.depth is None else config.depth
         if not 3 <= depth <= halvings(size):
@@ -88,17 +88,17 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
                 f"model.generator.depth is {depth}: at {size} px it takes {_range(3, halvings(size))}, as often as that"
                 " can be halved"
             )
-        made = UNet(
+        generator = UNet(
             depth, config.width, config.norm, config.dropout, **channels, skips=config.network == "unet",
             dropout_at_test=config.dropout_at_test, noise_channels=config.noise_channels,
         )  # fmt: skip
-        made.multiple = 2**depth
-    if size % made.multiple:
+        generator.multiple = 2**depth
+    if size % generator.multiple:
         raise UserError(
             f"model.size (or data.size, where that is not given) is {size}: this generator halves it until it is"
-            f" {made.multiple} times smaller, so it takes a multiple of {made.multiple}"
+            f" {generator.multiple} times smaller, so it takes a multiple of {generator.multiple}"
         )
-    return made
+    return generator
 
 
 def halvings(size: int) -> int:

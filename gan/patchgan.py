@@ -123,10 +123,10 @@ def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int
             f"{', its smallest scale,' if config.scales > 1 else ''} it takes {', '.join(map(str, fits))}"
         )
     channels = in_channels or (3 if config.conditional else 2)
-    made = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]
+    networks = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]
     if config.spectral_norm:
-        for network in made:
+        for network in networks:
             for module in list(network.modules()):
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
-    return made[0] if config.scales == 1 else MultiScale(made)
+    return networks[0] if config.scales == 1 else MultiScale(networks)

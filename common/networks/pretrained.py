@@ -15,10 +15,10 @@ import torch
 
 from common.utils.errors import UserError, near, one_sentence
 
-_Made = TypeVar("_Made")
+T = TypeVar("T")
 
 
-def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) -> _Made:
+def fetched(what: str, library: str, create: Callable[[], T], instead: str) -> T:
     """Call `create`, which downloads weights through timm or torchvision, and return its result.
 
     Raises UserError if that fails; without a network connection, within seconds.

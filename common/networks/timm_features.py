@@ -17,15 +17,15 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
     """
     check_timm_name(option, name)
     try:
-        made = _create(name, in_channels, pretrained=False)
-        side = 2 * made.feature_info.reduction()[-1]
+        network = _create(name, in_channels, pretrained=False)
+        side = 2 * network.feature_info.reduction()[-1]
         with torch.no_grad():
-            made.eval()(torch.zeros(1, in_channels, side, side))
+            network.eval()(torch.zeros(1, in_channels, side, side))
     except Exception as error:  # timm raises many types
         raise UserError(
             f"{option} is {name}, for which timm has no feature maps at every size ({one_sentence(error)}): take {take}"
         ) from None
-    return made.train()
+    return network.train()
 
 
 def pretrained_features(name: str, instead: str, in_channels: int = 3) -> nn.Module:
