@@ -36,7 +36,7 @@ def transfer_palette(ab: Tensor, L: Tensor, reference: np.ndarray) -> Tensor:
     """
     lab = rgb8_to_lab(torch.from_numpy(_subsample(reference)).permute(2, 0, 1)[None])
     if torch.quantile(lab[:, 1:].norm(dim=1), 0.99) < GREY_MAX_AB:
-        raise UserError("the palette's reference is grey, so it has no palette: choose a photograph in color")
+        raise UserError("the palette's reference is grey, so it has no color to transfer: choose a photograph in color")
     mean, covariance = _moments(ab, L)
     target_mean, target_covariance = _moments(lab[:, 1:], lab[:, :1])
     gain = _gain(covariance, target_covariance).to(ab)
