@@ -1,4 +1,4 @@
-"""Convolutional regressors without an encoder of another task."""
+"""Convolutional regressors without a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from torch import Tensor, nn
 
 
 class CNN(nn.Sequential):
-    """Twelve 3x3 convolutions with ReLU, down to 1/8 of the size and back by nearest-neighbor upsampling, then tanh.
+    """Twelve 3x3 convolutions, down to 1/8 of the size and back by nearest-neighbor upsampling.
 
-    Input [N, 1, H, W] in network range, H and W multiples of 8; output [N, 2, H, W] in -1..1. 3,892,194
-    parameters: 64 - 64/2 - 128 - 128/2 - 256 - 256/2 - 512 - 256 - 128 - up - 64 - up - 32 - 2 - up.
+    The channels are 64 - 64/2 - 128 - 128/2 - 256 - 256/2 - 512 - 256 - 128 - up - 64 - up - 32 - 2 - up, where /2 is a
+    stride of 2. ReLU follows each convolution except the last, which tanh follows. The network has
+    3,892,194 parameters.
+
+    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, 2, H, W] in -1..1.
     """
 
     def __init__(self) -> None:
@@ -35,7 +38,7 @@ class CNN(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with batch norm around a shortcut (He et al. 2016, basic block)."""
+    """Residual block of two 3x3 convolutions with batch norm (He et al. 2016, basic block)."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
@@ -54,10 +57,11 @@ class Residual(nn.Module):
 
 
 class DeepCNN(nn.Module):
-    """An improved `CNN`: standardized input, batch norm, residual and dilated blocks at 1/8, bilinear upsampling.
+    """An improved `CNN`: standardized input, batch norm, residual and dilated blocks, bilinear upsampling.
 
-    The last layer is linear and initialized with zeros, so that training starts from grey and no tanh saturates. Input
-    [N, 1, H, W] in network range, H and W multiples of 8; output [N, 2, H, W].
+    The last layer has no tanh and is initialized with zeros, so that training starts from grey.
+
+    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, 2, H, W] in network range.
     """
 
     def __init__(self, width: int = 48, blocks: int = 6) -> None:

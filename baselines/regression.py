@@ -1,4 +1,4 @@
-"""Regressors: one network, one loss on ab."""
+"""Regression of ab by one network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class LossHooks(TrainingHooks):
         self.loss = loss
 
     def load_networks(self, device: torch.device) -> None:
-        """Load it, if the loss uses it."""
+        """Load the network, if the loss has a perceptual term."""
         self.loss.load(device)
 
 
 class RegressionColorizer(Colorizer):
-    """L -> ab by one network under a weighted sum of losses.
+    """Predicts ab by one network, trained with a weighted sum of losses.
 
-    network: [N, 1, H, W] -> [N, 2, H, W], both in network range.
+    network: maps [N, 1, H, W] to [N, 2, H, W], both in network range. loss: the losses and their weights.
     """
 
     multiple = 8
@@ -48,16 +48,16 @@ class RegressionColorizer(Colorizer):
         return ab_from_unit(self.network(L_to_unit(L)))
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective."""
+        """Yield one objective."""
         yield Objective("network", *weighted_sum(self.loss.terms(batch.L, self(batch.L), batch.ab)))
 
     def networks(self) -> dict[str, nn.Module]:
-        """One network."""
+        """The network."""
         return {"network": self.network}
 
     @cached_property
     def hooks(self) -> TrainingHooks:
-        """Needed for the perceptual loss."""
+        """Hooks that load the network of the perceptual loss."""
         return LossHooks(self.loss)
 
 
@@ -73,15 +73,15 @@ def build(
     """Build a regressor.
 
     Args:
-        network: `cnn` is the plain network of twelve convolutions, `cnn_deep` its improved form, `resnet18` the
-            ResNet18 trunk with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M trained).
-        loss: on ab in network range (ab / 110): mse, l1, smooth_l1, perceptual, or weights of several, as in
+        network: `cnn` is a plain stack of convolutions, `cnn_deep` its improved form, `resnet18` the first half of a
+            ResNet18 with an upsampling head, `encoder_unet` a U-Net on a timm encoder (0.76 M trained parameters).
+        loss: loss on ab in network range (ab / 110): mse, l1, smooth_l1 or perceptual, or the weights of several, as in
             {l1: 1, mse: 0.5}.
-        encoder: of `encoder_unet`: a timm network with feature maps (default: tf_efficientnet_lite0); of `resnet18`:
-            the library that it comes from, `timm` or `torchvision` (default: torchvision).
+        encoder: with `encoder_unet`, a timm network with feature maps (default: tf_efficientnet_lite0). With
+            `resnet18`, the library of the network: `timm` or `torchvision` (default: torchvision).
         pretrained: start the ResNet18, or the encoder of `encoder_unet`, from ImageNet weights.
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
-        width: of `encoder_unet`: factor on the channels of the decoder.
+        width: with `encoder_unet`, factor on the channels of the decoder.
         perceptual: options of the perceptual loss.
     """
     mixed = MixedLoss(loss_weights(loss), perceptual)
@@ -102,7 +102,7 @@ def build(
 
 
 def upgrade(model: dict) -> dict:
-    """Options as they were before losses had weights -> options of `build`."""
+    """Convert options of old weights, whose losses were given as `l1+mse` with `l1_weight` and `mse_weight`."""
     model = dict(model)
     weights = {name: model.pop(f"{name}_weight", 1.0) for name in ("l1", "mse")}
     return model | {"loss": weights} if model.get("loss") == "l1+mse" else model

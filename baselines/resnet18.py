@@ -15,8 +15,8 @@ Library = Literal["timm", "torchvision"]
 def resnet18_trunk(library: Library, pretrained: bool) -> nn.Sequential:
     """The first six children of ResNet18 (stem, max pool, layer1, layer2) with a one-channel stem.
 
-    [N, 1, H, W] -> [N, 128, H/8, W/8]. The stem's weights are summed over RGB, which gives the features of a grey
-    picture repeated in three channels. Raises UserError where pretrained weights cannot be loaded.
+    It maps [N, 1, H, W] to [N, 128, H/8, W/8]. The stem's weights are summed over RGB, so that the features of a grey
+    picture are the same as for its three-channel copy. Raises UserError if pretrained weights cannot be loaded.
     """
 
     def create() -> nn.Module:
@@ -37,10 +37,11 @@ def resnet18_trunk(library: Library, pretrained: bool) -> nn.Sequential:
 
 
 class ResNet18Regressor(nn.Module):
-    """ResNet18 features at 1/8 of the size, and the head 128 - 128 - up - 64 - 64 - up - 32 - 2 - up.
+    """ResNet18 features at 1/8 of the size, and a head of 3x3 convolutions: 128 - up - 64 - 64 - up - 32 - 2 - up.
 
-    Batch norm and ReLU follow all convolutions but the last; upsampling is nearest-neighbor. Input [N, 1, H, W] in
-    network range, H and W multiples of 8; output [N, 2, H, W].
+    Batch norm and ReLU follow each convolution of the head except the last. Upsampling is nearest-neighbor.
+
+    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, 2, H, W] in network range.
     """
 
     def __init__(self, library: Library = "torchvision", pretrained: bool = False) -> None:

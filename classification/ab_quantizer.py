@@ -1,4 +1,4 @@
-"""Encoding of colors as distributions over ab bins, and decoding."""
+"""Conversion of colors to distributions over ab bins and back."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from common.utils.errors import UserError
 
 
 def check_temperature(temperature: float) -> float:
-    """Return the temperature. Raises UserError where it is not above 0."""
+    """Return the temperature. Raises UserError unless it is above 0."""
     if not temperature > 0:  # NaN too
         raise UserError(f"temperature is {temperature}: it takes a number above 0 (1 is the mean, towards 0 the mode)")
     return temperature
 
 
 class ABQuantizer(ABBins):
-    """ABBins with the encoding and decoding of Zhang et al. (2016), all in fp32, also under autocast.
+    """ABBins with the encoding and decoding of Zhang et al. (2016), computed in fp32 also under autocast.
 
-    Encoding and decoding an sRGB color at temperature 1 changes it by less than half a grid step (at grid 10: by at
-    most 4.7 ab units, for pure yellow at the edge of the gamut, and by 0.3 in the mean).
+    Encoding and decoding an sRGB color at temperature 1 changes it by less than half a grid step. At grid 10 the mean
+    change is 0.3 ab units, and the largest 4.7, for pure yellow.
 
-    sigma: of the soft encoding, in ab units (default: half the grid, which is the paper's 5 for its grid of 10).
+    sigma: of the soft encoding, in ab units (default: half the grid, which is the paper's 5 at its grid of 10).
     """
 
     def __init__(self, grid: int = 10, sigma: float | None = None) -> None:
@@ -39,13 +39,13 @@ class ABQuantizer(ABBins):
         """
         indices, distances = self.k_nearest(ab)
         with torch.autocast(ab.device.type, enabled=False):
-            # relative to the nearest bin, since far outside the gamut all five weights would underflow
+            # relative to the nearest bin: far outside the gamut all five weights would underflow otherwise
             squares = distances.square()
             weights = torch.exp((squares[..., :1] - squares) / (2 * self.sigma**2))
             return indices, weights / weights.sum(dim=-1, keepdim=True)
 
     def distribution(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
-        """Probabilities [N, Q, h, w] of logits [N, Q, h, w], sharpened by a temperature below 1."""
+        """Softmax of logits [N, Q, h, w] / temperature: probabilities [N, Q, h, w]."""
         with torch.autocast(logits.device.type, enabled=False):
             return torch.softmax(logits.float() / check_temperature(temperature), dim=1)
 

@@ -1,4 +1,4 @@
-"""Colorization as classification of quantized ab, and the regression with the same trunk that it is compared with."""
+"""Colorization as classification of quantized ab, and regression with the same trunk for comparison."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ from common.utils.errors import UserError
 
 
 def quarter(ab: Tensor) -> Tensor:
-    """True ab [N, 2, H, W] -> [N, 2, H/4, W/4], by nearest neighbor, as the paper subsamples.
+    """Subsample ab [N, 2, H, W] to [N, 2, H/4, W/4] by nearest neighbor, as in the paper.
 
-    The mean of 4x4 pixels would be less saturated than the pixels, and would not follow the prior, which counts pixels.
+    Means of 4x4 pixels would be less saturated than the pixels that the prior counts.
     """
     return F.interpolate(ab, scale_factor=0.25, mode="nearest-exact")
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """[N, C, h, w] -> [N, C, 4h, 4w], bilinear."""
+    """Enlarge [N, C, h, w] bilinearly to [N, C, 4h, 4w]."""
     return F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
 
 
 class ClassificationColorizer(Colorizer):
-    """L -> logits over ab bins at a quarter of the size -> annealed mean (Zhang, Isola and Efros 2016).
+    """Predicts logits over ab bins at a quarter of the size, and decodes them (Zhang, Isola and Efros 2016).
 
-    uniform_share: lambda of the class weights. prior_file: file of the prior (default: it is computed from the training
-    photographs). temperature: of the annealed mean. upsample: whether ab or the logits are enlarged to full size.
+    Args:
+        network: maps L [N, 1, H, W] in network range to logits [N, Q, H/4, W/4].
+        quantizer: the bins.
+        uniform_share: lambda of the class weights.
+        prior_file: file of the prior (default: it is computed from the training photographs).
+        temperature: of the annealed mean.
+        upsample: whether ab or the logits are enlarged to full size.
     """
 
     multiple = 8
@@ -60,7 +65,7 @@ class ClassificationColorizer(Colorizer):
         self.temperature = check_temperature(temperature)
         bins = quantizer.num_bins
         self.register_buffer("prior", torch.full((bins,), 1 / bins))
-        class_weights(self.prior, uniform_share)  # raises for a wrong lambda
+        class_weights(self.prior, uniform_share)  # to check lambda
 
     def logits(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> logits [N, Q, H/4, W/4]."""
@@ -81,7 +86,7 @@ class ClassificationColorizer(Colorizer):
         return self.quantizer.distribution(self.logits(L)), self.quantizer.ab_bins
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective: soft cross-entropy, each pixel weighted by the class of its true color (equation 2)."""
+        """Yield one objective: soft cross-entropy, weighted by the class of each pixel's true color (equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
         cross_entropy = soft_cross_entropy(self.logits(batch.L), indices, weights)
@@ -95,7 +100,7 @@ class ClassificationColorizer(Colorizer):
 
     @cached_property
     def hooks(self) -> TrainingHooks:
-        """The prior, and the diagnosis of the predicted bins."""
+        """Hooks that compute the prior and log which bins are predicted."""
         return ClassificationHooks(self)
 
 
@@ -118,7 +123,7 @@ class ClassificationHooks(TrainingHooks):
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Diagnosis:
-        """The distribution of predicted bins, beside the true one and the prior."""
+        """Histograms of the predicted and the true bins, and the prior."""
         quantizer, prior = self.colorizer.quantizer, self.colorizer.prior
         logits = self.colorizer.logits(batch.L)
         predicted = self.colorizer.decode(logits)
@@ -136,13 +141,16 @@ class ClassificationHooks(TrainingHooks):
 
 
 def three_greyest(ab_bins: Tensor, prior: Tensor) -> Tensor:
-    """Indices of the three bins of least chroma; of equally grey ones, the more frequent."""
+    """Indices [3] of the bins with the smallest chroma. Of bins with equal chroma, the more frequent comes first."""
     chroma = ab_bins.norm(dim=1)
     return torch.tensor(sorted(range(len(chroma)), key=lambda i: (round(float(chroma[i]), 3), -float(prior[i])))[:3])
 
 
 class TrunkRegressionColorizer(Colorizer):
-    """L -> ab by the same trunk with two outputs, under a loss at the trunk's output size: the paper's regression."""
+    """Regression with the same trunk, as in the paper: it predicts ab at a quarter of the size.
+
+    network: maps [N, 1, H, W] to [N, 2, H/4, W/4], both in network range. loss: applied at a quarter of the size.
+    """
 
     multiple = 8
 
@@ -160,7 +168,7 @@ class TrunkRegressionColorizer(Colorizer):
         return enlarge(self.small_ab(L))
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """One objective."""
+        """Yield one objective."""
         terms = self.loss.terms(quarter(batch.L), self.small_ab(batch.L), quarter(batch.ab))
         yield Objective("network", *weighted_sum(terms))
 
@@ -182,21 +190,21 @@ def build(
     pretrained: bool = False,
     freeze: Freeze = "all",
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
-    """Build a classifier of colors, or the regressor with its trunk.
+    """Build a classifier of colors, or a regressor with the same trunk.
 
     Args:
-        network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` its form with six blocks (3.9 M),
-            for sizes from 32; `encoder_unet` is a U-Net on a timm encoder (0.78 M trained parameters).
-        width: factor on all channels, as in 0.25; with `encoder_unet`, on those of the decoder.
+        network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` a smaller form for sizes from 32
+            (3.9 M), `encoder_unet` a U-Net on a timm encoder (0.78 M trained parameters).
+        width: factor on the number of channels, as in 0.25. With `encoder_unet`, only of the decoder.
         loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
-            trunk, which does not use the options below.
-        grid: side of the ab bins.
-        rebalancing_lambda: share of the uniform distribution in the class weights; 1 is no rebalancing, 0 weights by
-            the inverse of the prior.
+            trunk, for which the options from `grid` to `upsample` are not available.
+        grid: side of the bins, in ab units.
+        rebalancing_lambda: share of the uniform distribution in the class weights. 1 turns rebalancing off, 0 weights
+            by the inverse of the prior.
         prior: file written by scripts.compute_prior (default: computed from the training photographs).
         temperature: of the annealed mean, which reduces a distribution to one color.
-        upsample: whether ab or logits are enlarged from a quarter to full size.
-        encoder: of `encoder_unet`: a timm network with feature maps.
+        upsample: what is enlarged from a quarter to full size: `ab` or `logits`.
+        encoder: with `encoder_unet`, a timm network with feature maps.
         pretrained: start the encoder of `encoder_unet` from ImageNet weights.
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
     """

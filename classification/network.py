@@ -1,4 +1,4 @@
-"""Trunks: L -> logits at a quarter of the size."""
+"""Convolutional networks that map L to logits at a quarter of the size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from common.utils.errors import UserError
 
-# Blocks of convolutions, each with batch norm at its end: (channels, convolutions, stride of the last, dilation).
+# Blocks of convolutions: (channels, number of convolutions, stride of the last one, dilation).
 ZHANG2016 = (
     (64, 2, 2, 1),
     (128, 2, 2, 1),
@@ -21,14 +21,15 @@ TRUNKS = {"zhang2016": ZHANG2016, "small": SMALL}
 
 
 class Trunk(nn.Sequential):
-    """The convolutional network of Zhang et al. (2016), conv1 to conv8, or a smaller form with six blocks.
+    """The convolutional network of Zhang et al. (2016), conv1 to conv8, or a smaller form.
 
-    It consists of 3x3 convolutions with ReLU, and batch norm after each block. The last convolution of the first three
-    blocks has stride 2; later blocks have dilation 2. The last block doubles the size by a transposed convolution.
-    Input [N, 1, H, W] in network range, H and W multiples of 8; output [N, out_channels, H/4, W/4], linear.
+    Each block consists of 3x3 convolutions with ReLU and ends with batch norm. The last convolution of the first three
+    blocks has stride 2; some later blocks have dilation 2. The last block doubles the size by a transposed convolution.
+    With 313 outputs `zhang2016` has 32,235,385 parameters, or 128.9 MB, as in the paper's table 1.
 
-    With 313 outputs `zhang2016` has 32,235,385 parameters: 128.9 MB in fp32, the model size of the paper's table 1.
-    width: factor on all channels. Raises UserError for an unknown name or a width out of range.
+    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, out_channels, H/4, W/4].
+
+    name: a key of `TRUNKS`. width: factor on all channels. Raises UserError if one of them is not valid.
     """
 
     def __init__(self, name: str, out_channels: int, width: float = 1.0) -> None:

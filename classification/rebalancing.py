@@ -1,4 +1,4 @@
-"""Class rebalancing: a larger weight of rare colors in the loss."""
+"""Class rebalancing: larger weights of rare colors in the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pix2pix: a generator trained against a discriminator, and towards the truth by losses on ab (Isola et al. 2017)."""
+"""pix2pix: a generator trained with an adversarial loss and with losses on ab (Isola et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from gan.stages import ImagePool, StageConfig, StageSchedule
 
 
 class AdversarialColorizer(Colorizer):
-    """A generator L -> ab and a discriminator of (L, ab) (Isola et al. 2017, equations 1 to 4).
+    """A generator that predicts ab from L, and a discriminator (Isola et al. 2017, equations 1 to 4).
 
-    discriminator: None where no stage trains one. pixel_loss: what holds the generator near the truth.
+    Args:
+        generator: maps L [N, 1, H, W] to ab [N, 2, H, W], both in network range.
+        discriminator: maps [N, 3 or 2, H, W] to patch logits. None if no stage trains it.
+        pixel_loss: losses between generated and true ab.
+        loss: the adversarial loss, and the weights of all losses.
+        discriminator_config: options of the discriminator's training.
+        stages: which networks learn in which part of the run.
     """
 
     def __init__(
@@ -43,17 +49,20 @@ class AdversarialColorizer(Colorizer):
         return ab_from_unit(self.generator(L_to_unit(L)))
 
     def networks(self) -> dict[str, nn.Module]:
-        """The generator, and the discriminator where there is one."""
+        """The generator and, if there is one, the discriminator."""
         names = ("generator", "discriminator")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     @cached_property
     def hooks(self) -> AdversarialHooks:
-        """The stages, the image pool, and the diagnosis."""
+        """Hooks with the stages, the image pool, and the diagnosis."""
         return AdversarialHooks(self)
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """The generator's objective, then the discriminator's, from one forward pass; in some stages only one."""
+        """Yield the generator's objective, then the discriminator's, or the one that the stage trains.
+
+        The generator runs once for both.
+        """
         stage = self.hooks.schedule.stage
         self._set_frozen(stage)
         L, real_ab = L_to_unit(batch.L), ab_to_unit(batch.ab)
@@ -85,7 +94,7 @@ class AdversarialColorizer(Colorizer):
             if self.loss.adversarial == "wgan-gp":
                 terms["penalty"] = gradient_penalty(unwrap(self.discriminator), real_input, fake_input)
                 loss = real + fake + self.loss.gradient_penalty * terms["penalty"]
-            else:  # halved, so that the discriminator learns more slowly than the generator (pix2pix, section 3.3)
+            else:  # halved to slow down the discriminator (pix2pix, section 3.3)
                 loss = (real + fake) / 2
             on_real, on_fake = accuracy(self.adversarial, real_logits, fake_logits)
             self.hooks.schedule.add_accuracy(on_real, on_fake)
@@ -97,7 +106,7 @@ class AdversarialColorizer(Colorizer):
         return self.hooks.schedule.add_noise(x, self.discriminator_config.instance_noise) if self.training else x
 
     def _set_frozen(self, stage: StageConfig) -> None:
-        """Freeze what the stage does not train, and put it in eval mode so that batch-norm statistics do not change."""
+        """Freeze what the stage does not train. Eval mode keeps its batch-norm statistics from changing."""
         if len(self.stages) > 1 or stage.freeze_encoder:
             generator = unwrap(self.generator)
             generator.train(stage.train != "discriminator")
@@ -121,7 +130,7 @@ class AdversarialHooks(TrainingHooks):
         self.colorizer.pixel_loss.load(device)
 
     def after_step(self, progress: float) -> None:
-        """Change to the next stage where this one is over."""
+        """Start the next stage if this one has ended."""
         self.schedule.after_step(progress)
 
     def state_dict(self) -> dict:
@@ -134,11 +143,11 @@ class AdversarialHooks(TrainingHooks):
         self.pool.load_state_dict(state["pool"], device)
 
     def warnings(self) -> list[str]:
-        """Whether the discriminator has won. A critic has no threshold between real and fake."""
+        """A warning if the discriminator has won. There is none for a critic, whose logits have no fixed threshold."""
         return self.schedule.warnings() if self.colorizer.adversarial.threshold is not None else []
 
     def diagnose(self, batch: Batch) -> Diagnosis:
-        """Each term's share of the gradient at the generator's output, and the accuracy of the discriminator."""
+        """The share of each term in the gradient at the generator's output, and the accuracy of the discriminator."""
         colorizer, schedule = self.colorizer, self.schedule
         L, fake_ab = L_to_unit(batch.L), ab_to_unit(colorizer(batch.L)).detach().requires_grad_(True)
         adversarial = schedule.stage.train != "generator"

@@ -1,4 +1,4 @@
-"""Build a colorizer of this family from its options."""
+"""Building of GAN colorizers from their options."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def build(
         method: `pix2pix` learns from pairs of L and ab, `cyclegan` from color photographs and the lightness of other
             photographs.
         generator: the network that predicts ab.
-        discriminator: the network that tells real from generated ab.
-        loss: the losses of both.
+        discriminator: the network that classifies ab as real or generated.
+        loss: the losses of both networks.
         perceptual: the perceptual loss.
-        stages: which networks learn in which part of the run (default: both all the time).
+        stages: which networks are trained in which part of the run (default: both in the whole run).
     """
     size = 64 if size is None else size
     if loss.adversarial == "wgan-gp" and discriminator.norm == "batch":
         raise UserError(
-            "model.discriminator.norm is batch: with wgan-gp it takes instance or none, since the penalty is for each"
-            " picture alone"
+            "model.discriminator.norm is batch: with wgan-gp it takes instance or none, since the gradient penalty is"
+            " computed for each picture separately"
         )
     if method == "cyclegan":
         return _cyclegan(size, generator, discriminator, loss, perceptual, stages)
@@ -66,7 +66,7 @@ def build(
     pixel_loss = MixedLoss({"l1": loss.l1_weight} | loss.pixel, perceptual)
     if not pixel_loss.weights and any(stage.train == "generator" for stage in stages):
         raise UserError(
-            "model.loss.l1_weight and model.perceptual.weight are 0: a generator that learns alone needs one of them"
+            "model.loss.l1_weight and model.perceptual.weight are 0: a stage of the generator alone needs one of them"
         )
     return AdversarialColorizer(
         build_generator(generator, size),
@@ -82,7 +82,7 @@ def _cyclegan(
     given = {"stages": stages is not None, "perceptual.weight": perceptual.weight, "loss.pixel": loss.pixel}
     for name, value in given.items():
         if value:
-            raise UserError(f"model.{name} is given: the method cyclegan has none, leave it out or take pix2pix")
+            raise UserError(f"model.{name} is given: the method cyclegan does not use it, leave it out or take pix2pix")
     if loss.adversarial == "wgan-gp":
         raise UserError("model.loss.adversarial is wgan-gp: the method cyclegan takes vanilla, lsgan or hinge")
     if not (loss.cycle_weight and loss.adversarial_weight):
@@ -91,7 +91,9 @@ def _cyclegan(
             f" {loss.adversarial_weight}: the method cyclegan needs both above 0"
         )
     if not discriminator.conditional:
-        raise UserError("model.discriminator.conditional is false: the discriminators of cyclegan see whole pictures")
+        raise UserError(
+            "model.discriminator.conditional is false: the color discriminator of cyclegan always gets L and ab"
+        )
     return CycleColorizer(
         CycleGenerators(build_generator(generator, size, 3, 2), build_generator(generator, size, 3, 1)),
         CycleDiscriminators(build_discriminator(discriminator, size, 3), build_discriminator(discriminator, size, 1)),

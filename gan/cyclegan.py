@@ -1,7 +1,8 @@
-"""CycleGAN (Zhu et al. 2017): learns from unpaired grey and color photographs.
+"""CycleGAN (Zhu et al. 2017), which learns from unpaired grey and color photographs.
 
-Grey photographs are Lab pictures with ab = 0. The generator `painter` predicts only ab, so a colorized photograph keeps
-its L exactly. The generator `greyer` predicts L, since the grey photographs may have another tone curve.
+The generator `painter` predicts the ab of a grey photograph, whose L stays unchanged. The generator `greyer` predicts
+the L of a grey photograph from a color photograph, because grey photographs may have another tone curve. Both take Lab
+pictures; a grey photograph has ab = 0.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class CycleGenerators(nn.Module):
         self.painter, self.greyer = painter, greyer
 
     def forward(self, grey: Tensor, color: Tensor | None = None, identity: bool = False) -> Tensor | Cycle:
-        """Lightness [N, 1, H, W] of grey photographs -> ab [N, 2, H, W].
+        """Predict ab [N, 2, H, W] of grey photographs [N, 1, H, W], or run both cycles.
 
-        With color photographs [M, 3, H, W] as well, both cycles are run. identity: also compute the identity outputs.
+        color: color photographs [M, 3, H, W]; if they are given, both cycles are run. identity: also compute the
+        identity outputs.
         """
         as_lab = torch.cat([grey, grey.new_zeros(grey.shape[0], 2, *grey.shape[2:])], dim=1)
         painted = self.painter(as_lab)
@@ -101,11 +103,11 @@ class CycleColorizer(Colorizer):
 
     @cached_property
     def hooks(self) -> CycleHooks:
-        """The image pools, the accuracy, and the diagnosis."""
+        """Hooks with the image pools, the running accuracy, and the diagnosis."""
         return CycleHooks(self)
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """The objective of both generators, then that of both discriminators, from one forward pass."""
+        """Yield the objective of both generators, then that of both discriminators."""
         color = torch.cat([L_to_unit(batch.L), ab_to_unit(batch.ab)], dim=1)
         grey = L_to_unit(batch.grey)
         cycle = self.generators(grey, color, identity=self.loss.identity_weight > 0)
@@ -141,7 +143,7 @@ class CycleColorizer(Colorizer):
             losses.append((on_real + on_fake) / 2)
             correct = accuracy(self.adversarial, real_logits, fake_logits)
             terms |= {f"accuracy/real_{name}": correct[0], f"accuracy/fake_{name}": correct[1]}
-            if name == "color":  # generated grey pictures are too similar to real ones to say anything
+            if name == "color":  # generated grey pictures are too similar to real ones
                 self.hooks.schedule.add_accuracy(*correct)
         return Objective("discriminators", sum(losses), terms)
 
@@ -177,7 +179,7 @@ class CycleHooks(TrainingHooks):
             pool.load_state_dict(state["pools"][name], device)
 
     def warnings(self) -> list[str]:
-        """Whether the discriminator of color pictures has won."""
+        """A warning if the discriminator of color pictures has won."""
         return self.schedule.warnings()
 
     @torch.no_grad()

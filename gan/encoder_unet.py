@@ -1,4 +1,4 @@
-"""U-Nets whose encoder is a network of classification: timm's with feature maps, or fastai's DynamicUnet."""
+"""U-Nets with the encoder of an image classifier: a timm network, or fastai's DynamicUnet."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ from common.utils.errors import UserError
 from gan.unet import Norm, norm_layer
 
 
-class EncoderUNet(nn.Module):
-    """A U-Net on the feature maps of a timm network.
+class TimmUNet(nn.Module):
+    """A U-Net whose encoder is a timm network.
 
-    Each step up enlarges to the next finer map of the encoder, puts that map beside it, and convolves twice; the last
-    one puts the input itself beside it. Input [N, in_channels, H, W], output [N, out_channels, H, W] in -1..1, H and W
-    multiples of `multiple`.
+    Each block of the decoder upsamples, concatenates the next finer feature map of the encoder, and applies two
+    convolutions. The last block concatenates the input instead of a feature map.
 
-    encoder: a timm network with feature maps (`resnet18`, `convnext_tiny`, ...). pretrained: from ImageNet; timm sums
-    the stem's weights where the input has one channel. up: `shuffle` (Shi et al. 2016) or `bilinear`. attention: adds
-    self-attention where the map is this many times smaller than the picture (0: none). width: channels at full size.
-    Raises UserError for a network that timm does not know, or one without feature maps.
+    Input: [N, in_channels, H, W]; H and W are multiples of `multiple`. Output: [N, out_channels, H, W] in -1..1.
+
+    Args:
+        encoder: a timm network with feature maps, such as `resnet18` or `convnext_tiny`.
+        pretrained: load its ImageNet weights. For one input channel, timm sums the weights of the first convolution.
+        up: method of upsampling: `shuffle` (Shi et al. 2016) or `bilinear`.
+        attention: apply self-attention to the feature map that is this many times smaller than the picture (0: none).
+        width: channels at full size.
+        norm: normalization of the decoder.
+        in_channels, out_channels: of the network.
+
+    Raises:
+        UserError: timm has no such network, or it has no feature maps, or none for `attention`.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class EncoderUNet(nn.Module):
             self.up.append(nn.ModuleList([*block, SelfAttention(after) if attention == scales[i] else nn.Identity()]))
             before = after
         self.last = nn.Conv2d(before, out_channels, 1)
-        nn.init.normal_(self.last.weight, 0.0, 0.02)  # begins near grey
+        nn.init.normal_(self.last.weight, 0.0, 0.02)  # start near grey
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +80,7 @@ class EncoderUNet(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Enlarge by a factor, put a skip beside it, convolve twice."""
+    """Upsample by a factor, concatenate the skip connection, and apply two convolutions."""
 
     def __init__(self, before: int, skip: int, after: int, factor: int, up: str, norm: Norm) -> None:
         super().__init__()
@@ -99,9 +107,9 @@ class UpBlock(nn.Module):
 
 
 def init_icnr(conv: nn.Conv2d, factor: int) -> None:
-    """Let all channels that a pixel shuffle lays side by side begin alike, so it begins without a checkerboard.
+    """Initialize a convolution before a pixel shuffle such that both together upsample by nearest neighbor.
 
-    Aitken et al. 2017: `conv` then enlarges as nearest neighbours do.
+    This avoids checkerboard artifacts at the start of training (ICNR, Aitken et al. 2017).
     """
     with torch.no_grad():
         first = torch.empty(conv.out_channels // factor**2, *conv.weight.shape[1:])
@@ -112,7 +120,7 @@ def init_icnr(conv: nn.Conv2d, factor: int) -> None:
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at every other (Zhang et al. 2019, 3): [N, C, H, W] -> the same, at first the identity."""
+    """Self-attention over all positions of a feature map (Zhang et al. 2019, section 3). It starts as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -122,25 +130,26 @@ class SelfAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
+        """[N, C, H, W] -> the same shape."""
         q, k, v = (m(x).flatten(2).transpose(1, 2).unsqueeze(1) for m in (self.query, self.key, self.value))
         found = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # [N, 1, H * W, C]
         return x + self.gain * found.squeeze(1).transpose(1, 2).reshape(x.shape)
 
 
 class FastaiUNet(nn.Module):
-    """fastai's DynamicUnet on the body of a ResNet18, a tanh at its end.
+    """fastai's DynamicUnet with a ResNet18 as encoder, followed by tanh.
 
-    Input [N, in_channels, H, W], output [N, out_channels, H, W] in -1..1; H and W are multiples of 32.
+    Input: [N, in_channels, H, W]; H and W are multiples of 32. Output: [N, out_channels, H, W] in -1..1. size: H and W
+    in training.
     """
 
     multiple = 32
 
     def __init__(self, size: int, pretrained: bool = False, in_channels: int = 1, out_channels: int = 2) -> None:
         super().__init__()
-        with warnings.catch_warnings():  # what its own dependencies warn of is no news to those who train
+        with warnings.catch_warnings():  # of fastai's own dependencies
             warnings.simplefilter("ignore", FutureWarning)
-            from fastai.vision.learner import create_body  # seconds to import
+            from fastai.vision.learner import create_body  # takes seconds to import
             from fastai.vision.models.unet import DynamicUnet
         from torchvision.models import ResNet18_Weights, resnet18
 
@@ -148,10 +157,10 @@ class FastaiUNet(nn.Module):
             weights = ResNet18_Weights.DEFAULT if pretrained else None
             return create_body(resnet18(weights=weights), n_in=in_channels, pretrained=pretrained)
 
-        made = body() if not pretrained else fetched(
+        encoder = body() if not pretrained else fetched(
             "pretrained ResNet18 weights", "torchvision", body, "set model.generator.pretrained false"
         )  # fmt: skip
-        self.network = DynamicUnet(made, out_channels, (size, size))
+        self.network = DynamicUnet(encoder, out_channels, (size, size))
 
     @property
     def encoder(self) -> nn.Module:

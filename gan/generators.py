@@ -1,4 +1,4 @@
-"""Build a generator from its options."""
+"""Building of generators from their options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from common.utils.errors import UserError
-from gan.encoder_unet import EncoderUNet, FastaiUNet
+from gan.encoder_unet import FastaiUNet, TimmUNet
 from gan.unet import Norm, UNet
 
 _PLAIN = ("width", "depth", "norm", "dropout", "dropout_at_test", "noise_channels")
@@ -25,19 +25,21 @@ class GeneratorConfig:
     """The generator.
 
     Attributes:
-        network: `unet` is that of pix2pix, `encoder_decoder` the same without skips, `timm` a U-Net on a timm encoder,
-            `dynamic_unet` that of fastai on a ResNet18.
-        width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), of the last of `timm`.
+        network: `unet` is the U-Net of pix2pix, `encoder_decoder` the same without skip connections, `timm` a U-Net
+            with a timm encoder, `dynamic_unet` fastai's DynamicUnet with a ResNet18.
+        width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), and of the last layer of
+            `timm`.
         depth: number of stride-2 layers of `unet` and `encoder_decoder` (default: as often as the size can be halved,
-            at most ten times; 32, 64, 128 and 256 px are halved to one pixel).
+            at most ten times; powers of two up to 1024 are halved to one pixel).
         norm: normalization of `unet`, `encoder_decoder`, and of the decoder of `timm`.
-        dropout: in the innermost decoder blocks of `unet` and `encoder_decoder`.
+        dropout: dropout probability in the innermost decoder blocks of `unet` and `encoder_decoder`.
         dropout_at_test: keep the dropout active in eval mode, as in the paper.
         noise_channels: channels of noise that are concatenated to the input of `unet` and `encoder_decoder`.
         encoder: name of the timm network of `timm`.
         pretrained: start the encoder of `timm` and `dynamic_unet` from ImageNet weights.
-        up: how the decoder of `timm` enlarges: `shuffle` or `bilinear`.
-        attention: self-attention in `timm` on the feature map that is so many times smaller than the picture (0: none).
+        up: how the decoder of `timm` upsamples: `shuffle` or `bilinear`.
+        attention: `timm` applies self-attention to the feature map that is this many times smaller than the picture (0:
+            none).
     """
 
     network: Literal["unet", "encoder_decoder", "timm", "dynamic_unet"] = "unet"
@@ -62,23 +64,23 @@ class GeneratorConfig:
         for option in fields(self):
             if getattr(self, option.name) != option.default and option.name not in ("network", *_OPTIONS[self.network]):
                 raise UserError(
-                    f"model.generator.{option.name} is {getattr(self, option.name)}: the network {self.network} has"
-                    f" none, it takes {', '.join(_OPTIONS[self.network])}"
+                    f"model.generator.{option.name} is {getattr(self, option.name)}: the network {self.network} does"
+                    f" not use it, it takes {', '.join(_OPTIONS[self.network])}"
                 )
 
 
 def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, out_channels: int = 2) -> nn.Module:
-    """The generator of a configuration, for pictures of `size` pixels. It has the attributes `multiple` and `encoder`.
+    """Build the generator for pictures of `size` pixels. It has the attributes `multiple` and `encoder`.
 
     Raises UserError for a size that cannot be halved often enough, and for an unknown encoder.
     """
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     if config.network == "timm":
-        made: nn.Module = EncoderUNet(
+        generator: nn.Module = TimmUNet(
             config.encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
         )
     elif config.network == "dynamic_unet":
-        made = FastaiUNet(size, config.pretrained, **channels)
+        generator = FastaiUNet(size, config.pretrained, **channels)
     else:
         depth = halvings(size) if config.depth is None else config.depth
         if not 3 <= depth <= halvings(size):
@@ -86,21 +88,21 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
                 f"model.generator.depth is {depth}: at {size} px it takes {_range(3, halvings(size))}, as often as that"
                 " can be halved"
             )
-        made = UNet(
+        generator = UNet(
             depth, config.width, config.norm, config.dropout, **channels, skips=config.network == "unet",
             dropout_at_test=config.dropout_at_test, noise_channels=config.noise_channels,
         )  # fmt: skip
-        made.multiple = 2**depth
-    if size % made.multiple:
+        generator.multiple = 2**depth
+    if size % generator.multiple:
         raise UserError(
             f"model.size (or data.size, where that is not given) is {size}: this generator halves it until it is"
-            f" {made.multiple} times smaller, so it takes a multiple of {made.multiple}"
+            f" {generator.multiple} times smaller, so it takes a multiple of {generator.multiple}"
         )
-    return made
+    return generator
 
 
 def halvings(size: int) -> int:
-    """How often a size is divisible by two, at most ten. Raises UserError where that is less than three."""
+    """How often a size can be halved, at most ten times. Raises UserError if it is less than three times."""
     depth = 0
     while depth < 10 and size > 0 and size % 2 ** (depth + 1) == 0:
         depth += 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.utils.errors import UserError
 
-Logits = Tensor | Iterable[Tensor]  # of one discriminator, or of each scale of several
+Logits = Tensor | Iterable[Tensor]  # of a discriminator, or of each scale of a multi-scale discriminator
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class LossConfig:
     Attributes:
         adversarial: `vanilla` is cross-entropy, `lsgan` least squares, `hinge` the hinge loss, `wgan-gp` the
             Wasserstein loss with a gradient penalty.
-        l1_weight: weight of L1 on ab in network range.
-        pixel: weights of further losses on ab, or of L1, as in {mse: 50, smooth_l1: 10}.
+        l1_weight: weight of the L1 loss on ab in network range.
+        pixel: weights of further losses on ab, as in {mse: 50, smooth_l1: 10}. A weight of l1 replaces `l1_weight`.
         adversarial_weight: weight of the adversarial loss; 0 trains the generator alone.
         label_smoothing: the discriminator's target for real pictures is 1 minus this (vanilla, lsgan).
         gradient_penalty: weight of the gradient penalty of wgan-gp.
@@ -54,12 +54,12 @@ class LossConfig:
 
 
 class Adversarial(NamedTuple):
-    """An adversarial loss: functions of float32 logits to a scalar."""
+    """An adversarial loss. Its functions map float32 logits of any shape to a scalar."""
 
-    real: Callable[[Tensor, float], Tensor]  # of the discriminator, for real pictures; with the target of "real"
-    fake: Callable[[Tensor], Tensor]  # of the discriminator, for generated pictures
-    generator: Callable[[Tensor], Tensor]  # of the generator, for its own pictures
-    threshold: float | None  # logits above it mean "real"; None for a critic, which has no threshold
+    real: Callable[[Tensor, float], Tensor]  # the discriminator's loss on real pictures, given the target of "real"
+    fake: Callable[[Tensor], Tensor]  # the discriminator's loss on generated pictures
+    generator: Callable[[Tensor], Tensor]  # the generator's loss on generated pictures
+    threshold: float | None  # logits above it mean "real"; None for the critic of WGAN, which has no threshold
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -70,9 +70,9 @@ def _squares(logits: Tensor, target: float) -> Tensor:
     return F.mse_loss(logits, torch.full_like(logits, target))
 
 
-# Another adversarial loss is an entry here, and a name in LossConfig.adversarial.
+# To add a loss, add an entry here and its name to LossConfig.adversarial.
 ADVERSARIAL = {
-    # Goodfellow et al. 2014, the generator in the non-saturating form
+    # Goodfellow et al. 2014; the generator's loss is the non-saturating one
     "vanilla": Adversarial(_cross_entropy, lambda x: _cross_entropy(x, 0.0), lambda x: _cross_entropy(x, 1.0), 0.0),
     # Mao et al. 2017
     "lsgan": Adversarial(_squares, lambda x: _squares(x, 0.0), lambda x: _squares(x, 1.0), 0.5),
@@ -90,14 +90,14 @@ def mean_over_scales(loss: Callable[[Tensor], Tensor], logits: Logits) -> Tensor
 
 
 def discriminator_losses(loss: Adversarial, real: Logits, fake: Logits, smoothing: float) -> tuple[Tensor, Tensor]:
-    """The discriminator's losses for the logits of real and of generated pictures."""
+    """The discriminator's losses on real and on generated pictures, given their logits."""
     return mean_over_scales(lambda x: loss.real(x, 1 - smoothing), real), mean_over_scales(loss.fake, fake)
 
 
 def accuracy(loss: Adversarial, real: Logits, fake: Logits) -> tuple[Tensor, Tensor]:
-    """Shares of the patches of real and of generated pictures that the discriminator classifies correctly.
+    """Fractions of the patches of real and of generated pictures that the discriminator classifies correctly.
 
-    For a critic, the threshold is the middle between the two mean logits.
+    The threshold of a critic is halfway between the two mean logits.
     """
     with torch.no_grad():
         threshold = loss.threshold
@@ -110,10 +110,10 @@ def accuracy(loss: Adversarial, real: Logits, fake: Logits) -> tuple[Tensor, Ten
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance from 1 of the critic's gradient norm, between real and generated pictures, in float32.
+    """The gradient penalty of WGAN-GP (Gulrajani et al. 2017, algorithm 1), in float32.
 
-    real, fake: [N, C, H, W]. Each picture is interpolated at its own random position (Gulrajani et al. 2017, algorithm
-    1). The critic's output is the mean of its patch logits.
+    It is the mean of (norm of the critic's gradient - 1)^2 at random points between real and generated pictures. The
+    critic's output is the mean of its patch logits. real, fake: [N, C, H, W]. Returns a scalar.
     """
     with torch.autocast(real.device.type, enabled=False):
         position = torch.rand(len(real), 1, 1, 1, device=real.device)

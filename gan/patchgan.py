@@ -1,4 +1,4 @@
-"""PatchGAN discriminators (Isola et al. 2017, appendix 6.1.2), one scale or several."""
+"""PatchGAN discriminators (Isola et al. 2017, appendix 6.1.2), with one or several scales."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from common.utils.errors import UserError
 from gan.unet import Norm, init_pix2pix, norm_layer
 
-# Receptive field in pixels -> stride-2 layers; two stride-1 layers follow (1: a pixel discriminator of 1x1).
+# Receptive field in pixels -> number of stride-2 layers, which two stride-1 layers follow. A receptive field of 1 is a
+# discriminator of 1x1 convolutions.
 LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 
 
@@ -20,16 +21,16 @@ class DiscriminatorConfig:
     """The discriminator.
 
     Attributes:
-        receptive_field: of one logit, in pixels: 1, 16, 34, 70, 142 or 286.
+        receptive_field: receptive field of one logit, in pixels: 1, 16, 34, 70, 142 or 286.
         width: channels of the first layer (64 in the paper).
-        norm: normalization.
+        norm: normalization of the hidden layers.
         spectral_norm: divide every layer's weights by their largest singular value (Miyato et al. 2018).
-        scales: number of discriminators, each of which sees the picture at half the size of the one before (pix2pixHD
-            has 3).
-        conditional: whether the discriminator sees L and ab, or only ab.
+        scales: number of discriminators, each of which gets the picture at half the size of the previous one (3 in
+            pix2pixHD).
+        conditional: the discriminator gets L and ab, not only ab.
         updates: updates of the discriminator per update of the generator.
         instance_noise: standard deviation of Gaussian noise on its input, in network range; it falls to 0 over the run.
-        pool: size of the image pool (50 in CycleGAN; 0: the discriminator sees only new pictures).
+        pool: size of the image pool (50 in CycleGAN; 0: no pool).
     """
 
     receptive_field: int = 70
@@ -92,7 +93,7 @@ class PatchGAN(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """Several discriminators; number i sees the picture at 1 / 2 ** i of its size (Wang et al. 2018, section 3.2)."""
+    """Several discriminators. Number i gets the picture at 1 / 2 ** i of its size (Wang et al. 2018, section 3.2)."""
 
     def __init__(self, discriminators: list[nn.Module]) -> None:
         super().__init__()
@@ -109,10 +110,10 @@ class MultiScale(nn.Module):
 
 
 def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int | None = None) -> nn.Module:
-    """The discriminator of a configuration, for pictures of `size` pixels.
+    """Build the discriminator for pictures of `size` pixels.
 
-    in_channels: default: 3 where the discriminator sees L, else 2. Raises UserError where the receptive field is too
-    large for the size.
+    in_channels: number of input channels (default: 3 for a conditional discriminator, else 2). Raises UserError if the
+    receptive field is too large for the size.
     """
     smallest = size // 2 ** (config.scales - 1)
     fits = [field for field, layers in LAYERS.items() if layers == 0 or smallest >= 3 * 2**layers]
@@ -122,10 +123,10 @@ def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int
             f"{', its smallest scale,' if config.scales > 1 else ''} it takes {', '.join(map(str, fits))}"
         )
     channels = in_channels or (3 if config.conditional else 2)
-    made = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]
+    networks = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]
     if config.spectral_norm:
-        for network in made:
+        for network in networks:
             for module in list(network.modules()):
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
-    return made[0] if config.scales == 1 else MultiScale(made)
+    return networks[0] if config.scales == 1 else MultiScale(networks)

@@ -1,4 +1,4 @@
-"""Training in stages, as in generator alone, discriminator alone, both; and the image pool of the discriminator."""
+"""Stages of adversarial training (generator only, discriminator only, or both), and the image pool."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from common.utils.errors import UserError
 
-WON_ACCURACY, WON_STEPS = 0.95, 500  # the discriminator has won if its running accuracy is above that for so long
-_MOMENTUM = 0.98  # of the running accuracy, about 50 steps
+WON_ACCURACY, WON_STEPS = 0.95, 500  # the discriminator has won if its accuracy is higher for this many steps
+_MOMENTUM = 0.98  # of the running accuracy, which averages about 50 steps
 
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage of the training.
+    """One stage of training.
 
     Attributes:
-        train: which networks learn. `generator` alone learns without the adversarial loss.
-        share: of the steps of the run.
+        train: the networks that are trained. `generator` is trained without the adversarial loss.
+        share: fraction of the run's steps.
         freeze_encoder: do not train the encoder of the generator.
-        until_accuracy: end a stage of the discriminator early, once its running accuracy is this high.
+        until_accuracy: end a stage that trains the discriminator when its running accuracy reaches this value.
     """
 
     train: Literal["generator", "discriminator", "both"]
@@ -32,7 +32,7 @@ class StageConfig:
 
 
 def check_stages(stages: list[StageConfig]) -> None:
-    """Raise UserError for an impossible list of stages."""
+    """Raise UserError for an invalid list of stages."""
 
     def wrong(what: str, mend: str) -> UserError:
         return UserError(f"model.stages {what}: {mend}")
@@ -59,7 +59,7 @@ def check_stages(stages: list[StageConfig]) -> None:
 
 
 class StageSchedule:
-    """The stage that a run is in, and the running accuracy of its discriminator."""
+    """The current stage of a run, and the running accuracy of its discriminator."""
 
     def __init__(self, stages: list[StageConfig]) -> None:
         self.stages, self.index, self.progress = stages, 0, 0.0
@@ -76,16 +76,19 @@ class StageSchedule:
         return sum(stage.share for stage in self.stages[: self.index + 1])
 
     def add_noise(self, x: Tensor, deviation: float) -> Tensor:
-        """Add Gaussian instance noise to x. Its deviation falls linearly to 0 over the run."""
+        """Add Gaussian instance noise to x. Its standard deviation falls linearly to 0 over the run."""
         deviation *= 1 - self.progress
         return x + deviation * torch.randn_like(x) if deviation else x
 
     def add_accuracy(self, on_real: Tensor, on_fake: Tensor) -> None:
-        """Add the discriminator's accuracy on a batch, two scalars."""
+        """Add the discriminator's accuracies on a batch, two scalars."""
         self._new.append((on_real + on_fake) / 2)
 
     def after_step(self, progress: float) -> None:
-        """Change to the next stage where this one's share is over, or where its discriminator is accurate enough."""
+        """Update the running accuracy, and start the next stage if this one has ended.
+
+        progress: fraction of the run that is done.
+        """
         self.progress = progress
         if self._new:
             new = mean_over_processes(torch.stack(self._new).mean().detach().float())
@@ -101,12 +104,12 @@ class StageSchedule:
             self.steps_won = torch.zeros_like(self.steps_won)
 
     def warnings(self) -> list[str]:
-        """A warning where the discriminator has been too accurate for long."""
+        """A warning if the discriminator has won."""
         if self.steps_won.item() < WON_STEPS:
             return []
         return [
             f"warning: the discriminator has won: for {int(self.steps_won)} steps its accuracy has been above"
-            f" {WON_ACCURACY:.0%}, so the generator learns little from it; see The discriminator wins in README.md"
+            f" {WON_ACCURACY:.0%}, so the generator learns little from it; see 'The discriminator wins' in README.md"
         ]
 
     def state_dict(self) -> dict:
@@ -123,14 +126,14 @@ class StageSchedule:
 class ImagePool:
     """A history of generated pictures for the discriminator (Shrivastava et al. 2017; CycleGAN, section 4).
 
-    Once the pool is full, each new picture is, with probability 1/2, swapped with a random one of the pool.
+    Once the pool is full, each new picture is swapped with a random picture of the pool with probability 1/2.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.pictures = size, None
 
     def query(self, fakes: Tensor) -> Tensor:
-        """New pictures [N, C, H, W] -> as many, of which some are from the pool. With size 0, all are new."""
+        """Add new pictures [N, C, H, W]. Returns as many, some of which are from the pool. With size 0, all are new."""
         if not self.size:
             return fakes
         fakes = fakes.detach()
@@ -142,7 +145,7 @@ class ImagePool:
         if not len(rest):
             return fakes
         swap = torch.rand(len(rest)) < 0.5
-        places = torch.randperm(self.size)[: len(rest)]  # a pool smaller than the batch serves only its first pictures
+        places = torch.randperm(self.size)[: len(rest)]  # fewer than `rest` if the pool is small
         swap[len(places) :] = False
         out = rest.clone()
         chosen, places = swap.nonzero().flatten(), places[swap[: len(places)]]
@@ -160,7 +163,7 @@ class ImagePool:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a scalar over the processes of a run, so that all of them change stages at the same step."""
+    """The mean of a scalar over all processes, so that they change stages at the same step."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         value = value.clone()
         torch.distributed.all_reduce(value)

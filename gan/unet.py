@@ -13,7 +13,7 @@ Norm = Literal["batch", "instance", "none"]
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """The normalization layer of that name; `none` is the identity."""
+    """The normalization layer for a number of channels. `none` is the identity."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     return nn.InstanceNorm2d(channels, affine=True) if norm == "instance" else nn.Identity()
@@ -36,8 +36,8 @@ def init_pix2pix(network: nn.Module) -> nn.Module:
 def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], channels: int) -> Tensor:
     """Random numbers [N, channels, H, W] for x [N, C, H, W].
 
-    In training mode they come from torch's global generator. In eval mode they come from a fixed seed and are the same
-    for every picture, so that a result does not depend on the other pictures of the batch.
+    In training mode they come from torch's global generator. In eval mode they have a fixed seed and are the same for
+    every picture, so that the result does not depend on the rest of the batch. draw: `torch.rand` or `torch.randn`.
     """
     if network.training:
         return draw((len(x), channels, *x.shape[2:]), device=x.device)
@@ -46,17 +46,17 @@ def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], chann
 
 
 class TestTimeDropout(nn.Dropout):
-    """Dropout that is also active in eval mode: the only source of noise in pix2pix (Isola et al. 2017, 3.1)."""
+    """Dropout that is also active in eval mode. It is the only noise of pix2pix (Isola et al. 2017, section 3.1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same."""
+        """[N, C, H, W] -> the same shape."""
         if self.training:
             return F.dropout(x, self.p)
         return x * (noise_like(self, x, torch.rand, x.shape[1]) >= self.p) / (1 - self.p)
 
 
 class UNet(nn.Module):
-    """Encoder-decoder with a skip connection at every scale.
+    """Encoder-decoder with skip connections at every scale.
 
     The encoder has 4x4 convolutions with stride 2, the decoder 4x4 transposed convolutions with stride 2. Channels are
     64-128-256-512-512-... (times width / 64); LeakyReLU 0.2 in the encoder, ReLU in the decoder, tanh at the end. The
@@ -86,7 +86,7 @@ class UNet(nn.Module):
         super().__init__()
         self.skips, self.noise_channels = skips, noise_channels
         widths = [width * min(2**i, 8) for i in range(depth)]
-        bias = norm != "batch"  # batch norm has a bias
+        bias = norm != "batch"  # batch norm has its own bias
         drop = TestTimeDropout if dropout_at_test else nn.Dropout
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, after in enumerate(widths):
@@ -99,7 +99,7 @@ class UNet(nn.Module):
                     norm_layer(norm, after) if normed else nn.Identity(),
                 )
             )
-        for i in reversed(range(depth)):  # the innermost first
+        for i in reversed(range(depth)):  # from the innermost block
             before = widths[i] * (1 if i == depth - 1 or not skips else 2)
             after = widths[i - 1] if i else out_channels
             drops = depth - 4 <= i < depth - 1 and i >= 3

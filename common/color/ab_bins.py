@@ -1,4 +1,4 @@
-"""Quantization of the ab plane: square bins within the sRGB gamut, and the bins nearest to a color."""
+"""Quantization of the ab plane into square bins within the sRGB gamut."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ from torch import Tensor, nn
 from common.color.lab import rgb8_to_lab
 from common.utils.errors import UserError
 
-_REACH = 140.0  # the tables are exact for |a|, |b| up to this; sRGB reaches 108, turned by augmentation 134
-_FINE = 2.5  # side of the fine cells that candidates are listed for, ab units
+_REACH = 140.0  # the tables are exact for |a|, |b| up to this; sRGB reaches 108, and 134 if hues are rotated
+_FINE = 2.5  # side of the fine cells, in ab units; each has a list of the bins that can be nearest
 NEAREST = 5
 
 
 def in_gamut_bins(grid: int) -> Tensor:
-    """Centres of the cells of side `grid` that some 8-bit sRGB color falls into: float32 [Q, 2], by a, then b.
+    """Centers of the bins that contain at least one 8-bit sRGB color.
 
-    A cell's centre is a multiple of `grid`, so a color's cell is its ab rounded. Colors of the cube's six faces
-    are enough: whatever ab a color inside has, one of the same ab lies on a face, straight above or below it in L.
-    Q is 969, 261 and 77 for grids 5, 10 and 20 (the whole cube of 16.7 million colors gives the same). The list of
-    313 in Zhang et al. (2016) counts some cells that sRGB does not reach.
+    A bin is a square of side `grid` ab units whose center is a multiple of `grid`, so the bin of a color is its rounded
+    ab. Only the six faces of the RGB cube are tested: for each color inside the cube, a face has one with the same ab.
+    Q is 969, 261 and 77 for grids 5, 10 and 20, the same as from all 16.7 million colors. Zhang et al. (2016) use 313
+    bins at grid 10, some of which contain no sRGB color.
+
+    Returns float32 [Q, 2], sorted by a, then b.
     """
     line = torch.arange(256, dtype=torch.uint8)
     u, v = (x.reshape(-1) for x in torch.meshgrid(line, line, indexing="ij"))
     flat = (torch.full_like(u, edge) for edge in (0, 255))
     faces = [torch.roll(torch.stack([level, u, v]), axis, 0) for level in flat for axis in range(3)]
     ab = rgb8_to_lab(torch.cat(faces, dim=1)[:, None])[1:, 0].T
-    return (ab / grid).round().unique(dim=0).add(0.0) * grid  # adding 0 makes -0 a 0
+    return (ab / grid).round().unique(dim=0).add(0.0) * grid  # adding 0 turns -0 into 0
 
 
 @lru_cache(maxsize=8)
 def _tables(grid: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(bins [Q, 2], cell -> its bin or -1 [n, n], fine cell -> candidates [m, m, C] padded with Q), on the CPU."""
+    """Lookup tables on the CPU.
+
+    Returns (bins [Q, 2], index of each cell's bin or -1 [n, n], the bins that can be among the nearest of a color in
+    each fine cell [m, m, C], padded with Q).
+    """
     bins = in_gamut_bins(grid)
     reach = round(_REACH / grid)
     cells = torch.full((2 * reach + 1, 2 * reach + 1), -1)
     at = (bins / grid).round().long() + reach
     cells[at[:, 0], at[:, 1]] = torch.arange(len(bins))
 
-    # A bin can be among the nearest of some point of a fine cell only if its least distance to that cell is no more
-    # than the fifth smallest of all bins' largest distances to it.
+    # Let d be the fifth smallest of the bins' largest distances to a fine cell. At least five bins are within d of each
+    # point in the cell. So a bin whose smallest distance to the cell is above d cannot be among the five nearest.
     count = 2 * round(_REACH / _FINE) + 1
-    centres = (torch.arange(count) - count // 2) * _FINE
+    centers = (torch.arange(count) - count // 2) * _FINE
     within = torch.empty(count, count, len(bins), dtype=torch.bool)
-    for i, a in enumerate(centres):
-        away = torch.stack([(bins[:, 0] - a).abs().expand(count, -1), (bins[:, 1] - centres[:, None]).abs()])
+    for i, a in enumerate(centers):
+        away = torch.stack([(bins[:, 0] - a).abs().expand(count, -1), (bins[:, 1] - centers[:, None]).abs()])
         least = (away - _FINE / 2).clamp(min=0).square().sum(dim=0).sqrt()  # [count, Q]
         most = (away + _FINE / 2).square().sum(dim=0).sqrt()
         within[i] = least <= most.kthvalue(NEAREST).values[:, None] + 1e-3
@@ -59,9 +65,10 @@ def _tables(grid: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class ABBins(nn.Module):
-    """The in-gamut bins of one grid and what is nearest to a color, by tables that move with the module.
+    """The in-gamut bins of one grid, and fast search for the bins nearest to a color.
 
-    Its buffers are derived from sRGB and not saved. Raises UserError for a grid that is no whole number of 2 to 50.
+    The lookup tables are non-persistent buffers: they follow the module's device and are not in its `state_dict`.
+    Raises UserError unless `grid` is a whole number from 2 to 50.
     """
 
     ab_bins: Tensor  # [Q, 2]
@@ -79,13 +86,13 @@ class ABBins(nn.Module):
 
     @property
     def num_bins(self) -> int:
-        """Q."""
+        """The number of bins, Q."""
         return len(self.ab_bins)
 
     def nearest(self, ab: Tensor) -> Tensor:
         """Index of the nearest bin: [N, 2, h, w] in CIELAB units -> int64 [N, h, w].
 
-        For a color of sRGB that is the cell it lies in; one outside goes to the nearest bin there is.
+        For an sRGB color this is the bin that contains it.
         """
         with torch.autocast(ab.device.type, enabled=False):
             ab = ab.float()
@@ -101,7 +108,7 @@ class ABBins(nn.Module):
     def k_nearest(self, ab: Tensor) -> tuple[Tensor, Tensor]:
         """The five nearest bins: [N, 2, h, w] -> (indices int64, distances float32), each [N, h, w, 5], nearest first.
 
-        Exact: the tables only leave out bins that cannot be among them.
+        The result is exact: the tables omit only bins that cannot be among the five nearest.
         """
         with torch.autocast(ab.device.type, enabled=False):
             return self._closest(ab.float().movedim(1, -1), NEAREST)

@@ -1,4 +1,4 @@
-"""Gamut mapping: colors that sRGB cannot show -> colors of the same lightness and hue that it can."""
+"""Gamut mapping of colors outside sRGB, at constant lightness and hue."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from common.color.lab import as_float, lab_to_rgb, linear_from_lab
 
 
 def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
-    """Reduce chroma, at constant L and hue, until each color fits in sRGB.
+    """Reduce the chroma of colors outside sRGB, at constant L and hue, until they are inside.
 
-    The displayable colors of one L and hue are an interval of chroma that begins at 0; its end is found by bisection.
+    The largest chroma inside sRGB is found by bisection. The function is not differentiable.
 
-    L: [..., 1, H, W] in 0..100, ab: [..., 2, H, W] in CIELAB units. Returns ab of the same shape, unchanged where the
-    color fits already. NaN stays NaN. No gradient flows through it.
+    Args:
+        L: [..., 1, H, W] in 0..100.
+        ab: [..., 2, H, W] in CIELAB units.
+        iterations: of the bisection; each halves the error of the chroma.
+
+    Returns:
+        ab of the same shape, unchanged where the color is inside sRGB already. NaN stays NaN.
     """
     with torch.autocast(L.device.type, enabled=False), torch.no_grad():
         L, ab = as_float(L), as_float(ab)
@@ -35,14 +40,14 @@ def fit_gamut(L: Tensor, ab: Tensor, iterations: int = 12) -> Tensor:
 
 
 def displayable(lab: Tensor) -> Tensor:
-    """Whether sRGB can show each color: lab [..., 3, H, W] -> bool [..., H, W]."""
-    # The margin is under half an 8-bit step everywhere: white itself is 1 + 2e-5 in float32.
+    """Whether each color is inside sRGB: lab [..., 3, H, W] -> bool [..., H, W]."""
+    # White itself is 1 + 2e-5 in float32. The tolerance is less than half an 8-bit step everywhere.
     linear = linear_from_lab(lab)
     return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=-3)
 
 
 def ab_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
-    """Lightness and predicted ab -> sRGB, with chroma reduced where the color does not fit in sRGB.
+    """L and ab -> sRGB. The chroma of colors outside sRGB is reduced (see `fit_gamut`).
 
     L: [..., 1, H, W] in 0..100, ab: [..., 2, H, W] in CIELAB units. Returns float [..., 3, H, W] in 0..1.
     """
@@ -50,5 +55,5 @@ def ab_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
 
 
 def ab_to_rgb8(L: Tensor, ab: Tensor) -> Tensor:
-    """`ab_to_rgb` rounded to 8 bits: uint8 [..., 3, H, W], whose lightness is L up to rounding."""
+    """`ab_to_rgb`, rounded to uint8 [..., 3, H, W]. Its lightness is L up to rounding."""
     return (ab_to_rgb(L, ab) * 255).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Guided upsampling: enlarge ab from the network's size to the photograph's, along the edges of its lightness."""
+"""Guided upsampling of ab from the network's size to the photograph's, which follows the edges of its lightness."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_WORKING_SIDE = 512  # longer side at which the filter is fitted; its coefficients are smooth, so they upsample well
+_WORKING_SIDE = 512  # longer side at which the filter is fitted; its smooth coefficients are then upsampled
 
 
 def _box_mean(x: Tensor, radius: int) -> Tensor:
-    # on a CPU, products with band matrices are three times as fast as pooling along each axis
+    # on a CPU, matrix products are three times as fast as average pooling
     height, width = x.shape[-2:]
     return _band(height, radius, x) @ (x @ _band(width, radius, x).T)
 
 
 def _band(side: int, radius: int, like: Tensor) -> Tensor:
-    """[side, side]: row i averages positions i - radius..i + radius that lie inside the image."""
+    """Matrix [side, side] that replaces each position by the mean over those at most `radius` away."""
     positions = torch.arange(side, device=like.device)
     near = ((positions[:, None] - positions).abs() <= radius).to(like.dtype)
     return near / near.sum(dim=1, keepdim=True)
@@ -41,12 +41,12 @@ def guided_coefficients(L: Tensor, ab: Tensor, radius: int, epsilon: float = 4.0
 
 
 class GuidedUpsampling:
-    """Upsampled ab in horizontal strips, so that memory does not grow with the photograph's height.
+    """Upsamples ab strip by strip, so that memory does not grow with the photograph's height.
 
     Args:
         L_working: lightness of the photograph at `working_size`, [1, 1, h, w] in 0..100.
         ab: prediction resized to the same size, [1, 2, h, w] in CIELAB units.
-        spread: working pixels per predicted pixel, from which the window's radius follows.
+        spread: width of a predicted pixel, in pixels of the working size. The filter's radius is twice this.
         size: (height, width) of the photograph.
     """
 
@@ -60,9 +60,9 @@ class GuidedUpsampling:
             self.coefficients = torch.cat([torch.zeros_like(ab), ab], dim=1)
 
     def strip(self, L: Tensor, top: int) -> Tensor:
-        """ab [1, 2, n, W] of n rows of the photograph, from row `top` on, given their lightness L [1, 1, n, W]."""
+        """ab [1, 2, n, W] of n rows of the photograph that begin at row `top`. L: [1, 1, n, W], their lightness."""
         low = self.coefficients
-        # bilinear along y by hand: F.interpolate would need the whole photograph at once
+        # bilinear along y; F.interpolate cannot compute a part of its output
         y = (torch.arange(top, top + L.shape[2], device=L.device) + 0.5) * low.shape[2] / self.height - 0.5
         y = y.clamp(0, low.shape[2] - 1)
         above = y.floor().long()

@@ -1,7 +1,7 @@
-"""sRGB <-> CIELAB in torch: exact, differentiable, batched, and safe under autocast.
+"""Conversion between sRGB and CIELAB in torch: differentiable, batched, and in fp32 also under autocast.
 
-sRGB is IEC 61966-2-1; CIELAB is CIE 1976 under D65, 2 degree observer, white (0.95047, 1, 1.08883): the
-constants of `skimage.color.rgb2lab`, against which the tests check every function here.
+sRGB is IEC 61966-2-1. CIELAB is CIE 1976 with illuminant D65 and the 2 degree observer, white (0.95047, 1, 1.08883).
+The constants are those of `skimage.color.rgb2lab`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _XYZ_FROM_RGB = (
     (0.212671, 0.715160, 0.072169),
     (0.019334 / _WHITE[2], 0.119193 / _WHITE[2], 0.950227 / _WHITE[2]),
 )
-# Its inverse, as constants: torch.linalg.inv has no ONNX form.
+# The inverse matrix, as constants because ONNX has no torch.linalg.inv.
 _RGB_FROM_XYZ = (
     (3.0799803022718044, -1.5371515162713185, -0.5428213080224702),
     (-0.9212477523232382, 1.8759900014898907, 0.045247339514465974),
     (0.052890461098811827, -0.20404133836651123, 1.1512320119619404),
 )
-_EPSILON = 0.008856  # (6/29)^3 as CIE prints it
-_KAPPA = 7.787
+_EPSILON = 0.008856  # (6/29)^3, rounded as in the standard
+_KAPPA = 7.787  # (29/6)^2 / 3
 
 AB_SCALE = 110.0  # networks see ab / 110 and L / 50 - 1
 
@@ -39,22 +39,22 @@ def L_from_unit(L: Tensor) -> Tensor:
 
 
 def ab_to_unit(ab: Tensor) -> Tensor:
-    """ab in CIELAB units -> network range, within -1..1 for every sRGB color."""
+    """ab in CIELAB units -> network range. sRGB colors are within -1..1."""
     return ab / AB_SCALE
 
 
 def ab_from_unit(ab: Tensor) -> Tensor:
-    """ab in network range, in any precision -> CIELAB units, float32."""
+    """ab in network range, any floating dtype -> CIELAB units, float32."""
     return ab.float() * AB_SCALE
 
 
 def as_float(x: Tensor) -> Tensor:
-    """float32 and float64 unchanged, other dtypes as float32."""
+    """Convert to float32. float64 is unchanged."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _mix(matrix: tuple[tuple[float, ...], ...], x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
-    # Written as sums, not as a matmul: autocast would run a matmul in bf16, and planar sums are faster.
+    # not a matmul, which is slower here and which autocast would run in bf16
     return [row[0] * x + row[1] * y + row[2] * z for row in matrix]
 
 
@@ -64,7 +64,7 @@ def _linear_from_srgb(rgb: Tensor) -> Tensor:
 
 
 def _srgb_from_linear(linear: Tensor) -> Tensor:
-    # clamp before the power: 0 ** x has an infinite gradient, which `where` would turn into NaN
+    # clamp before the power: the gradient of 0 ** x is infinite, and `where` would turn it into NaN
     curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curve, linear * 12.92)
 
@@ -82,9 +82,9 @@ def _lab_from_linear(linear: Tensor) -> Tensor:
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB -> CIELAB.
 
-    rgb: float [..., 3, H, W] in 0..1. Returns the same shape: L 0..100, a about -86..98, b about -108..95,
-    in float32 (float64 stays float64), also under autocast.
-    Raises TypeError for integer input, ValueError for another shape or for values outside 0..1.
+    rgb: float [..., 3, H, W] in 0..1. Returns float32 (float64 for float64 input) of the same shape: L in 0..100, a in
+    about -86..98, b in about -108..95. Raises TypeError for integer input, and ValueError for another shape or values
+    outside 0..1.
     """
     if not rgb.is_floating_point():
         raise TypeError(f"rgb_to_lab takes floats in 0..1, got {rgb.dtype}: use rgb8_to_lab for uint8")
@@ -98,9 +98,10 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def rgb8_to_lab(rgb: Tensor) -> Tensor:
-    """8-bit sRGB -> CIELAB, faster than `rgb_to_lab` because it looks linear values up in a table of 256.
+    """8-bit sRGB -> CIELAB. It is faster than `rgb_to_lab` because it linearizes values with a lookup table.
 
-    rgb: uint8 [..., 3, H, W]. Returns float32 of the same shape. Raises TypeError for another dtype.
+    rgb: uint8 [..., 3, H, W]. Returns float32 of the same shape. Raises TypeError for another dtype, and ValueError for
+    another shape.
     """
     if rgb.dtype != torch.uint8:
         raise TypeError(f"rgb8_to_lab takes uint8, got {rgb.dtype}: use rgb_to_lab for floats in 0..1")
@@ -111,9 +112,10 @@ def rgb8_to_lab(rgb: Tensor) -> Tensor:
 
 
 def rgb8_to_L(rgb: Tensor) -> Tensor:
-    """8-bit sRGB -> lightness only, at a third of the cost of `rgb8_to_lab`.
+    """8-bit sRGB -> L only, in a third of the time of `rgb8_to_lab`.
 
-    rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype.
+    rgb: uint8 [..., 3, H, W]. Returns float32 [..., 1, H, W] in 0..100. Raises TypeError for another dtype, and
+    ValueError for another shape.
     """
     if rgb.dtype != torch.uint8:
         raise TypeError(f"rgb8_to_L takes uint8, got {rgb.dtype}")
@@ -126,21 +128,22 @@ def rgb8_to_L(rgb: Tensor) -> Tensor:
 
 
 def linear_from_lab(lab: Tensor) -> Tensor:
-    """CIELAB -> linear sRGB, both float [..., 3, H, W]; colors outside of sRGB lie outside of 0..1."""
+    """CIELAB -> linear sRGB, both float [..., 3, H, W]. Colors outside sRGB have values outside 0..1."""
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
     xyz = []
-    # scikit-image stops fz at 0, which only colors far outside of sRGB reach
+    # fz is clamped as in scikit-image; it is negative only for colors far outside sRGB
     for f in (fy + a / 500, fy, (fy - b / 200).clamp(min=0)):
         xyz.append(torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA))
     return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
 
 
 def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
-    """The lightness of colors on black-and-white film whose sensitivity is a weighted sum of linear sRGB.
+    """The lightness that black-and-white film records, if its exposure is a weighted sum of linear sRGB.
 
-    lab: float [..., 3, H, W]; colors outside of sRGB are clipped per channel. weights: of red, green and blue, of sum
-    1, so that the L of greys does not change. Returns L [..., 1, H, W] in 0..100.
+    lab: float [..., 3, H, W]; colors outside sRGB are clipped per channel. weights: of red, green and blue. They must
+    sum to 1, so that the L of greys does not change. Returns L [..., 1, H, W] in 0..100. Raises ValueError for another
+    shape.
     """
     _check_channels(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
@@ -152,9 +155,9 @@ def film_lightness(lab: Tensor, weights: tuple[float, float, float]) -> Tensor:
 def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
     """CIELAB -> sRGB.
 
-    lab: float [..., 3, H, W]. Returns sRGB of the same shape in float32 (float64 stays float64), clipped to
-    0..1 per channel unless `clip` is False. Clipping changes the L and the hue of a color outside sRGB: use
-    `common.color.gamut` for such colors. Raises ValueError for another shape.
+    lab: float [..., 3, H, W]. clip: clip each channel to 0..1. This changes the L and the hue of colors outside sRGB;
+    `common.color.gamut.ab_to_rgb` does not. Returns float32 (float64 for float64 input) of the same shape. Raises
+    ValueError for another shape.
     """
     _check_channels(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
@@ -163,7 +166,7 @@ def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
 
 
 def grey_from_L(L: Tensor) -> Tensor:
-    """The sRGB value of the grey of a lightness: float of any shape in 0..100 -> the same shape, 0..1, float32."""
+    """L, any shape, in 0..100 -> the sRGB value of the grey with that lightness, same shape, in 0..1."""
     with torch.autocast(L.device.type, enabled=False):
         f = (as_float(L) + 16) / 116
         Y = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA)

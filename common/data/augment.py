@@ -1,7 +1,6 @@
-"""Augmentation of whole batches on the device, a pure function of the given random numbers.
+"""Augmentation of batches on the device, a pure function of the batch and of given random numbers.
 
-Color augmentation is applied before L and ab are split, so the target ab always belongs to the input L. Only damage
-changes the input alone.
+All augmentations except damage change L and ab consistently. Damage changes only the input L.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ class AugmentConfig:
     Attributes:
         crop: `random`: a random window of the training size; `resized`: a random window of random size, resized to the
             training size; `centre`: the central window.
-        min_scale: smallest side of a `resized` window, as a fraction of the packed side.
+        min_scale: smallest side of a `resized` window, as a fraction of the side of the packed square.
         flip: mirror each photograph horizontally with probability 0.5.
-        brightness: sRGB is scaled by 1 +- this.
-        contrast: sRGB is stretched about its mean by 1 +- this.
-        saturation: ab is scaled by 1 +- this, at constant L.
-        hue: ab is turned by up to +- this many degrees, at constant L.
-        damage: probability that a photograph's L, but not its ab, is degraded by one or several of the defects of old
-            photographs: film sensitivity, blur, grain, fading, scratches.
+        brightness: largest relative change of sRGB values.
+        contrast: largest relative change of the distance of sRGB values from their mean.
+        saturation: largest relative change of chroma, at constant L.
+        hue: largest rotation of ab, in degrees, at constant L.
+        damage: probability that defects of old photographs are added to a photograph's L, but not to its ab: film
+            sensitivity, blur, grain, fading, scratches.
     """
 
     crop: Literal["random", "resized", "centre"] = "random"
@@ -62,11 +61,17 @@ class AugmentConfig:
 def augment(
     images: Tensor, noise: Tensor, size: int, config: AugmentConfig, damage_noise: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Packed photographs -> a training batch.
+    """Augment packed photographs and convert them to CIELAB.
 
-    images: uint8 [N, S, S, 3] with S >= size. noise: float [N, 8], uniform in [0, 1). damage_noise: float [N, 4],
-    likewise, needed where `config.damage` is above 0. There is no other source of randomness.
-    Returns (L [N, 1, size, size], ab [N, 2, size, size]), float32 in CIELAB units.
+    Args:
+        images: uint8 [N, S, S, 3] sRGB with S >= size.
+        noise: float [N, 8], uniform in [0, 1): all random numbers that the augmentation uses, except for damage.
+        size: side of the result, in pixels.
+        config: the augmentation.
+        damage_noise: float [N, 4], uniform in [0, 1). Needed if `config.damage` is above 0.
+
+    Returns:
+        L [N, 1, size, size] and ab [N, 2, size, size], float32 in CIELAB units.
     """
     flip = noise[:, 2] < 0.5 if config.flip else torch.zeros_like(noise[:, 2], dtype=torch.bool)
     if config.crop == "resized":
@@ -74,11 +79,11 @@ def augment(
     else:
         rgb = _crop(images, noise, size, config.crop == "random", flip)
     if config.brightness or config.contrast:
-        rgb = _light(rgb, noise, config)
+        rgb = _adjust_light(rgb, noise, config)
     lab = rgb8_to_lab(rgb) if rgb.dtype == torch.uint8 else rgb_to_lab(rgb)
     L, ab = lab[:, :1], lab[:, 1:]
     if config.saturation or config.hue:
-        ab = _turn(ab, noise, config)
+        ab = _adjust_color(ab, noise, config)
     if config.damage:
         L = damage_some(L, ab, damage_noise, config.damage)
     return L, ab
@@ -96,17 +101,17 @@ def _crop(images: Tensor, noise: Tensor, size: int, random: bool, flip: Tensor) 
 
 def _resized_crop(images: Tensor, noise: Tensor, size: int, min_scale: float, flip: Tensor) -> Tensor:
     scale = min_scale + (1 - min_scale) * noise[:, 3]
-    centre = (noise[:, :2] * 2 - 1) * (1 - scale)[:, None]
+    center = (noise[:, :2] * 2 - 1) * (1 - scale)[:, None]
     theta = images.new_zeros((len(images), 2, 3), dtype=torch.float32)
     theta[:, 0, 0] = torch.where(flip, -scale, scale)
     theta[:, 1, 1] = scale
-    theta[:, :, 2] = centre
+    theta[:, :, 2] = center
     grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
     pictures = images.permute(0, 3, 1, 2).float() / 255
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def _light(rgb: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
+def _adjust_light(rgb: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
     rgb = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb
     brightness = 1 + config.brightness * (2 * noise[:, 4] - 1)
     contrast = 1 + config.contrast * (2 * noise[:, 5] - 1)
@@ -114,7 +119,7 @@ def _light(rgb: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
     return (((rgb - mean) * contrast[:, None, None, None] + mean) * brightness[:, None, None, None]).clamp(0, 1)
 
 
-def _turn(ab: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
+def _adjust_color(ab: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
     chroma = 1 + config.saturation * (2 * noise[:, 6] - 1)
     angle = torch.deg2rad(config.hue * (2 * noise[:, 7] - 1))
     cos, sin = (chroma * angle.cos())[:, None, None], (chroma * angle.sin())[:, None, None]

@@ -1,4 +1,4 @@
-"""Training batches: the order of photographs, and their way from a pack to the device, where they are augmented."""
+"""Training batches: which photographs a step uses, and their transfer to the device, where they are augmented."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class DataConfig:
 
     Attributes:
         train: a folder, tar shards (a glob or several, with commas), a named set, or `demo`.
-        grey: for families that learn unpaired: a source of which only the lightness is used (default: one half of the
-            training photographs; the other half is then used in color).
-        val: a source for validation; without it, the validation part of `train`, else a part held out by a
-            hash of the file names.
+        grey: for families that learn from unpaired photographs: a source of which only the lightness is used. Default:
+            half of the training photographs; only the other half is then used in color.
+        val: a source for validation. Default: the validation split of `train`; if it has none, a part of `train`,
+            chosen by a hash of the file names, is held out.
         size: side of the training square, in pixels.
         margin: packed pixels beyond `size` for random crops, as a fraction of it.
-        val_fraction: fraction held out where the source has no validation photographs of its own.
-        val_limit: at most this many validation photographs while training.
+        val_fraction: fraction that is held out if `train` has no validation split.
+        val_limit: largest number of photographs in a validation during training.
         cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
-        workers: decoding threads while packing (default: one for each processor).
+        workers: number of decoding threads while packing (default: one per processor).
     """
 
     train: str = "demo"
@@ -60,7 +60,11 @@ class DataConfig:
 
 
 def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
-    """(training pack with its margin, validation pack): no photograph is in both."""
+    """Open or create the packs of a run: (training pack, with its margin for crops; validation pack).
+
+    Photographs of the validation pack are held out from the training pack. Raises UserError if no color photograph is
+    left to train on.
+    """
     packed = config.size + round(config.size * config.margin)
     listing = list_photos(config.train, config.cache)
     val_listing = list_photos(config.val, config.cache) if config.val else listing
@@ -85,25 +89,24 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
 
 
 class GreyPhotographs(NamedTuple):
-    """Photographs of which an unpaired method sees only the lightness."""
+    """The photographs of an unpaired run: which are used as grey photographs, and which in color."""
 
     images: np.ndarray  # uint8 [N, S, S, 3]
-    indices: np.ndarray  # int64: which of `images` are used
-    color_indices: np.ndarray  # int64: photographs of the training pack that are seen in color
-    content: str  # changes with what is used, for the check at resume
+    indices: np.ndarray  # int64 [n]: which of `images` are used
+    color_indices: np.ndarray  # int64 [m]: photographs of the training pack that are used in color
+    content: str  # identifies the grey photographs, to check on resuming that they are the same
 
 
 def grey_photographs(config: DataConfig, train: Pack, val: Pack, progress: Progress) -> GreyPhotographs:
-    """The grey photographs of an unpaired run: those of `config.grey`, else every second one of the training pack.
+    """Select the grey photographs of an unpaired run: those of `config.grey`, else every second training photograph.
 
-    No photograph of the validation pack, and none that is seen in color, is among them. Raises UserError where none
-    are left.
+    Photographs that are used for validation or in color are excluded. Raises UserError if no photograph is left.
     """
     if config.grey is None:
         if len(train.color_indices) < 2:
             raise UserError(
-                f"{config.train} has {len(train.color_indices)} color photograph to learn from: unpaired it takes two"
-                " or more, or data.grey"
+                f"{config.train} has {len(train.color_indices)} color photograph: unpaired training takes two or"
+                " more, or another source as data.grey"
             )
         return GreyPhotographs(train.images, train.color_indices[1::2], train.color_indices[::2], "every other")
     listing = list_photos(config.grey, config.cache)
@@ -114,9 +117,9 @@ def grey_photographs(config: DataConfig, train: Pack, val: Pack, progress: Progr
     held_out = pack.excluding(val).held_out | pack.excluding(train).held_out
     if held_out.all():
         raise UserError(
-            f"all photographs of {config.grey} are for validation or seen in color: give other ones as data.grey"
+            f"all photographs of {config.grey} are used for validation or in color: give other ones as data.grey"
         )
-    progress.say(f"{pack.describe()}, of which the lightness alone is seen")
+    progress.say(f"{pack.describe()}, of which only the lightness is used")
     return GreyPhotographs(pack.images, np.flatnonzero(~held_out), train.color_indices, pack.manifest["content"])
 
 
@@ -126,9 +129,9 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def index_stream(indices: np.ndarray, step: int, batch_size: int, seed: int) -> np.ndarray:
-    """The indices that step `step` (from 0) uses: every epoch is a permutation of `indices`.
+    """The indices of the photographs that step `step` (from 0) uses. Every epoch is a permutation of `indices`.
 
-    A pure function of its arguments, so a run may start at any step. Returns int64 [batch_size].
+    A pure function of its arguments, so that training can resume at any step. Returns int64 [batch_size].
     """
     first = step * batch_size
     out: list[np.ndarray] = []
@@ -140,17 +143,17 @@ def index_stream(indices: np.ndarray, step: int, batch_size: int, seed: int) -> 
 
 
 def derived_seed(*parts: int) -> int:
-    """A seed of 32 bits from several non-negative integers, such as (seed, step, shard)."""
+    """Hash several non-negative integers, such as (seed, step, shard), to a 32-bit seed."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 class Gathered(NamedTuple):
     """One shard of a batch before augmentation, in host memory."""
 
-    images: torch.Tensor  # uint8 [n, S, S, 3], or int64 [n] indices where the pack is in the device's memory
+    images: torch.Tensor  # uint8 [n, S, S, 3], or their indices, int64 [n], if the pack is in GPU memory
     noise: torch.Tensor  # float32 [n, 8]
-    damage_noise: torch.Tensor | None  # float32 [n, 4]
-    grey_images: torch.Tensor | None  # as `images`
+    damage_noise: torch.Tensor | None  # float32 [n, 4]; None without damage
+    grey_images: torch.Tensor | None  # as `images`; None in paired runs
     grey_noise: torch.Tensor | None  # float32 [n, 8]
 
 
@@ -158,7 +161,16 @@ class TrainingData:
     """The augmented batches of a run.
 
     The batch of a step is divided into equal shards, one for each process and accumulation step. A shard is a pure
-    function of (seed, step, shard), so two processes see what one process with two shards sees.
+    function of (seed, step, shard), so two processes use the same data as one process with two accumulation steps.
+
+    Args:
+        pack: the training photographs.
+        size: side of the training square, in pixels.
+        batch_size: photographs per step, over all shards.
+        seed: determines the order of the photographs and their augmentation.
+        config: the augmentation.
+        device: where batches are augmented.
+        grey: the photographs of an unpaired run.
     """
 
     def __init__(
@@ -183,10 +195,10 @@ class TrainingData:
         return self.augmented(self.gather(step, shard, shards))
 
     def gather(self, step: int, shard: int = 0, shards: int = 1) -> Gathered:
-        """The photographs and the random numbers of a shard. It may run in another thread."""
+        """Read the photographs of a shard and draw its random numbers. It can be called from another thread."""
         part = slice(shard * self.batch_size // shards, (shard + 1) * self.batch_size // shards)
         indices = index_stream(self.indices, step, self.batch_size, self.seed)[part]
-        # streams of their own: with and without damage, a run sees the same windows of the same photographs
+        # damage has its own random numbers, so that turning it on does not change the crops
         damage_noise = self._noise(step, 2, NOISE, part) if self.config.damage else None
         grey_images = grey_noise = None
         if self._grey is not None:
@@ -197,7 +209,7 @@ class TrainingData:
         )
 
     def augmented(self, gathered: Gathered) -> Batch:
-        """What `gather` gave, brought to the device and augmented."""
+        """Copy a shard to the device and augment it there."""
         noise, damage_noise, grey_noise = (
             x if x is None else x.to(self.device, non_blocking=True)
             for x in (gathered.noise, gathered.damage_noise, gathered.grey_noise)
@@ -209,13 +221,16 @@ class TrainingData:
         return Batch(L, ab, augment(images, grey_noise, self.size, self.config, damage_noise)[0])
 
     def _noise(self, step: int, stream: int, count: int, part: slice) -> torch.Tensor:
-        """Random numbers for a part of a step's batch: float32 [n, count], uniform in [0, 1)."""
+        """Random numbers for the photographs `part` of a step's batch: float32 [n, count], uniform in [0, 1).
+
+        stream: selects an independent sequence.
+        """
         drawn = np.random.default_rng((self.seed, step, stream)).random((self.batch_size, count), dtype=np.float32)
         return _pinned(torch.from_numpy(drawn[part]), self.device)
 
 
 class _PackedImages:
-    """The images of a pack; all of them are copied to the device where it is a GPU with enough free memory."""
+    """The images of a pack. They are copied to the GPU once if they need less than a quarter of its free memory."""
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self.images, self.device = images, device
@@ -226,7 +241,7 @@ class _PackedImages:
     def gather(self, indices: np.ndarray) -> torch.Tensor:
         if self.resident is not None:
             return _pinned(torch.from_numpy(indices), self.device)
-        # np.take, unlike indexing, lets other threads run while it copies
+        # np.take releases the GIL while it copies, unlike indexing
         return _pinned(torch.from_numpy(np.asarray(np.take(self.images, indices, axis=0))), self.device)
 
     def on_device(self, gathered: torch.Tensor) -> torch.Tensor:

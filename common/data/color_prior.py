@@ -1,4 +1,4 @@
-"""The color prior: the distribution of photographs' pixels over ab bins, smoothed in the ab plane."""
+"""The color prior: the smoothed distribution of the pixels of photographs over ab bins."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _FORMAT = "colorization-lab prior 1"
 
 @dataclass(frozen=True)
 class Prior:
-    """Probabilities of the bins of `ABBins(grid)`; zero for bins that no photograph has."""
+    """Probabilities of the bins of `ABBins(grid)`. Bins that do not occur in the photographs have probability 0."""
 
     grid: int
     p: Tensor  # float64 [Q], sums to 1
-    sigma: float  # of the smoothing, ab units
-    source: str
-    photographs: int
+    sigma: float  # of the Gaussian smoothing, in ab units
+    source: str  # the photographs, as `--data` names them
+    photographs: int  # their number
 
     def describe(self) -> str:
-        """Photographs, grid and smoothing in one line, for a card."""
+        """Source, grid and smoothing in one line, for model cards."""
         return f"{self.photographs} photographs of {self.source}, grid {self.grid}, smoothed by {self.sigma:g}"
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the prior as JSON. Raises UserError if that fails."""
         values = {"format": _FORMAT, "grid": self.grid, "sigma": self.sigma, "source": self.source,
                   "photographs": self.photographs, "p": self.p.tolist()}  # fmt: skip
         write_atomically(path, lambda p: p.write_text(json.dumps(values, indent=1)))
@@ -43,9 +43,17 @@ class Prior:
 def compute_prior(
     pack: Pack, grid: int = 10, sigma: float = SIGMA, indices: np.ndarray | None = None, batch_size: int = 64
 ) -> Prior:
-    """The prior of photographs (Zhang et al. 2016, section 2.2): a histogram of their pixels' nearest bins, smoothed.
+    """Compute the prior of photographs: the smoothed histogram of their pixels over bins (Zhang et al. 2016, 2.2).
 
-    indices: which photographs of the pack (default: `pack.color_indices`). Raises UserError where there are none.
+    Args:
+        pack: the photographs.
+        grid: side of the bins, in ab units.
+        sigma: of the Gaussian smoothing, in ab units.
+        indices: which photographs of the pack are used (default: `pack.color_indices`).
+        batch_size: photographs in memory at once.
+
+    Raises:
+        UserError: there are no color photographs.
     """
     indices = pack.color_indices if indices is None else indices
     source = pack.manifest["source"]
@@ -60,10 +68,10 @@ def compute_prior(
 
 
 def smoothed(counts: Tensor, ab_bins: Tensor, sigma: float) -> Tensor:
-    """Counts [Q] -> probabilities float64 [Q], smoothed over the ab plane by a Gaussian of `sigma` ab units.
+    """Smooth counts [Q] of bins [Q, 2] by a Gaussian in the ab plane and normalize them: float64 [Q].
 
-    Smoothing keeps all probability within the gamut. Bins that were never seen stay at zero; otherwise the tail of a
-    Gaussian would get the largest weight 1 / p of all. `sigma` 0 turns smoothing off.
+    The Gaussian is normalized within the gamut. Bins with count 0 stay at 0; otherwise the tails of the Gaussian would
+    give them tiny probabilities, and so the largest class weights. sigma: in ab units; 0 turns smoothing off.
     """
     share = counts.double()
     if sigma > 0:
@@ -74,7 +82,7 @@ def smoothed(counts: Tensor, ab_bins: Tensor, sigma: float) -> Tensor:
 
 
 def read_prior(path: str | Path) -> Prior:
-    """Read a file of `Prior.save`. Raises UserError for another file and for values that are not probabilities."""
+    """Read a file that `Prior.save` wrote. Raises UserError for other files and for invalid probabilities."""
     path = Path(path)
     try:
         values = json.loads(path.read_text())
@@ -104,7 +112,8 @@ def read_prior(path: str | Path) -> Prior:
 def ab_planes(panels: dict[str, Tensor], grid: int, label: str) -> np.ndarray:
     """Plot values of bins in the ab plane, in panels side by side with one logarithmic color scale.
 
-    panels: title -> non-negative [Q]; zeros are white. Returns uint8 [H, W, 3].
+    panels: title -> non-negative values [Q]; bins with value 0 are not colored. label: of the color scale. Returns the
+    plot, uint8 [H, W, 3].
     """
     import matplotlib
 

@@ -1,7 +1,7 @@
-"""Packs: the photographs of a source, decoded and resized once into a uint8 memmap, with a manifest of its content.
+"""Packs: the photographs of a source, decoded and resized once and stored in a uint8 memmap with a manifest.
 
 A pack is written under a temporary name and renamed when it is complete, so an incomplete one is never used. A lock
-makes two processes that need the same pack write it once.
+prevents two processes from writing the same pack.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from common.utils.files import locked
 
 _VERSION = 4
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
-_CHUNK_BYTES = 16_000_000  # of packed images in memory at once; their float Lab takes about twenty times that
+_CHUNK_BYTES = 16_000_000  # of images that are packed at once; their float Lab takes about twenty times this
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Pack:
 
     @property
     def color_indices(self) -> np.ndarray:
-        """Indices, int64, of the photographs that may be trained on: those that are neither grey nor held out."""
+        """Indices, int64 [n], of the photographs for training: those that are neither grey nor held out."""
         return np.flatnonzero(~self.grey if self.held_out is None else ~self.grey & ~self.held_out)
 
     def excluding(self, other: Pack) -> Pack:
-        """The same pack, in which photographs whose file is also in the other pack are held out from training."""
+        """A copy of the pack that holds out from training all photographs whose file is also in the other pack."""
         digests = set(other.digests)
         return replace(self, held_out=np.array([d in digests for d in self.digests], dtype=bool))
 
@@ -66,7 +66,7 @@ class Pack:
         return lab[:, :1], lab[:, 1:]
 
     def describe(self) -> str:
-        """Its content and the number of skipped files, in one line."""
+        """Content of the pack and number of skipped files, in one line."""
         m = self.manifest
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
@@ -80,7 +80,7 @@ class Pack:
 
 
 def counted(squares: int, photographs: int) -> str:
-    """ "1000 photographs", or "20 squares of 2 photographs" where each is in it several times."""
+    """ "1000 photographs", or "20 squares of 2 photographs" if there are several squares of each."""
     noun = "photograph" if photographs == 1 else "photographs"
     return f"{photographs} {noun}" if squares == photographs else f"{squares} squares of {photographs} {noun}"
 
@@ -95,10 +95,19 @@ def open_pack(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pack:
-    """The pack of a source's photographs as centre squares of `size` pixels. An existing pack is reused.
+    """Open the pack of a source's photographs, or create it if there is none.
 
-    source: as `list_photos` takes it, or its listing. progress: called with (done, total) while packing. Raises
-    UserError where the source holds no usable photograph of that split or the cache folder cannot be written.
+    Args:
+        source: a source as `list_photos` takes it, or its listing.
+        size: side of the central squares to which photographs are cropped, in pixels.
+        split: the split of the source.
+        val_fraction: fraction for validation if the source has no validation split.
+        cache: folder for packs and downloads (default: see `cache_dir`).
+        workers: number of decoding threads (default: one per processor).
+        progress: called with (done, total) while packing.
+
+    Raises:
+        UserError: the split has no usable photograph, or the cache folder cannot be written.
     """
     listing = source if isinstance(source, Listing) else list_photos(source, cache)
     source = listing.spec
@@ -114,9 +123,9 @@ def open_pack(
     home = root / f"{_slug(source)}-{split}-{size}-{key.hexdigest()[:16]}"
     if not (home / "manifest.json").exists():
         with _cache_errors(root), locked(root / f".{home.name}.lock"):
-            if not (home / "manifest.json").exists():  # made by another process while we waited
+            if not (home / "manifest.json").exists():  # another process may have created it meanwhile
                 need = sum(max(1, len(p.tiles)) for p in photos) * size * size * 3
-                left_out = list(listing.left_out)
+                left_out = list(listing.skipped)
                 _make(home, need, lambda to: _write(to, source, split, photos, left_out, size, workers, progress))
     return _open(home, source)
 
@@ -129,7 +138,7 @@ def _open(home: Path, source: str) -> Pack:
         images = np.memmap(home / "images.u8", np.uint8, mode="r", shape=shape)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
-    manifest["source"] = source  # as the user spells it this time
+    manifest["source"] = source  # its spelling may differ from the one at packing
     return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], manifest)
 
 
@@ -146,7 +155,10 @@ def _cache_errors(root: Path) -> Iterator[None]:
 
 
 def _make(home: Path, need: int, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a folder of `need` bytes, and give it its name when it is whole."""
+    """Create the folder `home` atomically: call `write` with a temporary folder, which is then renamed.
+
+    need: bytes that `write` will write. Raises UserError if the disk has less space.
+    """
     free = shutil.disk_usage(home.parent).free
     if need > free:
         raise UserError(
@@ -154,7 +166,7 @@ def _make(home: Path, need: int, write: Callable[[Path], None]) -> None:
             " choose another folder with --data.cache"
         )
     building = home.with_name(f".{home.name}.part")
-    shutil.rmtree(building, ignore_errors=True)  # of a process that died: the lock is ours
+    shutil.rmtree(building, ignore_errors=True)  # left by a process that was killed; no other process holds the lock
     building.mkdir()
     try:
         write(building)
@@ -178,7 +190,7 @@ def _write(
     digests: list[str] = []
     grey: list[bool] = []
     content = hashlib.sha256()
-    ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all, of those in color
+    ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all photographs, of those in color
     whole = smaller = 0
     chunk_length = _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos)))
     chunk_length = max(1, min(256, chunk_length))
@@ -225,9 +237,11 @@ def _write(
 
 
 def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str:
-    """The squares of one photograph, the digest of its file and its shorter side, or why there are none.
+    """Cut the squares of one photograph.
 
-    A side that was decoded smaller, as JPEG allows, is still at least `size` where the photograph's own is.
+    Returns (squares uint8 [size, size, 3], digest of the file, shorter side in pixels), or a reason why the photograph
+    is skipped. The shorter side can be that of a JPEG decoded at a fraction of its size, which is at least `size` if
+    the full side is.
     """
     try:
         whole = not photo.tiles

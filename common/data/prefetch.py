@@ -1,52 +1,32 @@
-"""Preparing the next training batch while the current one is trained on."""
+"""Loading of the next training batch during the current step."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 from common.colorizer import Batch
 from common.data.batches import Gathered, TrainingData
 
 
 class Prefetcher:
-    """The batches of one shard of a run; the next step's photographs are gathered by a thread in the background.
+    """Training batches for which a thread in the background gathers the photographs of the next step.
 
-    `get(step)` returns exactly what `data.batch(step, shard, shards)` returns. Asking for another step than the next
-    is allowed and costs one gather that was in vain. Close it, or use it in a `with` statement.
-
-    Args:
-        data: the batches of the run.
-        shard, shards: as `TrainingData.batch` takes them.
-        start_step: the first step that will be asked for.
+    `batch` takes and returns exactly what `TrainingData.batch` does. Steps may be requested in any order; one that does
+    not follow the last step of its shard is gathered in the foreground.
     """
 
-    def __init__(self, data: TrainingData, shard: int = 0, shards: int = 1, start_step: int = 0) -> None:
-        self._data, self._shard, self._shards = data, shard, shards
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        self._request(start_step)
+        self._next: dict[int, tuple[int, Future[Gathered]]] = {}  # shard -> (step, its photographs)
 
-    def get(self, step: int) -> Batch:
-        """The shard of a step, on the device. Raises whatever gathering it raised."""
-        if step != self._step:
-            self._next.cancel()
-            self._request(step)
-        gathered = self._next.result()
-        self._request(step + 1)
+    def batch(self, step: int, shard: int = 0, shards: int = 1) -> Batch:
+        """Shard `shard` of `shards` of the batch of step `step`, on the device. Raises what gathering it raised."""
+        gathered_step, future = self._next.pop(shard, (None, None))
+        gathered = future.result() if gathered_step == step else self._data.gather(step, shard, shards)
+        self._next[shard] = step + 1, self._thread.submit(self._data.gather, step + 1, shard, shards)
         return self._data.augmented(gathered)
 
     def close(self) -> None:
-        """Stop the thread once its current gather is done. `get` must not be called afterwards."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def _request(self, step: int) -> None:
-        self._step = step
-        self._next: Future[Gathered] = self._thread.submit(self._data.gather, step, self._shard, self._shards)
-
-    def __enter__(self) -> Prefetcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        """Stop the thread once its current gather is done. `batch` must not be called afterwards."""
+        self._thread.shutdown(cancel_futures=True)

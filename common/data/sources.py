@@ -24,10 +24,10 @@ class Photo:
     """One photograph of a source, not yet read."""
 
     name: str  # unique in its source
-    stamp: str  # changes when the file does
+    stamp: str  # differs if the file was changed
     read: Callable[[], bytes]
-    split: str | None = None  # "train", "val" or "test" where the source has splits of its own
-    tiles: tuple[tuple[float, float, float], ...] = ()  # (left, top, side) in shares of the shorter side
+    split: str | None = None  # "train", "val" or "test", if the source has splits
+    tiles: tuple[tuple[float, float, float], ...] = ()  # (left, top, side) as fractions of the shorter side
 
 
 @dataclass(frozen=True)
@@ -36,28 +36,28 @@ class Listing:
 
     spec: str
     photos: list[Photo]
-    left_out: list[tuple[str, str]]  # (name, why)
+    skipped: list[tuple[str, str]]  # (name, reason)
 
     @property
     def splits(self) -> set[str]:
-        """The splits that the source itself has: none, or some of train, val and test."""
+        """The splits of the source itself: a subset of train, val and test."""
         return {p.split for p in self.photos if p.split}
 
     @property
     def has_split(self) -> bool:
-        """Whether the source itself sets photographs apart for validation or test."""
+        """Whether the source itself has splits."""
         return bool(self.splits)
 
     @property
     def measured_split(self) -> Split:
-        """The default part to measure: the source's own validation part, else its test part, else all."""
+        """The split that is evaluated by default: the source's validation split, else its test split, else all."""
         return "val" if "val" in self.splits else "test" if "test" in self.splits else "all"
 
     def of_split(self, split: Split, val_fraction: float) -> list[Photo]:
         """The photographs of a split.
 
-        The source's own splits are used. Where it has none for validation, `val_fraction` of the photographs that are
-        not for test are held out, by a hash of their names.
+        If the source has no validation split, `val_fraction` of its photographs (not counting a test split) are held
+        out for validation, chosen by a hash of their names.
         """
         if split == "all":
             return self.photos
@@ -67,12 +67,11 @@ class Listing:
 
 
 def list_photos(spec: str, cache: str | None = None) -> Listing:
-    """List a source.
+    """List the photographs of a source.
 
-    spec: a folder; a glob of .tar files, or several separated by commas; `demo`; a named set (`NAMED_SETS`), which
-    is downloaded into `cache` at its first use.
-    Raises UserError where it is none of these, holds no photograph, or has ambiguous splits (see
-    `common.data.splits`).
+    spec: a folder; a glob of .tar files, or several globs separated by commas; `demo`; or a name of `NAMED_SETS`, which
+    is downloaded into the folder `cache` on first use. Raises UserError if it is none of these, has no photographs, or
+    has ambiguous splits (see `common.data.splits`).
     """
     if spec == "demo":
         return _list_demo()
@@ -91,20 +90,20 @@ def list_photos(spec: str, cache: str | None = None) -> Listing:
 
 
 def _list_folder(spec: str, root: Path) -> Listing:
-    photos, left_out = [], []
+    photos, skipped = [], []
     for path, entry in _walk(root):
         name = path.relative_to(root).as_posix()
         if path.suffix.lower() not in SUFFIXES:
-            left_out.append((name, "not a picture file"))
+            skipped.append((name, "not a picture file"))
             continue
         stat = entry.stat()
         photos.append(Photo(name, f"{stat.st_size}:{stat.st_mtime_ns}", path.read_bytes))
     if not photos:
-        others = f" (only {len(left_out)} other files)" if left_out else ""
-        hint = f": did you mean '{spec}/*.tar'?" if any(n.endswith(".tar") for n, _ in left_out) else ""
+        others = f" (only {len(skipped)} other files)" if skipped else ""
+        hint = f": did you mean '{spec}/*.tar'?" if any(n.endswith(".tar") for n, _ in skipped) else ""
         raise UserError(f"no picture files in {spec}{others}{hint or ': looked for ' + ', '.join(SUFFIXES)}")
     splits = folder_splits(spec, [p.name for p in photos])
-    return Listing(spec, [replace(p, split=s) for p, s in zip(photos, splits, strict=True)], left_out)
+    return Listing(spec, [replace(p, split=s) for p, s in zip(photos, splits, strict=True)], skipped)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, os.DirEntry]]:
@@ -128,36 +127,36 @@ def _list_shards(spec: str) -> Listing:
         if not found:
             raise UserError(f"no tar shard matches {pattern}: check the path")
         paths += found
-    photos, left_out, seen = [], [], set()
+    photos, skipped, seen = [], [], set()
     paths = list(dict.fromkeys(paths))
     for path, split in zip(paths, shard_splits(spec, paths), strict=True):
         mtime = os.stat(path).st_mtime_ns
         for name, offset, size in _tar_members(path):
             name = f"{split}/{name}" if split else name  # shards of two splits may use the same names
             if not name.lower().endswith(SUFFIXES):
-                left_out.append((name, "not a picture file"))
+                skipped.append((name, "not a picture file"))
             elif name in seen:
-                left_out.append((name, "name seen before"))
+                skipped.append((name, "name seen before"))
             else:
                 seen.add(name)
                 photos.append(Photo(name, f"{size}:{offset}:{mtime}", _range_reader(path, offset, size), split))
     if not photos:
-        raise UserError(f"no picture files in the shards {spec} ({len(left_out)} other files)")
+        raise UserError(f"no picture files in the shards {spec} ({len(skipped)} other files)")
     if not any(p.split for p in photos):
         splits = folder_splits(spec, [p.name for p in photos], strict=False)
         photos = [replace(p, split=s) for p, s in zip(photos, splits, strict=True)]
-    return Listing(spec, photos, left_out)
+    return Listing(spec, photos, skipped)
 
 
 def _tar_members(path: str) -> list[tuple[str, int, int]]:
-    """(name, offset, size) of each file of an uncompressed tar, which must be whole.
+    """(name, offset, size) of each file in an uncompressed tar. Raises UserError if it is damaged or incomplete.
 
-    tarfile stops silently at a damaged header, so the end-of-archive block is checked here.
+    tarfile stops at a damaged header without an error, so the end-of-archive block is checked here.
     """
     try:
         with tarfile.open(path, "r:") as archive:
             members = [(m.name, m.offset_data, m.size) for m in archive if m.isfile()]
-            last = archive.getmembers()[-1:]  # empty where there is no member at all
+            last = archive.getmembers()[-1:]  # or no member
         with open(path, "rb") as file:
             file.seek(max((m.offset_data + (m.size + 511) // 512 * 512 for m in last), default=0))
             marker = file.read(512)
@@ -177,8 +176,8 @@ def _range_reader(path: str, offset: int, size: int) -> Callable[[], bytes]:
     return read
 
 
-# (package, file in it, split): photographs that come inside scikit-image, scikit-learn and matplotlib.
-# The two views of the motorcycle are one scene, so they stay on one side.
+# (package, file in it, split): photographs that come with scikit-image, scikit-learn and matplotlib. The two views of
+# the motorcycle show one scene, so they are in one split.
 _DEMO = (
     ("skimage", "data/astronaut.png", "train"),
     ("skimage", "data/chelsea.png", "train"),
@@ -195,7 +194,7 @@ _DEMO = (
 
 
 def _list_demo() -> Listing:
-    """Eleven photographs, each as a whole square and as overlapping tiles of it: an example, not a benchmark."""
+    """Eleven photographs, each as a whole square and as nine overlapping tiles. It is an example, not a benchmark."""
     tiles = ((0.0, 0.0, 1.0), *((x / 4, y / 4, 0.5) for y in range(3) for x in range(3)))
     photos = []
     for package, file, split in _DEMO:
@@ -207,7 +206,7 @@ def _list_demo() -> Listing:
     return Listing("demo", photos, [])
 
 
-# name -> (library, what it is called there). Downloaded once, by the library's own loader.
+# name -> (library that downloads the set, its name there)
 NAMED_SETS = {
     "cifar10": ("torchvision", "CIFAR10"),
     "stl10": ("torchvision", "STL10"),
@@ -222,15 +221,15 @@ def _list_named(spec: str, cache: str | None) -> Listing:
     root = cache_dir(cache) / "sets"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with locked(root / f".{spec}.lock"):  # another process may be downloading it
+        with locked(root / f".{spec}.lock"):  # only one process downloads it
             if library == "fastai":
-                from fastai.data.external import URLs, untar_data  # seconds to import: only here
+                from fastai.data.external import URLs, untar_data  # takes seconds to import
 
                 return _list_folder(spec, untar_data(getattr(URLs, name), data=root))
             return Listing(spec, list(_torchvision_photos(name, root / spec)), [])
     except UserError:
         raise
-    except Exception as error:  # whatever the network stack raises
+    except Exception as error:  # network libraries raise many types
         raise UserError(
             f"the set {spec} could not be loaded through {library} ({one_sentence(error)}): it is downloaded at"
             " its first use, so check the network, or give a folder or shards instead"

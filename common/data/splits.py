@@ -1,4 +1,4 @@
-"""Which photographs are for training, validation and test: by the source's own folders or shards, else by a hash."""
+"""Assignment of photographs to training, validation and test: by folders or shards of the source, else by a hash."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SPLIT_OF_WORD = {"train": "train", "training": "train", "val": "val", "valid": "
 
 
 def split_of(name: str, val_fraction: float) -> str:
-    """The split of a photograph whose source has none: "train" or "val", by a hash of the file's name without folders.
+    """ "train" or "val" for a photograph of a source without splits, by a hash of the file's name without folders.
 
-    It is the same on every machine, and must never change: old runs rely on it.
+    The hash is the same on every machine. It must never change, because existing runs depend on it.
     """
     digest = hashlib.sha256(os.fsencode(name.rsplit("/", 1)[-1])).digest()
     return "val" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"
@@ -28,14 +28,22 @@ def split_of(name: str, val_fraction: float) -> str:
 def folder_splits(spec: str, names: Sequence[str], strict: bool = True) -> list[str | None]:
     """The splits of photographs by folders named train, val or test (also training, valid, validation, testing).
 
-    spec: the source, for messages. names: paths within it, divided by slashes. The folders may lie in the source
-    itself, in its only folder, or in each of its folders. strict: raise UserError where some photographs lie in such
-    folders and some outside, or where there is val but no train; otherwise such folders are ignored.
-    Returns a split for each name; all None where the source has no split.
+    The folders can be in the source itself, in its only folder, or in each of its folders.
+
+    Args:
+        spec: the source, for messages.
+        names: paths of the photographs within the source, separated by slashes.
+        strict: raise an error for ambiguous folders instead of ignoring them.
+
+    Returns:
+        The split of each photograph; all None if the source has no splits.
+
+    Raises:
+        UserError: some photographs are inside such folders and some outside, or there is a val folder but no train.
     """
     none: list[str | None] = [None] * len(names)
     folders = [name.split("/")[:-1] for name in names]
-    first = len(os.path.commonprefix(folders))  # noqa: RUF071 (of lists) - the depth at which the source branches
+    first = len(os.path.commonprefix(folders))  # noqa: RUF071 (of lists) - the depth of the first folder with several entries
     for depth in range(max(map(len, folders), default=0)):
         splits = [SPLIT_OF_WORD.get(f[depth].lower()) if depth < len(f) else None for f in folders]
         present = set(splits) - {None}
@@ -66,8 +74,8 @@ def folder_splits(spec: str, names: Sequence[str], strict: bool = True) -> list[
 def shard_splits(spec: str, paths: Sequence[str]) -> list[str | None]:
     """The splits of shards by a word in their names, as in `photos-train-000000.tar`, else by their folders' names.
 
-    Returns a split for each path; all None where they are of one split or none. Raises UserError where some are for
-    validation or test and others have no split in their names.
+    Returns the split of each path; all None if all shards have the same split, or none is for validation or test.
+    Raises UserError if some shards are for validation or test and others have no split in their names.
     """
     splits = [_split_in(os.path.basename(p)) or SPLIT_OF_WORD.get(Path(p).parent.name.lower()) for p in paths]
     if len(set(splits)) == 1 or not {"val", "test"} & set(splits):
@@ -82,6 +90,6 @@ def shard_splits(spec: str, paths: Sequence[str]) -> list[str | None]:
 
 
 def _split_in(name: str) -> str | None:
-    """The one split that a name's words name; None where they name none, or several."""
+    """The split that a word of the name stands for; None if no word does, or words of several splits."""
     found = {SPLIT_OF_WORD[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_OF_WORD}
     return found.pop() if len(found) == 1 else None

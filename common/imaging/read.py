@@ -1,7 +1,4 @@
-"""Reading pictures: the only decoder of the project.
-
-Files that cannot be read faithfully are refused with one sentence that names the file.
-"""
+"""Reading pictures. All pictures that the project decodes pass through `open_image`."""
 
 from __future__ import annotations
 
@@ -19,32 +16,32 @@ from common.utils.errors import PictureError, one_sentence
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm")
 MAX_PIXELS = 150_000_000  # a 100-megapixel scan passes, a decompression bomb does not
-# What of a file's EXIF is about the photograph: description, camera, dates, artist, copyright, and the Exif and GPS
-# directories. The rest describes the file's own layout (in a TIFF all of it does) and would spoil another file.
+# The EXIF tags that describe the photograph: description, camera, dates, artist, copyright, and the Exif and GPS
+# directories. Other tags describe the layout of the file and would be wrong in another file.
 _KEPT_EXIF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
-# Pillow warns of sizes well below the limit, and of damaged EXIF and TIFF tags, which do not matter here.
+# Pillow warns of sizes far below MAX_PIXELS, and of damaged EXIF and TIFF tags, which are not needed.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 _ORIENTATION = 0x0112
 _SRGB = ImageCms.createProfile("sRGB")
 
 
 class Picture(NamedTuple):
-    """A decoded picture, upright, in 8-bit sRGB."""
+    """A decoded picture in 8-bit sRGB, with EXIF orientation applied."""
 
     rgb: np.ndarray  # uint8 [H, W, 3]
-    alpha: np.ndarray | None  # uint8 [H, W], where the file has transparency
-    exif: bytes  # without the orientation, which has been applied
+    alpha: np.ndarray | None  # uint8 [H, W]; None for files without transparency
+    exif: bytes  # without the orientation
     dpi: tuple[float, float] | None
     format: str  # Pillow's name of the file's format
     name: str
-    deep: np.ndarray | None = None  # uint16 [H, W, 3], where it was asked for and the file has 16 bits
-    icc: bytes = b""  # the file's own RGB profile, from which it was brought to sRGB
-    page: int = 0  # of `pages`
-    pages: int = 1
+    deep: np.ndarray | None = None  # uint16 [H, W, 3], if requested and if the file has 16 bits per channel
+    icc: bytes = b""  # RGB color profile of the file, from which its colors were converted to sRGB
+    page: int = 0  # index of this page in the file
+    pages: int = 1  # number of pages in the file
 
     @property
     def finest(self) -> np.ndarray:
-        """The values of the highest bit depth: `deep`, else `rgb`."""
+        """The values of the highest bit depth: `deep` if present, else `rgb`."""
         return self.rgb if self.deep is None else self.deep
 
     def on_white(self) -> np.ndarray:
@@ -64,16 +61,22 @@ def open_image(
     page: int = 0,
     deep: bool = False,
 ) -> Picture:
-    """Read one picture.
+    """Read one picture and convert it to 8-bit sRGB.
 
-    source: a path, the file's bytes, or an open binary file (`name` is then what errors call it).
-    draft: where a shorter side of at least this many pixels is enough, a large JPEG is decoded at a half, a
-    quarter or an eighth of its size, which is several times faster.
-    page: which page of a TIFF; of several frames in another format the first is read.
-    deep: also give the 16 bits of a file that has them.
-    EXIF orientation is applied, an ICC profile converted to sRGB, 16 bits are brought to 8 by division, CMYK,
-    palette, grey and bilevel pictures become RGB, alpha is kept aside.
-    Raises PictureError, with one sentence, for whatever cannot be read so.
+    EXIF orientation is applied. Colors are converted from an embedded ICC profile to sRGB, and CMYK, palette, grey and
+    bilevel pictures to RGB. 16-bit values are divided by 256. Alpha is returned separately.
+
+    Args:
+        source: a path, the content of a file, or an open binary file.
+        name: name of the picture in errors (default: the path).
+        draft: decode a large JPEG at 1/2, 1/4 or 1/8 of its size, which is several times faster, as long as its shorter
+            side stays at least this many pixels.
+        max_pixels: the largest number of pixels that is accepted.
+        page: index of the page of a TIFF. For other formats with several frames, the first frame is read.
+        deep: also return 16-bit values, if the file has them.
+
+    Raises:
+        PictureError: the file is missing, damaged, too large, or of an unsupported format or bit depth.
     """
     if isinstance(source, (str, Path)):
         name = name or str(source)
@@ -82,7 +85,7 @@ def open_image(
         source = io.BytesIO(source)
     name = name or getattr(source, "name", "picture")
     try:
-        if deep:  # the file is read twice, by two libraries
+        if deep:  # Pillow and OpenCV both decode it
             data = Path(source).read_bytes() if isinstance(source, (str, Path)) else source.read()
             source = io.BytesIO(data)
         with Image.open(source, formats=FORMATS) as image:
@@ -94,14 +97,14 @@ def open_image(
         raise
     except UnidentifiedImageError:
         raise PictureError(
-            f"{name} is not a picture in a format read here ({', '.join(FORMATS)}): convert it first"
+            f"{name} is not a picture in a supported format ({', '.join(FORMATS)}): convert it first"
         ) from None
     except Image.DecompressionBombError:
         raise PictureError(_too_large(name, max_pixels)) from None
     except MemoryError:
         raise PictureError(f"{name} does not fit in memory: make it smaller first") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
-        raise PictureError(f"{name} is damaged or cut short ({one_sentence(error)}): get a whole copy") from None
+        raise PictureError(f"{name} is damaged or cut short ({one_sentence(error)}): get a complete copy") from None
 
 
 def _check_file(path: Path) -> None:
@@ -109,7 +112,7 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise PictureError(f"{path} is a folder, not a picture")
         if path.stat().st_size == 0:
-            raise PictureError(f"{path} is empty (0 bytes): get a whole copy")
+            raise PictureError(f"{path} is empty (0 bytes): get a complete copy")
         with path.open("rb"):
             pass
     except FileNotFoundError:
@@ -152,7 +155,7 @@ def _decode(image: Image.Image, name: str, draft: int | None, max_pixels: int, d
 
 
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """An array [H, W, C] turned as EXIF says."""
+    """Apply an EXIF orientation to an array [H, W, C]."""
     turns = {2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
              6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: np.rot90}  # fmt: skip
     return np.ascontiguousarray(turns[orientation](values)) if orientation in turns else values
@@ -180,18 +183,18 @@ def _apply_profile(image: Image.Image) -> Image.Image:
         colors = image.convert("RGB") if image.mode == "RGBA" else image
         return ImageCms.profileToProfile(colors, source, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken profile, or one for another mode: viewers ignore it as well
+        return image  # the profile is damaged or of another color mode; image viewers ignore it as well
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """A uint8 or uint16 picture -> uint8, by dropping the low byte of uint16."""
+    """uint8 or uint16 picture -> uint8. uint16 values are divided by 256."""
     return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
 
 
 def square(rgb: np.ndarray, size: int) -> np.ndarray:
-    """Centre square of a picture at a size: uint8 [H, W, 3] -> uint8 [size, size, 3].
+    """Crop the central square and resize it: uint8 [H, W, 3] -> uint8 [size, size, 3].
 
-    Bicubic with antialiasing (Pillow's); a picture that has this size already is returned unchanged.
+    Pillow's bicubic filter, with antialiasing. A picture of this size is returned unchanged.
     """
     height, width = rgb.shape[:2]
     if height == width == size:

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel, which Pillow reads as 8 and does not write in color: OpenCV and tifffile do."""
+"""Color pictures with 16 bits per channel, which Pillow cannot read or write: OpenCV and tifffile do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO, _RGB = 258, 262, 1, 2
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether an ICC profile is sRGB by its own description: nothing then needs converting."""
+    """Whether the description of an ICC profile says that it is sRGB, so that no conversion is needed."""
     try:
         return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except (ImageCms.PyCMSError, OSError, ValueError):
@@ -21,9 +21,10 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def read_deep(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """The 16 bits of a loaded PNG or TIFF: uint16 [H, W, 3], not yet upright; None where it has fewer.
+    """The 16-bit values of a PNG or TIFF, before EXIF orientation is applied.
 
-    data: the whole file. None as well under a profile that is not sRGB's: only 8-bit values are converted from one.
+    image: the file as loaded by Pillow. data: the content of the file. Returns uint16 [H, W, 3], or None if the file
+    has fewer bits or a color profile other than sRGB, since Pillow converts only 8-bit values between profiles.
     """
     profile = image.info.get("icc_profile")
     if profile and not is_srgb(profile):
@@ -48,7 +49,7 @@ def read_deep(image: Image.Image, data: bytes) -> np.ndarray | None:
 
 def _has_16_bits(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
-        return data[24] == 16  # after the signature, and length, name, width and height of the header
+        return data[24] == 16  # the bit depth in the IHDR chunk
     if image.format == "TIFF":
         tags = image.tag_v2
         return set(tags.get(_BITS_PER_SAMPLE, ())) == {16} and tags.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, _RGB)
@@ -56,7 +57,7 @@ def _has_16_bits(image: Image.Image, data: bytes) -> bool:
 
 
 def deep_png(values: np.ndarray, exif: bytes, dpi: tuple[float, float] | None, icc: bytes) -> bytes:
-    """uint16 [H, W, 3 or 4] -> a PNG file with its metadata."""
+    """Encode uint16 [H, W, 3 or 4] and its metadata as a PNG file."""
     import cv2
 
     order = [2, 1, 0, 3][: values.shape[2]]
@@ -80,7 +81,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def deep_tiff(pages: list[tuple[np.ndarray, tuple[float, float] | None, bytes, str]]) -> bytes:
-    """Pages of (uint16 [H, W, 3 or 4], dpi, profile, software) -> a TIFF file."""
+    """Encode pages of (uint16 [H, W, 3 or 4], dpi, ICC profile, name of the software) as a TIFF file."""
     import tifffile
 
     file = io.BytesIO()

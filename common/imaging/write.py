@@ -1,4 +1,4 @@
-"""Writing pictures atomically, with the alpha, EXIF, profile, resolution and bit depth of the original."""
+"""Writing pictures with the alpha, EXIF, color profile, resolution and bit depth of the original."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT_OF_SUFFIX = {
     ".webp": "WEBP", ".bmp": "BMP", ".avif": "AVIF", ".ppm": "PPM",
 }  # fmt: skip
 _SAVE_OPTIONS = {
-    # Chroma at full resolution and next to no loss: L must survive the file.
+    # Full chroma resolution and almost no loss, so that the file preserves L.
     "JPEG": {"quality": 99, "subsampling": 0},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
@@ -38,7 +38,7 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 
 def format_of(path: str | Path) -> str:
-    """The format that a file's name asks for. Raises PictureError where it asks for none."""
+    """Pillow's name of the format for a file name's suffix. Raises PictureError for an unknown suffix."""
     form = FORMAT_OF_SUFFIX.get(Path(path).suffix.lower())
     if form is None:
         raise PictureError(f"{path} names no picture format to write: use one of {', '.join(FORMAT_OF_SUFFIX)}")
@@ -46,12 +46,12 @@ def format_of(path: str | Path) -> str:
 
 
 def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None, provenance: str = "") -> None:
-    """Write one picture, under a temporary name first. See `encode_pages`."""
+    """Encode one picture (see `encode_pages`) and write it atomically. Raises PictureError if that fails."""
     write_picture(path, encode_pages([(rgb, like)], format_of(path), str(path), provenance))
 
 
 def write_picture(path: str | Path, data: bytes) -> None:
-    """Write an encoded picture atomically. Raises PictureError where that fails."""
+    """Write an encoded picture atomically. Raises PictureError if that fails."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,20 @@ def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
 def encode_pages(
     pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, name: str = "picture", provenance: str = ""
 ) -> bytes:
-    """Pages of (sRGB [H, W, 3], uint8 or uint16; whose alpha, EXIF, profile and resolution to keep) -> a file.
+    """Encode one or several pages as a picture file.
 
-    form: one of `FORMAT_OF_SUFFIX`; those of 8 bits get 8. provenance: goes into the metadata, where there is any.
-    Raises PictureError where the format cannot hold the transparency, the number of pages or the size.
+    Args:
+        pages: for each page, sRGB [H, W, 3], uint8 or uint16, and the picture whose alpha, EXIF, color profile and
+            resolution it gets, or None. Formats without 16 bits get 8.
+        form: a format of `FORMAT_OF_SUFFIX`.
+        name: name of the file in errors.
+        provenance: name of the software in the metadata, for formats that have metadata.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        PictureError: the format does not support the transparency, the number of pages or the size.
     """
     if len(pages) > 1 and form != "TIFF":
         raise PictureError(f"{name} cannot hold {len(pages)} pages: write .tif instead")

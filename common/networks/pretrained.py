@@ -1,4 +1,4 @@
-"""Pretrained weights of timm and torchvision: from their caches, else downloaded."""
+"""Pretrained weights of timm and torchvision, from their caches or downloaded."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ import torch
 
 from common.utils.errors import UserError, near, one_sentence
 
-_Made = TypeVar("_Made")
+T = TypeVar("T")
 
 
-def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) -> _Made:
+def fetched(what: str, library: str, create: Callable[[], T], instead: str) -> T:
     """Call `create`, which downloads weights through timm or torchvision, and return its result.
 
-    Raises UserError, within seconds even without a network. The message names the weights, the folder to put them
-    into by hand, and `instead`, an alternative.
+    Raises UserError if that fails; without a network connection, within seconds.
+
+    Args:
+        what: the weights, for messages.
+        library: `timm` or `torchvision`.
+        create: downloads the weights and returns the network.
+        instead: an alternative to downloading, for messages.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
     try:
         with _failing_fast() if library == "timm" else nullcontext():
             return create()
-    except Exception as error:  # hub and network stacks raise nearly every type
+    except Exception as error:  # hub and network libraries raise many types
         raise UserError(
             f"{what} cannot be loaded through {library} ({one_sentence(error)}): check the network, or put them into"
             f" {hub_cache() if library == 'timm' else checkpoints()}, or {instead}"
@@ -39,7 +44,7 @@ def fetched(what: str, library: str, create: Callable[[], _Made], instead: str) 
 
 
 def check_timm_name(option: str, name: str) -> None:
-    """Raise UserError, with similar names, where timm does not know a network."""
+    """Raise UserError, with a similar name, if timm has no network `name`. option: what it was given for."""
     import timm
 
     if name.split(".", 1)[0] not in (known := timm.list_models()):
@@ -48,12 +53,12 @@ def check_timm_name(option: str, name: str) -> None:
 
 @contextmanager
 def _failing_fast() -> Iterator[None]:
-    """Set the hub's client offline where there is no network; otherwise it retries for most of a minute."""
+    """Set the client of Hugging Face offline if it cannot connect. Otherwise it would retry for most of a minute."""
     from huggingface_hub import constants
 
     before, server = constants.HF_HUB_OFFLINE, urlparse(constants.ENDPOINT)
     try:
-        if not getproxies():  # through a proxy there is no way to try but the client's own
+        if not getproxies():  # a connection through a proxy cannot be tested like this
             socket.create_connection((server.hostname, server.port or 443), timeout=3).close()
     except OSError:
         constants.HF_HUB_OFFLINE = True
@@ -64,15 +69,15 @@ def _failing_fast() -> Iterator[None]:
 
 
 def checkpoints() -> Path:
-    """The folder of weights that torch.hub downloaded: $TORCH_HOME/hub/checkpoints."""
+    """The folder to which torch.hub downloads weights: $TORCH_HOME/hub/checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
-    """The path of downloaded weights of torchvision, without asking the network.
+    """The path of downloaded weights of torchvision. It does not access the network.
 
-    file: their name in `checkpoints()`. of: what they are, for the message. Raises UserError where they are missing,
-    which says where to put them, then `otherwise`.
+    file: name in `checkpoints()`. of: the network, for the message. otherwise: further text at the end of the message.
+    Raises UserError if the file is missing.
     """
     path = checkpoints() / file
     if not path.exists():
@@ -81,7 +86,7 @@ def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
 
 
 def cached_timm_weights(name: str) -> Path | None:
-    """The path of downloaded weights of a timm network, without asking the network; None where they are missing."""
+    """The path of downloaded weights of a timm network, or None. It does not access the network."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 
@@ -98,5 +103,5 @@ def cached_timm_weights(name: str) -> Path | None:
 
 
 def hub_cache() -> str:
-    """The folder of weights that Hugging Face's client downloaded."""
+    """The folder to which the client of Hugging Face downloads weights."""
     return os.environ.get("HF_HOME", "~/.cache/huggingface")

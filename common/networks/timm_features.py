@@ -1,4 +1,4 @@
-"""Networks of timm as feature maps."""
+"""timm networks that return feature maps."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from common.utils.errors import UserError, one_sentence
 
 
 def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn.Module:
-    """A timm network without pretrained weights that returns its feature maps for input [N, in_channels, H, W].
+    """A timm network, without pretrained weights, that returns its feature maps for input [N, in_channels, H, W].
 
-    option: the option that named it, and take: alternatives, for messages. Raises UserError for a network that
-    timm does not know, that has no feature maps, or that takes one size only.
+    option: what the name was given for, for messages. take: alternatives, for messages. Raises UserError if timm has no
+    such network, or if it has no feature maps or takes only one input size.
     """
     check_timm_name(option, name)
     try:
-        made = _create(name, in_channels, pretrained=False)
-        side = 2 * made.feature_info.reduction()[-1]
+        network = _create(name, in_channels, pretrained=False)
+        side = 2 * network.feature_info.reduction()[-1]
         with torch.no_grad():
-            made.eval()(torch.zeros(1, in_channels, side, side))
+            network.eval()(torch.zeros(1, in_channels, side, side))
     except Exception as error:  # timm raises many types
         raise UserError(
-            f"{option} is {name}, of which timm makes no feature maps for every size ({one_sentence(error)}):"
-            f" take {take}"
+            f"{option} is {name}, for which timm has no feature maps at every size ({one_sentence(error)}): take {take}"
         ) from None
-    return made.train()
+    return network.train()
 
 
 def pretrained_features(name: str, instead: str, in_channels: int = 3) -> nn.Module:
-    """The same with published weights, of a name that `timm_features` took. Raises UserError where they are missing."""
+    """The same network with pretrained weights. Raises UserError if they are missing. instead: see `fetched`."""
     return fetched(
         f"pretrained weights of {name}", "timm", lambda: _create(name, in_channels, pretrained=True), instead
     )

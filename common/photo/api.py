@@ -29,11 +29,11 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
         The same type, dtype and device, with three channels. A PIL image keeps its alpha channel.
 
     Raises:
-        UserError: `image` is of another type, dtype, shape or range, or `size` is missing.
+        UserError: `image` has another type, dtype, shape or range, or there is no size.
     """
     size = size or (colorizer.card or {}).get("size")
     if not size:
-        raise UserError("size is not given, and this colorizer has no card that states it: pass size=64, for example")
+        raise UserError("size is not given, and this colorizer has no card with its size: pass size=64, for example")
     config = PredictorConfig(size)
     if isinstance(image, list):
         return [colorize(colorizer, item, size=size, edit=edit) for item in image]

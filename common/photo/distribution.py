@@ -1,4 +1,4 @@
-"""Show the color distribution that a classifier predicts at each place of a photograph: a figure and a page."""
+"""Figure and HTML page of the color distributions that a classifier predicts for a photograph."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Di
     Raises UserError if the colorizer predicts none.
     """
     if not hasattr(colorizer, "distribution"):
-        raise UserError(f"a {type(colorizer).__name__} predicts one color a pixel, no distribution: use a classifier")
+        raise UserError(f"{type(colorizer).__name__} predicts one color a pixel, not a distribution: use a classifier")
     L = network_input(working_lightness(rgb, colorizer.device), size)
     probabilities, ab_bins = colorizer.distribution(L)
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 
 
 def to_grey(rgb: np.ndarray) -> np.ndarray:
-    """Remove the color of a photograph, uint8 [H, W, 3] sRGB, at the same lightness."""
+    """The grey photograph with the same lightness, uint8 [H, W, 3] sRGB."""
     greys = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
     levels = rgb8_to_L(greys)[0, 0].numpy()
     L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
@@ -79,7 +79,7 @@ def representative_pixels(distribution: Distribution, size: tuple[int, int]) -> 
 
 
 def check_pixels(pixels: list[tuple[int, int]], size: tuple[int, int], name: str) -> None:
-    """Raise PictureError if a pixel (x, y) is outside a photograph of size (height, width)."""
+    """Raise PictureError if a pixel (x, y) is outside a photograph of size (height, width). name: of its file."""
     for x, y in pixels:
         if not (0 <= x < size[1] and 0 <= y < size[0]):
             raise PictureError(f"pixel {x},{y} lies outside of {name}, which is {size[1]} x {size[0]}: count from 0,0")

@@ -1,4 +1,4 @@
-"""Hints: colors that a user gives to single places, spread over a prediction along the edges of L."""
+"""Color hints: colors of single pixels, set by a user and propagated through the prediction up to the edges of L."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HALF_STRENGTH = 0.05  # diffused strength at which hint and prediction have equ
 
 
 class Hint(NamedTuple):
-    """The color of one place."""
+    """The color of one pixel."""
 
     x: float  # fraction of the width, 0..1
     y: float  # fraction of the height, 0..1
@@ -58,7 +58,7 @@ def hints_of_dots(dots: np.ndarray, size: tuple[int, int]) -> list[Hint]:
     Raises:
         UserError: the aspect ratio differs, there is no dot, or there are too many or they cover too much.
     """
-    from scipy import ndimage  # takes 0.2 s to import, and most photographs have no hints
+    from scipy import ndimage  # takes 0.2 s to import
 
     height, width = dots.shape[:2]
     if abs(width - height * size[1] / size[0]) > max(1.5, 0.02 * width):
@@ -106,7 +106,7 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
     Args:
         L: [1, 1, h, w] in 0..100, at `common.color.guided_upsampling.working_size`.
         ab: prediction [1, 2, h, w] in CIELAB units.
-        hints: if two are on one pixel, the later one is used.
+        hints: if two hints are on one pixel, the later one is used.
 
     Returns:
         ab [1, 2, h, w]: exactly the hint's color at its pixel, the prediction far away and beyond edges. Changes stay
@@ -139,9 +139,9 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint]) -> Tensor:
 
 
 def _local_median(L: np.ndarray, y: int, x: int) -> float:
-    """Median of L [h, w] in the 3 x 3 window around a pixel, so that a hint on a speck of dust means what is under it.
+    """Median of L [h, w] in the 3 x 3 window around a pixel, so that a speck of dust does not isolate a hint.
 
-    At borders, where two values are in the middle, the one closer to the pixel's own.
+    If the window has an even number of pixels, the middle value closer to the pixel's own is returned.
     """
     around = np.sort(L[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2], axis=None)
     return float(min(around[(len(around) - 1) // 2], around[len(around) // 2], key=lambda value: abs(value - L[y, x])))

@@ -20,8 +20,7 @@ def transfer_palette(ab: Tensor, L: Tensor, reference: np.ndarray) -> Tensor:
     """Give a prediction the mean and the covariance of a reference's colors.
 
     The Monge-Kantorovich linear transfer in the ab plane (Pitie and Kokaram 2007): of all linear maps that match mean
-    and covariance, the one that changes colors least. On the photographs tried it gave calmer colors than matching a
-    and b independently (Reinhard et al. 2001). Its gain is limited, so that the noise of a nearly grey prediction is
+    and covariance, it changes colors least. Its gain is limited, so that the noise of a nearly grey prediction is
     not amplified; the covariance is then matched only as far as the limit allows.
 
     Args:
@@ -37,7 +36,7 @@ def transfer_palette(ab: Tensor, L: Tensor, reference: np.ndarray) -> Tensor:
     """
     lab = rgb8_to_lab(torch.from_numpy(_subsample(reference)).permute(2, 0, 1)[None])
     if torch.quantile(lab[:, 1:].norm(dim=1), 0.99) < GREY_MAX_AB:
-        raise UserError("the palette's reference is grey, so it has no color to give: choose a photograph in color")
+        raise UserError("the palette's reference is grey, so it has no color to transfer: choose a photograph in color")
     mean, covariance = _moments(ab, L)
     target_mean, target_covariance = _moments(lab[:, 1:], lab[:, :1])
     gain = _gain(covariance, target_covariance).to(ab)

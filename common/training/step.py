@@ -22,7 +22,7 @@ def train_step(run: Run, meter: Meter) -> None:
     for part in range(config.loop.accumulate):
         shard = run.processes.rank * config.loop.accumulate + part
         torch.manual_seed(derived_seed(config.loop.seed, run.step, shard))  # dropout, for example
-        batch = run.data.batch(run.step, shard, run.shards)
+        batch = run.batches.batch(run.step, shard, run.shards)
         last = part == config.loop.accumulate - 1
         with run.replicated(synchronize=last):
             for objective in run.objectives(batch):

@@ -11,21 +11,21 @@ from common.utils.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or mps -> a device of this machine. Raises UserError where it has no such device."""
+    """The device of a name: auto, cpu, cuda or mps. Raises UserError if this machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(name):
         have = ", ".join(k for k, v in there.items() if v)
         raise UserError(f"device is {name}, which this machine does not have: it takes auto, {have}")
-    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes of torchrun
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # set by torchrun
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """auto -> bf16 where the device multiplies it in hardware, else fp32; other names unchanged."""
+    """Resolve auto to bf16 if the device has hardware for it, else to fp32. Other names are returned unchanged."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -34,7 +34,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory is exhausted, on a GPU or on the CPU."""
+    """Whether an error means that the memory of the GPU or the CPU is exhausted."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "alloc" in str(error)  # the message of the CPU's allocator
@@ -49,7 +49,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def machine() -> str:
-    """The name of the GPU, or the number of CPU threads, for cards."""
+    """The name of the GPU, or the number of CPU threads, for model cards."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""Processes that torchrun started, which divide the work."""
+"""Several processes, started by torchrun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Processes:
         return self.rank == 0
 
     def gather(self, mine: object) -> list:
-        """The values `mine` of all processes, in order of rank. Every process must call it."""
+        """The values `mine` of all processes, in the order of ranks. All processes must call it."""
         if self.count == 1:
             return [mine]
         import torch.distributed as dist
@@ -36,7 +36,7 @@ class Processes:
         return out
 
     def agree(self, work: Callable[[], object]) -> None:
-        """Call `work` in each process. Where it raises UserError in some, all processes raise the first one's."""
+        """Call `work` in every process. If some raise UserError, all processes raise the first of these errors."""
         if self.count == 1:
             work()
             return
@@ -54,7 +54,7 @@ ALONE = Processes()
 
 
 def join_processes() -> Processes:
-    """Join the process group of torchrun (gloo). Returns `ALONE` where the program was not started by it."""
+    """Join the process group of torchrun (gloo or nccl). Returns `ALONE` if torchrun did not start this program."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     import torch.distributed as dist
@@ -65,7 +65,7 @@ def join_processes() -> Processes:
 
 
 def average_buffers(module: nn.Module, processes: Processes) -> None:
-    """Replace every floating-point buffer of a module by its mean over the processes. All must call it."""
+    """Replace every floating-point buffer by its mean over the processes. All processes must call it."""
     if processes.count == 1:
         return
     for buffer in module.buffers():
@@ -75,13 +75,13 @@ def average_buffers(module: nn.Module, processes: Processes) -> None:
 
 
 def leave(code: int) -> None:
-    """Exit the program with a code; must be the last call of a script."""
+    """Exit the program. It must be the last call of a script."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         import torch.distributed as dist
 
         if dist.is_initialized():
             dist.destroy_process_group()
-        # a thread of torch that outlives the interpreter aborts about one run in ten, after all work is on disk
+        # with sys.exit, a thread of torch aborts about one run in ten while the interpreter shuts down
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
-    """An error that the user can correct. The message names the problem, the value or file, and what to do."""
+    """An error that the user can correct. The message states the problem, the value or file, and what to do."""
 
 
 class PictureError(UserError):
@@ -17,7 +17,7 @@ class PictureError(UserError):
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM stopped the program after it saved its state. The message tells how to resume."""
+    """SIGINT or SIGTERM stopped the program after it saved its state. The message states how to resume."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 
 def one_sentence(error: BaseException) -> str:
-    """The first line of an error's text, without trailing stop; its type's name where it has no text."""
+    """The first line of an error's message without its full stop, or the name of its type if it has no message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip() or type(error).__name__
@@ -33,24 +33,27 @@ def one_sentence(error: BaseException) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" where a known name is similar, else an empty string."""
+    """The text " (did you mean 'x'?)" with the most similar known name; empty if none is similar."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def report_failures(failures: list[str]) -> int:
-    """Print a line to stderr for each failure. Returns the exit code, 0 or 1."""
+    """Print each failure to stderr. Returns the exit code: 1 if there are any, else 0."""
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Wrap a script's main: UserError prints a line and exits with 2, Stopped with 128 + signal."""
+    """Wrap the main function of a script, so that expected errors are printed as one line and become an exit code.
+
+    The exit code is 2 for UserError, 128 + signal for Stopped, 130 for Ctrl-C, and 141 for a closed pipe.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> int:
-        for stream in (sys.stdout, sys.stderr):  # file names need not be Unicode
+        for stream in (sys.stdout, sys.stderr):  # file names may contain bytes that are not UTF-8
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
@@ -65,7 +68,7 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
             print("interrupted", file=sys.stderr)
             return 130
         except BrokenPipeError:
-            sys.stderr.close()  # the reader of a pipe went away, as with `| head`
+            sys.stderr.close()  # the reading end of a pipe was closed, as with `| head`
             return 141
 
     return wrapped

@@ -1,4 +1,4 @@
-"""Names of ensembles: `mean(a,b)` wherever a model is named, `stack(a,b,c)` where a stack can be trained."""
+"""Names of ensembles: `mean(a,b)` and `stack(a,b,c)`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = ("mean", "stack")
 
 
 class Expression(NamedTuple):
-    """A parsed name of an ensemble: its kind (of KINDS) and its members."""
+    """A parsed name of an ensemble: its kind (one of KINDS) and its members."""
 
     kind: str
     members: tuple[str | Expression, ...]
@@ -22,7 +22,7 @@ class Expression(NamedTuple):
         return f"{self.kind}({','.join(map(str, self.members))})"
 
     def replaced(self, rename: Callable[[str], str]) -> Expression:
-        """A copy in which `rename` is applied to the name of every model."""
+        """A copy with `rename` applied to the name of every model."""
         return Expression(
             self.kind, tuple(m.replaced(rename) if isinstance(m, Expression) else rename(m) for m in self.members)
         )
@@ -43,8 +43,8 @@ class Expression(NamedTuple):
 def parse_ensemble(text: str) -> Expression | None:
     """Parse `mean(a,b)` or `stack(a,b)`; members may be ensembles themselves.
 
-    Returns None for text of another form, and for a path that exists. Raises UserError for an ensemble of an unknown
-    kind, with unbalanced brackets, or with an empty member.
+    Returns None for text of another form, and for an existing path. Raises UserError for an unknown kind, unbalanced
+    brackets, or an empty member.
     """
     head = re.match(r"(\w+)\(", text)
     if not head or Path(text).exists():
@@ -76,12 +76,12 @@ def parse_ensemble(text: str) -> Expression | None:
 
 
 def is_ensemble(text: str) -> bool:
-    """Whether text has the form of an ensemble, of any kind, and is not a path that exists."""
+    """Whether text has the form `kind(...)`, of any kind, and is not an existing path."""
     return bool(re.match(r"\w+\(", text)) and not Path(text).exists()
 
 
 def split_title(text: str) -> tuple[str, str]:
-    """Split `NAME=PATH` or `NAME=mean(a,b)` into (NAME, the rest). NAME is empty if none is given."""
+    """Split `NAME=PATH` or `NAME=mean(a,b)` into (NAME, the rest). Without a name, NAME is empty."""
     cuts = [("", text), *((text[:i], text[i + 1 :]) for i, letter in enumerate(text) if letter == "=")]
     existing = (cut for cut in cuts if Path(cut[1]).exists())
     ensembles = (cut for cut in reversed(cuts) if is_ensemble(cut[1]) and cut[0].count("(") == cut[0].count(")"))

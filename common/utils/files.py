@@ -14,9 +14,9 @@ from common.utils.errors import UserError, one_sentence
 
 
 def replace_file(path: Path, write: Callable[[Path], object], tag: str = "") -> None:
-    """What `write_atomically` does, with the errors of `write` unchanged.
+    """`write_atomically`, but errors are raised unchanged.
 
-    tag: part of the temporary name, where several processes may write the same path.
+    tag: part of the temporary name. It must be unique if several processes may write the same path at the same time.
     """
     temporary = path.with_name(f".{path.name}{tag}.part")
     try:
@@ -31,10 +31,9 @@ def replace_file(path: Path, write: Callable[[Path], object], tag: str = "") -> 
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that `path` always holds either its old content or the whole new content.
+    """Write a file such that `path` has either its old content or the complete new content at any time.
 
-    write: called with a temporary path, which is flushed to disk and renamed to `path`. Raises UserError where that
-    fails.
+    write: called with a temporary path, which is then flushed to disk and renamed. Raises UserError if that fails.
     """
     try:
         replace_file(path, write)
@@ -46,8 +45,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold a lock file.
 
-    Waits while another process holds it, or raises UserError with the message `busy` where that is given. The lock of
-    a process that was killed is free.
+    If another process holds it, wait, or raise UserError with the message `busy` if that is given. The lock of a killed
+    process is released.
     """
     lock = FileLock(path, timeout=0 if busy else -1)
     try:
@@ -75,7 +74,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to a file that the user named. Raises UserError where that fails."""
+    """Write text to a file whose path the user chose. Raises UserError if that fails."""
     try:
         path.write_text(text)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Options of a family's model: conversion of plain values to the typed arguments of its `build` function."""
+"""Options of models: conversion of plain values to the typed arguments of a family's `build` function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.utils.errors import UserError, near
 
 
 def option_names(build: Callable) -> list[str]:
-    """The dotted names of all options, such as `generator.width`."""
+    """The names of all options, with a dot for nested ones, such as `generator.width`."""
     names: list[str] = []
     for name, kind in _kinds(build).items():
         names += [f"{name}.{f.name}" for f in fields(kind)] if is_dataclass(kind) else [name]
@@ -18,9 +18,9 @@ def option_names(build: Callable) -> list[str]:
 
 
 def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict:
-    """Plain values -> arguments of `build`: mappings become the dataclasses that it takes.
+    """Convert plain values to arguments of `build`: dicts become the dataclasses that it takes.
 
-    Raises UserError for an unknown option, with the most similar known one.
+    prefix: of the options' names in messages. Raises UserError for an unknown option.
     """
     kinds = _kinds(build)
     return {key: _typed(kinds, key, value, prefix) for key, value in values.items()}
@@ -29,7 +29,7 @@ def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict
 def _typed(kinds: dict, key: str, value: object, prefix: str) -> object:
     if key not in kinds:
         raise UserError(f"{prefix}{key} is no option: it takes {', '.join(kinds)}{near(key, kinds)}")
-    for kind in (kinds[key], *typing.get_args(kinds[key])):  # of `list[X] | None` the list
+    for kind in (kinds[key], *typing.get_args(kinds[key])):  # list[X] of `list[X] | None`
         items = typing.get_args(kind)
         if is_dataclass(kind) and isinstance(value, dict):
             return kind(**typed_options(kind, value, f"{prefix}{key}."))
@@ -44,9 +44,9 @@ def _kinds(build: Callable) -> dict[str, object]:
 
 
 def refuse_unused(prefix: str, config: object, names: Iterable[str], user: str) -> None:
-    """Raise UserError where an option has another value than its default, although nothing uses it.
+    """Raise UserError if an unused option does not have its default value.
 
-    config: a dataclass. names: its options that are unused. user: what would have to use them, for the message.
+    config: a dataclass. names: its unused options. user: the network or method that does not use them, for the message.
     """
     defaults = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(config)}
     for name in names:

@@ -1,4 +1,4 @@
-"""Progress: a rich bar on a terminal, else one line in each interval."""
+"""Progress of long tasks: a bar on a terminal, else one line per interval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Progress of long tasks on stderr; prints nothing where `quiet`."""
+    """Prints the progress of long tasks on stderr, unless `quiet`. interval: seconds between two lines."""
 
     def __init__(self, quiet: bool = False, interval: float = 10.0) -> None:
         self.quiet = quiet
@@ -17,7 +17,7 @@ class Progress:
         self.live = not quiet and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
-        """Print one line, above the bar where there is one."""
+        """Print one line. A bar stays below it."""
         if self.quiet:
             return
         if self.live:
@@ -27,7 +27,7 @@ class Progress:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[..., None]]:
-        """Yield `report(done, total, note="")`. A task that ends within the interval prints no line."""
+        """Yield a function `report(done, total, note="")`. Without a terminal, short tasks print nothing."""
         if self.quiet:
             yield lambda done, total, note="": None
         elif self.live:
@@ -56,7 +56,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 0:05, 12:40 or 1:02:03."""
+    """Format seconds as 0:05, 12:40 or 1:02:03."""
     minutes, s = divmod(int(seconds + 0.5), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -1,4 +1,4 @@
-"""Unique titles for rows and models of the same name."""
+"""Unique titles for models of the same name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def unique_title(title: str, taken: Collection[str]) -> str:
 
 
 def unique_titles(titles: Iterable[str]) -> list[str]:
-    """Titles in their order; the second of the same name becomes `title (2)`, and so on."""
+    """The titles in the same order. The second occurrence of a title becomes `title (2)`, and so on."""
     out: list[str] = []
     for title in titles:
         out.append(unique_title(title, out))

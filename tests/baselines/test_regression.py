@@ -15,7 +15,7 @@ def test_the_plain_cnn_has_the_published_count():
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in CNN()) == 12
 
 
-def test_the_deep_cnn_starts_at_grey_and_standardises():
+def test_the_deep_cnn_starts_at_grey_and_standardizes():
     network = DeepCNN(width=8, blocks=2)
     L = torch.rand(4, 1, 16, 16) * 0.2 + 0.5
     assert not network(L).any()

@@ -23,7 +23,7 @@ def at(a, b):
 
 
 def test_soft_weights_of_a_point_on_a_bin():
-    """Itself, and its four neighbours at one grid step: 1 and exp(-g^2 / 2 sigma^2), normalised."""
+    """Itself, and its four neighbors at one grid step: 1 and exp(-g^2 / 2 sigma^2), normalized."""
     quantizer = ABQuantizer(10)
     indices, weights = quantizer.soft_encode(at(20, -10))
     side = math.exp(-(10**2) / (2 * 5**2))
@@ -37,7 +37,7 @@ def test_soft_weights_of_a_point_on_a_bin():
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_encoded_and_decoded_is_the_color_again(grid, data):
-    """Within half a grid step for every sRGB color, and exactly for a bin that has all its neighbours."""
+    """Within half a grid step for every sRGB color, and exactly for a bin that has all its neighbors."""
     quantizer = ABQuantizer(grid)
     values = st.integers(0, 255)
     rgb = data.draw(st.lists(st.tuples(values, values, values), min_size=1, max_size=30))

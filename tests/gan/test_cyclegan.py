@@ -76,11 +76,11 @@ def test_the_diagnosis_closes_the_cycles(unpaired):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"stages": [{"train": "both", "share": 1.0}]}, "model.stages is given: the method cyclegan has none"),
+        ({"stages": [{"train": "both", "share": 1.0}]}, "model.stages is given: the method cyclegan does not use it"),
         ({"perceptual": {"weight": 1.0}}, "model.perceptual.weight is given"),
         ({"loss": {"adversarial": "wgan-gp"}}, "takes vanilla, lsgan or hinge"),
         ({"loss": {"cycle_weight": 0.0}}, "needs both above 0"),
-        ({"discriminator": {"conditional": False}}, "see whole pictures"),
+        ({"discriminator": {"conditional": False}}, "always gets L and ab"),
     ],
 )
 def test_bad_options_are_one_sentence(options, says):

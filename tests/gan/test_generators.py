@@ -4,7 +4,7 @@ from torch import nn
 
 from common.checkpoint import parameter_count
 from common.utils.errors import UserError
-from gan.encoder_unet import EncoderUNet, SelfAttention, init_icnr
+from gan.encoder_unet import SelfAttention, TimmUNet, init_icnr
 from gan.generators import GeneratorConfig, build_generator, halvings
 from gan.unet import UNet, init_pix2pix
 
@@ -25,7 +25,7 @@ def test_the_unet_ends_in_one_pixel(size):
     assert out.abs().max() <= 1
 
 
-def test_initialisation():
+def test_initialization():
     torch.manual_seed(0)
     network = init_pix2pix(UNet(depth=5, width=32))
     weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, nn.Conv2d)])
@@ -75,7 +75,7 @@ def test_noise_channels_are_seen():
 @pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
 @pytest.mark.parametrize("up", ["shuffle", "bilinear"])
 def test_a_unet_on_any_timm_encoder(encoder, up):
-    network = EncoderUNet(encoder, up=up, width=8, norm="none")
+    network = TimmUNet(encoder, up=up, width=8, norm="none")
     with torch.no_grad():  # timm's residual branches begin at zero
         for parameter in network.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
@@ -101,7 +101,7 @@ class Blanked(nn.Module):
 def test_every_scale_of_the_encoder_reaches_the_output():
     """Blanking any one feature map changes what comes out: no skip is left unwired."""
     torch.manual_seed(0)
-    network = EncoderUNet("resnet18", width=8).eval()
+    network = TimmUNet("resnet18", width=8).eval()
     network.last.weight.data.mul_(50)
     x = torch.rand(1, 1, 32, 32)
     whole, encoder = network(x), network.encoder
@@ -110,7 +110,7 @@ def test_every_scale_of_the_encoder_reaches_the_output():
         assert not torch.equal(network(x), whole), i
 
 
-def test_icnr_begins_as_nearest_neighbours():
+def test_icnr_starts_as_nearest_neighbor_upsampling():
     conv = nn.Conv2d(6, 5 * 4, 1)
     init_icnr(conv, 2)
     x = torch.rand(1, 6, 3, 3)
@@ -139,12 +139,12 @@ def test_self_attention_is_the_formula_and_begins_as_the_identity():
         ({"network": "timm"}, 48, "is 48: this generator halves it until it is 32 times smaller"),
         ({"network": "timm", "encoder": "resnet81"}, 64, "did you mean 'resnet18'"),
         ({"network": "timm", "attention": 3}, 64, "with resnet18 it takes 0 or one of 2, 4, 8, 16, 32"),
-        ({"network": "timm", "depth": 4}, 64, "model.generator.depth is 4: the network timm has none"),
-        ({"pretrained": True}, 64, "model.generator.pretrained is True: the network unet has none"),
-        ({"encoder": "convnext_tiny"}, 64, "the network unet has none, it takes width, depth"),
-        ({"network": "dynamic_unet", "width": 8}, 64, "the network dynamic_unet has none, it takes pretrained"),
-        ({"network": "timm", "encoder": "swin_tiny_patch4_window7_224"}, 64, "no feature maps for every size"),
-        ({"network": "timm", "encoder": "vit_tiny_patch16_224"}, 64, "no feature maps for every size"),
+        ({"network": "timm", "depth": 4}, 64, "model.generator.depth is 4: the network timm does not use it"),
+        ({"pretrained": True}, 64, "model.generator.pretrained is True: the network unet does not use it"),
+        ({"encoder": "convnext_tiny"}, 64, "the network unet does not use it, it takes width, depth"),
+        ({"network": "dynamic_unet", "width": 8}, 64, "the network dynamic_unet does not use it, it takes pretrained"),
+        ({"network": "timm", "encoder": "swin_tiny_patch4_window7_224"}, 64, "no feature maps at every size"),
+        ({"network": "timm", "encoder": "vit_tiny_patch16_224"}, 64, "no feature maps at every size"),
         ({"dropout": 1.0}, 64, "model.generator.dropout is 1.0"),
         ({"width": 0}, 64, "model.generator.width is 0"),
         ({"noise_channels": -1}, 64, "model.generator.noise_channels is -1"),

@@ -306,10 +306,10 @@ def test_refusals_are_shown_on_the_page(visit, old):
     bomb, oversize = png_bomb(20_000, 5_000), b"\x89PNG" + b"x" * 1_000_000
     for data, name, sentence in (
         (bomb, "bomb.png", "bomb.png has 20000x5000 pixels, above the limit of 2 megapixels: make it smaller first."),
-        (b"only text", "notes.txt", "notes.txt is not a picture in a format read here"),
+        (b"only text", "notes.txt", "notes.txt is not a picture in a supported format"),
         (oversize, "big.png", "big.png is larger than 1 megabytes: make it smaller first."),
         (old.read_bytes()[:-2000], "cut.png", "cut.png is damaged or cut short"),
-        (b"", "empty.png", "empty.png is empty (0 bytes): get a whole copy."),
+        (b"", "empty.png", "empty.png is empty (0 bytes): get a complete copy."),
     ):
         drop(page, data, name, "image/png")
         messages.filter(has_text=sentence).wait_for()

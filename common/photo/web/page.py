@@ -82,7 +82,7 @@ class Endpoints:
         return response
 
     async def upload(self, request: Request) -> Response:
-        """Receive a file, which is the request's body, and open it. Answers with the picture's properties."""
+        """Open the file in the request's body. The response contains the picture's properties."""
         owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
         self.uploads.reserve(self.uploads.overhead)
         reserved = self.uploads.overhead
@@ -94,7 +94,7 @@ class Endpoints:
                 file.write(chunk)
             data = file.getvalue()
             if not data:
-                raise UserError(f"{name} is empty (0 bytes): get a whole copy")
+                raise UserError(f"{name} is empty (0 bytes): get a complete copy")
             device = next(iter(self.models.values())).device
             session = await self._run(
                 request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)
@@ -151,7 +151,7 @@ class Endpoints:
         return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
 
     async def remove(self, request: Request) -> Response:
-        """Remove an upload. The page asks for it when its tab is closed."""
+        """Remove an upload. The page calls this when its tab is closed."""
         self.uploads.remove(_owner(request), request.path_params["id"])
         return Response(status_code=204)
 

@@ -60,7 +60,7 @@ class Prediction:
 
     ab: Tensor  # [1, 2, s, s] in CIELAB units
     note: str  # for the user, if the network ran out of memory at its size
-    hints: tuple = ()  # that `upsampling` was fitted with
+    hints: tuple = ()  # those that `upsampling` was fitted with
     upsampling: GuidedUpsampling | None = None  # to the preview's size; cached, because the fit is slow
 
 

@@ -23,7 +23,7 @@ def test_the_number_of_in_gamut_cells(grid, count):
 
 @pytest.mark.parametrize("grid", [10, 20])
 def test_the_bins_are_the_cells_of_scikit_images_lab(grid):
-    """Every other level of each channel with the last one, and the six faces whole, by scikit-image alone."""
+    """Computed by scikit-image from every second level of each channel and from all colors of the six faces."""
     line = np.append(np.arange(0, 255, 6), 255)
     cube = np.stack(np.meshgrid(line, line, line, indexing="ij"), axis=-1).reshape(-1, 1, 3)
     full = np.stack(np.meshgrid(np.arange(256), np.arange(256), indexing="ij"), axis=-1).reshape(-1, 2)

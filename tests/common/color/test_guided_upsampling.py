@@ -12,7 +12,7 @@ from common.predictor import PredictorConfig, colorize_photo
 
 
 class Painter(Colorizer):
-    """Predicts wild colors from lightness, far out of the gamut."""
+    """Predicts colors far outside the gamut from lightness."""
 
     def __init__(self):
         super().__init__()
@@ -51,13 +51,13 @@ def two_halves(size):
 def test_color_bleeds_less_over_an_edge_than_bilinear():
     L, ab = two_halves(256)
     small = F.interpolate(ab, size=(32, 32), mode="area")
-    # as networks do, spread the border over three of the small picture's pixels
+    # blur the border over three pixels of the small picture, as networks do
     small = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     bilinear = F.interpolate(small, size=(256, 256), mode="bilinear")
     guided = GuidedUpsampling(L, bilinear, 8, (256, 256)).strip(L, 0)
     squared = [(x - ab).square().mean().item() for x in (guided, bilinear)]
     assert squared[0] < 0.5 * squared[1]
-    jump = [float(x[0, 1, 128, 128] - x[0, 1, 128, 127]) for x in (guided, bilinear)]  # of 100 at the border itself
+    jump = [float(x[0, 1, 128, 128] - x[0, 1, 128, 127]) for x in (guided, bilinear)]  # the true jump is 100
     assert jump[0] > 50
     assert jump[1] < 5
 

@@ -15,7 +15,7 @@ def planes(array):
 
 @pytest.fixture
 def colors():
-    """A picture of random colors, with the corners of the sRGB cube in it."""
+    """A picture of random colors and the corners of the sRGB cube."""
     rng = np.random.default_rng(0)
     rgb = rng.random((2, 50, 60, 3))
     rgb[0, 0, :8] = [[r, g, b] for r in (0, 1) for g in (0, 1) for b in (0, 1)]
@@ -119,14 +119,14 @@ def test_gamut_keeps_lightness_and_hue(L, hue, chroma):
     assert float(fitted.norm()) <= float(ab.norm()) + 1e-4
     cross = fitted[0, 0] * ab[0, 1] - fitted[0, 1] * ab[0, 0]
     assert abs(float(cross)) < 1e-2
-    # displayable: clipping changes (nearly) nothing, and the rounded picture has the lightness asked for
+    # inside sRGB: clipping changes almost nothing, and the rounded picture has the given lightness
     free = lab_to_rgb(torch.cat([L_t, fitted], dim=1), clip=False)
     assert float(free.min()) > -2e-3
     assert float(free.max()) < 1 + 2e-3
     assert abs(float(rgb8_to_lab(ab_to_rgb8(L_t, ab))[0, 0]) - L) < 0.5
 
 
-def test_gamut_leaves_what_fits(colors):
+def test_fit_gamut_does_not_change_colors_inside(colors):
     lab = rgb_to_lab(planes(colors).float())
     torch.testing.assert_close(fit_gamut(lab[:, :1], lab[:, 1:]), lab[:, 1:], atol=0.05, rtol=0)
 
@@ -139,7 +139,7 @@ def test_gamut_reaches_the_border():
     assert float(beyond.min()) < -1e-3 or float(beyond.max()) > 1 + 1e-3
 
 
-def test_lightness_alone_is_that_of_lab():
+def test_rgb8_to_L_is_the_L_of_rgb8_to_lab():
     line = torch.arange(0, 256, 5, dtype=torch.uint8)
     cube = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).reshape(3, 52, -1)
     torch.testing.assert_close(rgb8_to_L(cube), rgb8_to_lab(cube)[:1], atol=2e-4, rtol=0)

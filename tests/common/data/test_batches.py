@@ -1,5 +1,6 @@
 import shutil
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -63,10 +64,10 @@ def unpaired(photos, tmp_path, **options):
 
 
 def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
-    """No photograph is seen both in grey and in color."""
+    """No photograph is used both in grey and in color."""
     data, train, _ = unpaired(photos, tmp_path)
-    centre = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
-    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, centre, centre] for p in train.images]
+    center = slice((train.size - 16) // 2, (train.size - 16) // 2 + 16)
+    lightness = [rgb8_to_lab(torch.from_numpy(np.array(p)).permute(2, 0, 1))[:1, center, center] for p in train.images]
     seen = {"color": set(), "grey": set()}
     for step in range(8):
         batch = data.batch(step)
@@ -76,8 +77,8 @@ def test_unpaired_without_a_grey_source_is_two_halves(photos, tmp_path):
     assert seen["color"] | seen["grey"] == set(train.color_indices)
 
 
-def test_unpaired_from_a_source_of_its_own(photos, tmp_path):
-    """Grey photographs belong to it, those of the validation part do not."""
+def test_unpaired_with_a_grey_source(photos, tmp_path):
+    """Its grey photographs are used, its validation photographs are not."""
     other = tmp_path / "old"
     other.mkdir()
     for i in range(3):
@@ -120,12 +121,12 @@ def test_a_random_crop_is_a_window_of_the_photograph():
         assert any(torch.equal(torch.cat([L[i], ab[i]]), window) for window in windows(image, 16))
 
 
-def test_the_centre_is_the_centre():
+def test_the_central_crop_is_the_center():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(crop="centre", flip=False))
     torch.testing.assert_close(torch.cat([L, ab], 1), rgb8_to_lab(IMAGES[:, 2:18, 2:18].permute(0, 3, 1, 2)))
 
 
-def test_flips_happen_to_half():
+def test_half_of_the_photographs_are_flipped():
     images = IMAGES[:1].expand(400, -1, -1, -1)
     L, _ = augment(images, torch.rand(400, 8), 20, AugmentConfig())
     assert 0.4 < (L[0] == L).flatten(1).all(1).float().mean() < 0.6
@@ -138,7 +139,7 @@ def test_a_resized_crop_of_the_whole_is_the_whole():
 
 
 def test_a_resized_crop_stays_within_the_photograph():
-    """On a picture that is a ramp from left to right, a window shows a part of that ramp, enlarged."""
+    """A window of a horizontal ramp is a part of that ramp, enlarged."""
     ramp = torch.arange(0, 200, 10, dtype=torch.uint8).view(1, 1, 20, 1).expand(50, 20, 20, 3)
     L, _ = augment(ramp, torch.rand(50, 8), 20, AugmentConfig(crop="resized", min_scale=0.5, flip=False))
     spans = L[:, 0, 0, -1] - L[:, 0, 0, 0]
@@ -156,7 +157,7 @@ def test_hue_and_saturation_leave_lightness_alone():
     assert not torch.allclose(ab, plain[1], atol=1)
 
 
-def test_brightness_changes_the_truth_with_the_picture():
+def test_brightness_changes_input_and_target():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(brightness=0.5, contrast=0.3))
     plain = augment(IMAGES, noise(), 16, AugmentConfig())
     assert not torch.allclose(L, plain[0], atol=1)
@@ -187,32 +188,34 @@ def test_prefetched_batches_are_the_same(photos, tmp_path, grey):
     data, train, _ = unpaired(photos, tmp_path)
     if not grey:
         data = TrainingData(train, 16, 4, 0, AugmentConfig(hue=20, damage=0.5), torch.device("cpu"))
-    with Prefetcher(data, 1, 2, start_step=3) as batches:
+    with closing(Prefetcher(data)) as batches:
         for step in (3, 4, 5, 9, 10, 4, 4):  # in order, skipped, back and repeated
-            for got, wanted in zip(batches.get(step), data.batch(step, 1, 2), strict=True):
-                assert got is wanted is None or torch.equal(got, wanted)
+            for shard in (0, 1):
+                for got, wanted in zip(batches.batch(step, shard, 2), data.batch(step, shard, 2), strict=True):
+                    assert got is wanted is None or torch.equal(got, wanted)
     assert not any(t.name.startswith("prefetch") for t in threading.enumerate())
 
 
-def test_the_next_step_is_prepared_before_it_is_asked_for(photos, tmp_path):
+def test_the_next_step_is_prepared_before_it_is_requested(photos, tmp_path):
     data = unpaired(photos, tmp_path)[0]
-    asked, gather, ready = [], data.gather, threading.Event()
+    requested, gather, ready = [], data.gather, threading.Event()
 
     def recorded(step, *shard):
-        asked.append(step)
+        requested.append(step)
         if step == 8:
             ready.set()
         return gather(step, *shard)
 
     data.gather = recorded
-    with Prefetcher(data, start_step=7) as batches:
-        batches.get(7)
+    with closing(Prefetcher(data)) as batches:
+        batches.batch(7)
         assert ready.wait(10)
-        batches.get(8)
-    assert asked[:2] == [7, 8]
+        batches.batch(8)
+    assert requested[:2] == [7, 8]
+    assert 8 not in requested[2:]
 
 
-def test_an_error_while_prefetching_is_raised_where_the_batch_is_asked_for(photos, tmp_path):
+def test_an_error_while_prefetching_is_raised_where_the_batch_is_requested(photos, tmp_path):
     data = unpaired(photos, tmp_path)[0]
     gather = data.gather
 
@@ -222,8 +225,8 @@ def test_an_error_while_prefetching_is_raised_where_the_batch_is_asked_for(photo
         return gather(step, *shard)
 
     data.gather = broken
-    with Prefetcher(data, start_step=1) as batches:
-        batches.get(1)
+    with closing(Prefetcher(data)) as batches:
+        batches.batch(1)
         with pytest.raises(OSError, match="the disk went away"):
-            batches.get(2)
+            batches.batch(2)
     assert not any(t.name.startswith("prefetch") for t in threading.enumerate())

@@ -24,7 +24,7 @@ def index_of(bins, a, b):
     return int(((bins - torch.tensor([a, b])).abs().sum(dim=1) == 0).nonzero())
 
 
-def test_counts_are_of_hard_bins_and_grey_photographs_are_left_out(photos, tmp_path):
+def test_counts_are_of_hard_bins_and_grey_photographs_are_skipped(photos, tmp_path):
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(photos / "grey.png")
     pack = open_pack(str(photos), 32, cache=str(tmp_path / "c"))
     prior = compute_prior(pack, sigma=0)
@@ -39,7 +39,7 @@ def test_counts_are_of_hard_bins_and_grey_photographs_are_left_out(photos, tmp_p
 
 
 def test_smoothing_is_a_gaussian_in_the_ab_plane():
-    """Neighbours of a color on all four sides get alike, whatever their index; what is far gets nothing."""
+    """The four neighbors of a bin get equal shares, whatever their index; distant bins get nothing."""
     bins = ABBins(10).ab_bins
     counts = torch.ones(len(bins), dtype=torch.int64)
     counts[index_of(bins, 0, 0)] = 10_000_000
@@ -61,7 +61,7 @@ def test_a_bin_that_was_never_seen_stays_at_zero():
     assert int((p > 0).sum()) == 1
 
 
-def test_a_prior_is_read_as_it_was_written(prior, tmp_path):
+def test_reading_a_prior_returns_what_was_saved(prior, tmp_path):
     prior.save(tmp_path / "p.json")
     again = read_prior(tmp_path / "p.json")
     assert torch.equal(again.p, prior.p)
@@ -80,7 +80,7 @@ def test_a_prior_is_read_as_it_was_written(prior, tmp_path):
         ({"format": "another"}, "is no prior: make one with"),
     ],
 )
-def test_a_bad_prior_is_one_sentence(prior, tmp_path, change, says):
+def test_an_invalid_prior_is_refused_in_one_sentence(prior, tmp_path, change, says):
     path = tmp_path / "p.json"
     prior.save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -89,7 +89,7 @@ def test_a_bad_prior_is_one_sentence(prior, tmp_path, change, says):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_prior_at_all_is_one_sentence(tmp_path):
+def test_another_file_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_prior(tmp_path / "none.json")
     (tmp_path / "text.json").write_text("not JSON")
@@ -104,13 +104,13 @@ def test_photographs_without_color_have_no_prior(tmp_path):
     pack = open_pack(str(tmp_path / "in"), 32, cache=str(tmp_path / "c"))
     with pytest.raises(UserError, match="are grey: a prior needs color"):
         compute_prior(pack)
-    # measured all the same
+    # evaluation still works
     table = evaluate({"grey": trivial_predictor("grey", pack)}, pack).table
     assert table["grey"]["auc_rebalanced"]["mean"] == pytest.approx(1, abs=1e-4)
 
 
 def test_rebalanced_auc_by_its_definition(demo_pack, prior):
-    """Each pixel weighted by 1 / p of its true bin, the weights normalised once over the whole set."""
+    """Each pixel weighted by 1 / p of its true bin, the weights normalized once over the whole set."""
     table = evaluate({"half": lambda batch, rows: batch.ab / 2}, demo_pack, ["auc_rebalanced"], prior=prior).table
     bins = ABBins(10).ab_bins
     total = weights = 0.0
@@ -134,7 +134,7 @@ def test_rebalanced_auc_asks_more_of_grey_than_auc_does(demo_pack):
     assert "prior" not in evaluate({}, demo_pack, ["auc"]).protocol
 
 
-def test_the_picture_of_a_plane_shows_what_is_where():
+def test_the_plot_of_a_plane_has_bins_at_their_places():
     bins = ABBins(10).ab_bins
     one = torch.zeros(len(bins))
     one[index_of(bins, 40, 40)] = 1.0

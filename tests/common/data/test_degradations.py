@@ -33,7 +33,7 @@ def flat(color, size=4):
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_each_damages_every_photograph_and_stays_in_range(kind):
+def test_every_kind_changes_every_photograph_and_stays_in_range(kind):
     out = damage(L, AB, kind, NOISE)
     assert out.shape == L.shape
     assert out.dtype == torch.float32
@@ -44,7 +44,7 @@ def test_each_damages_every_photograph_and_stays_in_range(kind):
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_photograph_is_damaged_alike_in_every_batch(kind):
+def test_damage_does_not_depend_on_the_rest_of_the_batch(kind):
     whole = damage(L, AB, kind, NOISE)
     for i in (0, 5):
         alone = damage(L[i : i + 1], AB[i : i + 1], kind, NOISE[i : i + 1])
@@ -52,12 +52,12 @@ def test_a_photograph_is_damaged_alike_in_every_batch(kind):
 
 
 @pytest.mark.parametrize("kind", ["blur", "grain", "fading", "scratches"])
-def test_another_key_is_other_damage(kind):
+def test_another_seed_is_another_damage(kind):
     one, other = (damage(L, AB, kind, index_noise(np.arange(8), seed)) for seed in (0, 1))
     assert ((one - other).abs().flatten(1).max(1).values > 0.01).all()
 
 
-def test_random_fields_are_uniform_and_without_order():
+def test_random_numbers_are_uniform_and_uncorrelated():
     noise = index_noise(np.arange(200), 0)
     field = uniform(noise, 7, 50, 60)
     assert field.shape == (200, 50, 60)
@@ -65,13 +65,13 @@ def test_random_fields_are_uniform_and_without_order():
     assert field.max() < 1
     expected = field.numel() / 20
     chi_squared = ((torch.histc(field, 20, 0, 1) - expected).square() / expected).sum()
-    assert 5 < float(chi_squared) < 45  # 19 degrees of freedom: all but one in a thousand, on either side
+    assert 5 < float(chi_squared) < 45  # 19 degrees of freedom: p = 0.001 on either side
     for shifted in (field.roll(1, 2), field.roll(1, 1), field.roll(1, 0), uniform(noise, 8, 50, 60)):
         correlation = torch.corrcoef(torch.stack([field.flatten(), shifted.flatten()]))[0, 1]
         assert abs(float(correlation)) < 0.0052  # 4 standard deviations of 600,000 pairs
 
 
-def test_orthochromatic_film_is_blind_to_red():
+def test_orthochromatic_film_is_not_sensitive_to_red():
     """Closed form: exposure 0 for red, 0.55 for green, 0.45 for blue; L = 116 exposure^(1/3) - 16."""
     for color, exposure in (((255, 0, 0), 0.0), ((0, 255, 0), 0.55), ((0, 0, 255), 0.45), ((0, 255, 255), 1.0)):
         lab = flat(color)
@@ -123,7 +123,7 @@ def test_blur_keeps_the_mean_and_lowers_the_contrast():
     assert (out.std(dim=(1, 2, 3)) < checks.std(dim=(1, 2, 3))).all()
 
 
-def test_grain_has_the_strength_it_claims():
+def test_standard_deviation_of_grain():
     grey = torch.full((64, 1, 48, 48), 50.0)
     out = damage(grey, torch.zeros(64, 2, 48, 48), "grain", index_noise(np.arange(64), 1))
     strength = out.std(dim=(1, 2, 3))
@@ -132,7 +132,7 @@ def test_grain_has_the_strength_it_claims():
     torch.testing.assert_close(out.mean(), torch.tensor(50.0), atol=0.05, rtol=0)
 
 
-def test_most_of_a_scratched_photograph_is_as_it_was():
+def test_scratches_change_a_small_part_of_a_photograph():
     out = damage(L, AB, "scratches", NOISE)
     touched = (out != L).float().mean(dim=(1, 2, 3))
     assert (touched < 0.5).all()
@@ -144,7 +144,7 @@ def test_most_of_a_scratched_photograph_is_as_it_was():
 def test_the_probability_is_the_share_that_is_damaged(probability, seed):
     noise = index_noise(np.arange(300) + 1000 * seed, 0)
     grey = torch.full((300, 1, 8, 8), 40.0)
-    blue = torch.tensor([30.0, -60.0]).view(1, 2, 1, 1).expand(300, 2, 8, 8)  # every film sees it differently
+    blue = torch.tensor([30.0, -60.0]).view(1, 2, 1, 1).expand(300, 2, 8, 8)  # every film records another lightness
     out = damage_some(grey, blue, noise, probability)
     share = (out != grey).flatten(1).any(1).float().mean()
     assert float(share) == pytest.approx(probability, abs=0.13)  # 4.5 standard deviations
@@ -152,8 +152,8 @@ def test_the_probability_is_the_share_that_is_damaged(probability, seed):
     assert out.max() <= 100
 
 
-def test_training_without_damage_is_what_it_was():
-    """Without damage nothing more is drawn; with it, the same windows of the same photographs have the same color."""
+def test_damage_does_not_change_the_other_random_numbers():
+    """With and without damage, training uses the same windows of the same photographs."""
     images = IMAGES.permute(0, 2, 3, 1)[:, :, :24].contiguous()
     noise = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
     plain = augment(images, noise, 16, AugmentConfig())
@@ -177,7 +177,7 @@ def test_shards_of_damaged_photographs_make_up_the_batch(photos, tmp_path):
     assert not torch.equal(whole.L, data.batch(6).L)
 
 
-def test_the_wrapper_damages_what_is_seen_and_nothing_else(demo_pack):
+def test_the_wrapper_damages_only_the_input(demo_pack):
     seen = []
 
     def look(batch, rows):
@@ -210,7 +210,7 @@ def test_the_robustness_table(tmp_path, capsys):
     assert list(found["damage"]["grey"]) == ["none", "grain", "fading"]
     assert set(found["damage"]["grey"]["grain"]) == {"rmse_ab", "auc", "colorfulness_ratio"}
     assert set(found["damage"]["grey"]["grain"]["auc"]) == {"mean", "low", "high"}
-    assert found["damage"]["grey"]["none"] == found["damage"]["grey"]["fading"]  # it does not look
+    assert found["damage"]["grey"]["none"] == found["damage"]["grey"]["fading"]  # it ignores its input
     assert damage_table(found["damage"]) in told
     assert "| original | fading | 0.00" in told
     assert (
@@ -222,8 +222,8 @@ def test_the_robustness_table(tmp_path, capsys):
     assert "damage" not in json.loads(file.read_text())
 
 
-def test_a_network_is_measured_worse_where_it_cannot_see(demo_pack):
-    """A predictor that reads its color off the lightness: right where that is whole, wrong where it is faded."""
+def test_scores_are_worse_on_damaged_input(demo_pack):
+    """The predictor looks up ab by lightness, so it is right without damage and wrong on faded photographs."""
     truth = {tuple(x.L.flatten()[:64].tolist()): x.ab for x in (single(demo_pack, i) for i in range(4))}
 
     def recall(batch, rows):
@@ -272,7 +272,7 @@ def test_training_with_damage_resumes_exactly(tmp_path):
     one, other, clean = (state(tmp_path / name)["weights"] for name in ("halted", "straight", "clean"))
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert not all(torch.equal(one[key], clean[key]) for key in one)
-    # a run from before there was the option goes on, too, and only undamaged
+    # a run from before the option existed resumes, without damage
     config = tmp_path / "clean" / "config.yaml"
     config.write_text("".join(line for line in config.open() if "damage:" not in line))
     assert go("clean", 7, harm) == 2

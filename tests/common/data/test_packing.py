@@ -33,7 +33,7 @@ def test_a_pack_holds_the_photographs(photos, tmp_path):
     assert ab.shape == (3, 2, 24, 24)
 
 
-def test_a_pack_is_reused_and_remade_when_a_photograph_changes(photos, tmp_path):
+def test_a_pack_is_reused_and_rewritten_when_a_photograph_changes(photos, tmp_path):
     cache = tmp_path / "c"
     open_pack(str(photos), 24, cache=str(cache))
     (made,) = (cache / "packs").glob("photos-*")
@@ -73,7 +73,7 @@ def test_no_photograph_in_both_parts(tmp_path):
     assert val.size == 16
 
 
-def test_photographs_of_both_sources_are_learned_from_in_neither(tmp_path):
+def test_photographs_in_both_sources_are_not_trained_on(tmp_path):
     for i in range(8):
         save(tmp_path / "train", f"{i}.png", photo_array(i))
     for i in range(6, 10):
@@ -86,7 +86,7 @@ def test_photographs_of_both_sources_are_learned_from_in_neither(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["one", "grey", "unreadable", "same"])
-def test_useless_sources_are_one_sentence(tmp_path, case):
+def test_useless_sources_are_refused_in_one_sentence(tmp_path, case):
     folder = tmp_path / "p"
     config = {"train": str(folder), "size": 16, "cache": str(tmp_path / "c")}
     if case == "one":
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(photos, tmp_path, monk
     assert len(open_pack(str(photos), 16, cache=str(tmp_path / "c"))) == 12
 
 
-def test_a_half_written_pack_is_made_anew(photos, tmp_path):
+def test_an_incomplete_pack_is_written_again(photos, tmp_path):
     cache = tmp_path / "c"
     open_pack(str(photos), 16, cache=str(cache))
     (made,) = (cache / "packs").glob("photos-*")

@@ -23,7 +23,7 @@ def test_folder_of_any_depth(photos):
     listing = list_photos(str(photos))
     assert len(listing.photos) == 12
     assert {p.name for p in listing.photos} >= {"photo0.png", "deep/er/photo1.png"}
-    assert listing.left_out == [("notes.txt", "not a picture file")]
+    assert listing.skipped == [("notes.txt", "not a picture file")]
 
 
 def test_shards_list_and_read(tmp_path):
@@ -31,7 +31,7 @@ def test_shards_list_and_read(tmp_path):
     write_shard(tmp_path / "a-1.tar", ["x/2.png", "x/3.png"], tmp_path / "f")
     listing = list_photos(str(tmp_path / "a-*.tar"))
     assert [p.name for p in listing.photos] == ["x/1.png", "x/2.png", "x/3.png"]
-    assert listing.left_out == [("x/2.txt", "not a picture file"), ("x/2.png", "name seen before")]
+    assert listing.skipped == [("x/2.txt", "not a picture file"), ("x/2.png", "name seen before")]
     assert listing.photos[2].read() == (tmp_path / "f" / "1.png").read_bytes()
     both = list_photos(f"{tmp_path}/a-0.tar, {tmp_path}/a-1.tar")
     assert [p.name for p in both.photos] == [p.name for p in listing.photos]
@@ -83,9 +83,9 @@ def test_split_is_stable_and_about_the_fraction():
     share = sum(split_of(name, 0.1) == "val" for name in names) / len(names)
     assert 0.08 < share < 0.12
     assert split_of("a/b/n1.jpg", 0.3) == split_of("n1.jpg", 0.3)
-    # a larger fraction only adds: what is held out stays held out
+    # a larger fraction only adds photographs to validation
     assert {n for n in names if split_of(n, 0.1) == "val"} < {n for n in names if split_of(n, 0.2) == "val"}
-    # fixed for ever: a change here would move photographs between training and validation of old runs
+    # a change of these values would move photographs between training and validation of existing runs
     assert [n for n in names[:40] if split_of(n, 0.1) == "val"] == [
         "n00016.jpg", "n00019.jpg", "n00021.jpg", "n00033.jpg",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A source's own splits: no photograph of its validation or test part is ever trained on."""
+"""Splits of a source itself: photographs for validation or test are never trained on."""
 
 import pytest
 from PIL import Image
@@ -114,7 +114,7 @@ def test_shards_of_two_splits_may_use_the_same_names(tmp_path):
         write_shard(tmp_path / f"{part}.tar", ["0.png", "1.png"], tmp_path / "f")
     listing = list_photos(f"{tmp_path}/train.tar,{tmp_path}/val.tar")
     assert [p.name for p in listing.of_split("val", 0.1)] == ["val/0.png", "val/1.png"]
-    assert not listing.left_out
+    assert not listing.skipped
 
 
 def test_shards_are_the_splits_by_their_folders():

@@ -1,4 +1,4 @@
-"""Five hundred files that something happened to: refused in a sentence, or read as what their header says."""
+"""Five hundred damaged files are each refused in one sentence, or read with the size in their header."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# In a process of its own, so that its memory can be measured and a crash is seen.
+# It runs in a separate process, so that its memory can be measured and a crash is detected.
 FUZZ = """
 import io, json, resource, sys, time
 import numpy as np
@@ -56,7 +56,7 @@ for i in range(500):
             wrong.append(f"{i}: {kind} {what} gave {picture.rgb.shape}")
         if picture.deep is not None and picture.deep.shape != picture.rgb.shape:
             wrong.append(f"{i}: {kind} {what} gave two sizes")
-        # what is cut short is not whole, but for what stands behind the pixels
+        # a truncated file is refused, unless only data after the pixels is missing
         if what == "cut" and not np.array_equal(picture.rgb, open_image(good).rgb):
             wrong.append(f"{i}: {kind} cut at {len(data)} of {len(good)} was taken for whole")
     slowest = max(slowest, time.process_time() - started)

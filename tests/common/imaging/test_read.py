@@ -20,13 +20,13 @@ def written(mode="RGB", suffix=".png", array=RGB, **options):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".ppm"])
-def test_lossless_formats_come_back_exact(tmp_path, suffix):
+def test_lossless_formats_are_read_exactly(tmp_path, suffix):
     save_image(tmp_path / f"x{suffix}", RGB)
     assert np.array_equal(open_image(tmp_path / f"x{suffix}").rgb, RGB)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_lossy_formats_come_back_near(tmp_path, suffix):
+def test_lossy_formats_are_read_approximately(tmp_path, suffix):
     save_image(tmp_path / f"x{suffix}", RGB)
     assert np.abs(open_image(tmp_path / f"x{suffix}").rgb.astype(int) - RGB).mean() < 1.5
 
@@ -39,7 +39,7 @@ def test_16_bit_grey_is_divided_not_clipped(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_and_the_rest_kept(tmp_path, orientation):
+def test_exif_orientation_is_applied_and_other_tags_are_kept(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = orientation, "the harbour"
     data = written(suffix=".png", exif=exif.tobytes())
@@ -87,7 +87,7 @@ def test_icc_profile_is_converted_to_srgb():
     assert np.array_equal(open_image(written(icc_profile=b"no profile at all")).rgb, RGB)
 
 
-def test_tiff_layout_tags_do_not_travel(tmp_path):
+def test_tiff_layout_tags_are_dropped(tmp_path):
     Image.fromarray(RGB[..., 0]).convert("1").save(tmp_path / "x.tif", compression="group4", description="a barn")
     picture = open_image(tmp_path / "x.tif")
     save_image(tmp_path / "out.tif", picture.rgb, like=picture)
@@ -150,7 +150,7 @@ def test_draft_decodes_smaller():
     assert open_image(large).rgb.shape[:2] == (800, 1000)
 
 
-def test_square_is_the_centre():
+def test_square_is_the_center():
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, 20:60] = 200
     assert (square(picture, 40) == 200).all()

@@ -18,14 +18,14 @@ def deep_array(seed, height=40, width=48):
     return np.minimum(coarse.astype(np.int64) + rng.integers(0, 200, coarse.shape), 65535).astype(np.uint16)
 
 
-def test_16_bits_in_color_come_and_go_exactly(tmp_path):
+def test_16_bit_color_round_trip_is_exact(tmp_path):
     values = deep_array(0)
     for suffix in (".png", ".tif"):
         save_image(tmp_path / f"a{suffix}", values)
         picture = open_image(tmp_path / f"a{suffix}", deep=True)
         assert np.array_equal(picture.deep, values)
         assert np.abs(picture.rgb.astype(int) - values / 257).max() <= 1
-        assert open_image(tmp_path / f"a{suffix}").deep is None  # only where it is asked for
+        assert open_image(tmp_path / f"a{suffix}").deep is None  # only if requested
     assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), values)
 
 
@@ -68,7 +68,7 @@ def test_deep_transparency_resolution_exif_and_provenance_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_deep_pictures_stand_upright(tmp_path, orientation):
+def test_exif_orientation_is_applied_to_16_bits(tmp_path, orientation):
     values = deep_array(2)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -76,10 +76,10 @@ def test_deep_pictures_stand_upright(tmp_path, orientation):
     save_image(tmp_path / "a.png", values, like)
     picture = open_image(tmp_path / "a.png", deep=True)
     assert picture.deep.shape == picture.rgb.shape
-    assert np.abs(picture.rgb.astype(int) - picture.deep / 257).max() <= 1  # turned like Pillow turns the 8 bits
+    assert np.abs(picture.rgb.astype(int) - picture.deep / 257).max() <= 1  # as Pillow rotates 8 bits
 
 
-def test_a_format_of_8_bits_gets_8(tmp_path):
+def test_16_bits_are_reduced_to_8_for_8_bit_formats(tmp_path):
     values = deep_array(3)
     save_image(tmp_path / "a.webp", values)
     assert np.array_equal(open_image(tmp_path / "a.webp").rgb, np.round(values / 257).astype(np.uint8))
@@ -119,10 +119,10 @@ def test_what_a_format_cannot_hold_is_refused():
     with pytest.raises(PictureError, match=r"cannot hold 2 pages: write \.tif instead"):
         encode_pages(pages, "PNG")
     with pytest.raises(PictureError, match="cannot be written"):
-        encode_pages([(np.zeros((1, 17000, 3), np.uint8), None)], "WEBP")  # WebP ends at 16383 pixels
+        encode_pages([(np.zeros((1, 17000, 3), np.uint8), None)], "WEBP")  # the limit of WebP is 16383 pixels
 
 
-def test_what_stands_in_a_damaged_deep_file_is_refused(tmp_path):
+def test_a_damaged_16_bit_file_is_refused(tmp_path):
     save_image(tmp_path / "a.png", deep_array(0))
     data = (tmp_path / "a.png").read_bytes()
     with pytest.raises(PictureError):

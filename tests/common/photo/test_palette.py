@@ -80,7 +80,7 @@ def test_a_photographs_own_palette_changes_nothing(seed):
 def test_a_grey_reference_is_refused():
     ab = normal((0, 0), [[20, 0], [0, 20]])
     for grey in (np.full((30, 30, 3), 128, np.uint8), np.zeros((5, 5, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)):
-        with pytest.raises(UserError, match="reference is grey, so it has no color to give"):
+        with pytest.raises(UserError, match="reference is grey, so it has no color to transfer"):
             transfer_palette(ab, mid(ab), grey)
 
 

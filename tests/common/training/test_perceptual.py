@@ -30,7 +30,7 @@ def test_it_does_not_depend_on_the_order_of_the_batch(loss, batch):
 
 
 def test_it_is_the_distance_of_torchvisions_feature_maps(loss, batch):
-    """Oracle: torchvision's own VGG16 with the same weights, layer by layer, on ImageNet's normalisation."""
+    """Oracle: torchvision's own VGG16 with the same weights, layer by layer, on ImageNet's normalization."""
     vgg = models.vgg16().features.eval()
     vgg.load_state_dict(loss.features.state_dict(), strict=False)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
