@@ -102,6 +102,28 @@ def fit_upsampling(
 
 
 @torch.no_grad()
+def predict_photographs(colorizer: Colorizer, L: Tensor, size: int) -> Tensor:
+    """Predict the ab of photographs as `colorize_photo` does: at the network's size, upsampled along the edges of L.
+
+    Args:
+        colorizer: the network.
+        L: [N, 1, H, W] in 0..100.
+        size: side of the square that the network sees, in pixels.
+
+    Returns:
+        ab [N, 2, H, W] in CIELAB units, float32, before gamut mapping.
+    """
+    height, width = L.shape[-2:]
+    small = working_size(height, width)
+    working = L
+    if small != (height, width):
+        working = F.interpolate(L, size=small, mode="bicubic", antialias=True, align_corners=False).clamp(0, 100)
+    ab = predict_ab(colorizer, network_input(working, size)).float()
+    photographs = zip(L.split(1), working.split(1), ab.split(1), strict=True)
+    return torch.cat([fit_upsampling(w, a, (height, width)).strip(one, 0) for one, w, a in photographs])
+
+
+@torch.no_grad()
 def apply_ab(
     rgb: np.ndarray, working: Tensor, ab: Tensor, config: PredictorConfig, transform: AbTransform | None = None
 ) -> np.ndarray:

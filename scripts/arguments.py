@@ -49,6 +49,7 @@ def measure_options(args: argparse.Namespace) -> MeasureOptions:
 
     return MeasureOptions(
         data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
+        predict_size=args.predict_size,
         metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
         real_fake_from=args.real_fake_from, semantics_from=args.semantics_from,
         semantics_network=args.semantics_network, batch_size=args.batch_size, device=args.device, seed=args.seed,
@@ -112,6 +113,8 @@ class Parser(argparse.ArgumentParser):
                           help="part of the source (auto: val, else test, else all)")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the squares that are colorized (default: as trained)")
+        self.add_argument("--predict_size", type=positive, metavar="N",
+                          help="side of the squares that networks see (default: each its training size)")  # fmt: skip
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="seed of all random choices")
         self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")

@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     options = measure_options(args)
     names, groups = expand_groups(done.rows)
     names, failures = resolve_stacks(names, stack_options(args, options), progress)
-    rows = load_rows([*names, *(name for name in TRIVIAL if name not in names)], args.device, args.temperature)
+    names = [*names, *(name for name in TRIVIAL if name not in names)]
+    rows = load_rows(names, args.device, args.temperature, args.predict_size)
     failures = done.failures + failures + rows.failures
     if not rows.cards:
         raise UserError("; ".join(failures) or "no model is given: name a run folder or weights")

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     progress = Progress(quiet=not processes.main)
     options = measure_options(args)
     names, failures = resolve_stacks(args.rows, stack_options(args, options), progress)
-    rows = load_rows(names, args.device, args.temperature)
+    rows = load_rows(names, args.device, args.temperature, args.predict_size)
     failures += rows.failures
     if not rows.by_title:
         raise UserError("; ".join(failures))

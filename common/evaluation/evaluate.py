@@ -31,6 +31,7 @@ from common.evaluation.feature_networks import DEFAULT_FEATURES
 from common.evaluation.metrics import Metric, pick_metrics
 from common.evaluation.pictures import Pictures, predicted_pictures
 from common.evaluation.rarity import PixelRarity, measured_prior, rarity
+from common.predictor import predict_photographs
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError
 
@@ -74,17 +75,20 @@ def keyed(predict: Predict, key: Callable[[], str]) -> Predict:
     return predict
 
 
-def model_predictor(colorizer: Colorizer, temperature: float | None = None) -> Predict:
-    """Predict with a colorizer, at the size of the batch, in the precision of its weights.
+def model_predictor(colorizer: Colorizer, temperature: float | None = None, size: int | None = None) -> Predict:
+    """Predict with a colorizer as `colorize` does, in the precision of its weights.
 
-    temperature: of a colorizer that predicts distributions (default: its own). The colorizer is not changed.
+    temperature: of a colorizer that predicts distributions (default: its own). size: side of the square that the
+    network sees (default: its training size, which its card names; without a card, the size of the batch, and nothing
+    is upsampled). The colorizer is not changed.
     """
+    size = size or (colorizer.card or {}).get("size")
 
     def predict(batch: Batch, indices: np.ndarray) -> Tensor:
         with _at_temperature(colorizer, temperature):
-            return predict_ab(colorizer, batch.L)
+            return predict_photographs(colorizer, batch.L, size) if size else predict_ab(colorizer, batch.L)
 
-    return keyed(predict, functools.cache(lambda: _colorizer_key(colorizer, temperature)))
+    return keyed(predict, functools.cache(lambda: digest(_colorizer_key(colorizer, temperature), size)))
 
 
 @contextmanager
@@ -311,6 +315,7 @@ def protocol_card(pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, s
         "crop": m["crop"],
         "left_out": len(m["left_out"]),
         "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
+        "prediction": "at each model's own training size or --predict_size, upsampled along the edges of L",
         "gamut": "predictions clipped per channel, as scikit-image's lab2rgb does",
         "metrics": {name: metric.variant for name, metric in metrics.items()},
         "seed": seed,

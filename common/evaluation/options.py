@@ -18,6 +18,7 @@ class MeasureOptions:
         split: `train`, `val` or `all`; `auto` picks the part that no model was trained on.
         val_fraction: share of the photographs that is held out, for the splits `train` and `val`.
         size: side of the square that photographs are reduced to, in pixels. None: the largest training size.
+        predict_size: side of the square that networks see, in pixels. None: each its training size.
         limit: number of photographs, spread evenly over the source. None: all.
         metrics: names of metrics. None: those that need no network.
         features: network of `fid_paired` and `fid_disjoint`.
@@ -37,6 +38,7 @@ class MeasureOptions:
     split: str = "auto"
     val_fraction: float = 0.1
     size: int | None = None
+    predict_size: int | None = None
     limit: int | None = None
     metrics: Sequence[str] | None = None
     features: str = DEFAULT_FEATURES

@@ -90,13 +90,16 @@ class Rows:
         }
 
 
-def load_rows(names: Sequence[str], device: str, temperatures: Sequence[float] | None = None) -> Rows:
+def load_rows(
+    names: Sequence[str], device: str, temperatures: Sequence[float] | None = None, predict_size: int | None = None
+) -> Rows:
     """Load models; trivial rows are prepared later, when the photographs are known.
 
     names: each a weights file, a run folder, the name of an installed model or of a trivial row, or `mean(a,b)`;
     `NAME=...` gives the row's title. temperatures: a model that predicts distributions gets one row per temperature
-    (default: one row, at its own). A name that cannot be loaded is added to the failures, so that the other rows can
-    still be measured. Raises UserError if temperatures are given and no model has one.
+    (default: one row, at its own). predict_size: see `MeasureOptions`. A name that cannot be loaded is added to the
+    failures, so that the other rows can still be measured. Raises UserError if temperatures are given and no model has
+    one.
     """
     rows, used = Rows(), False
     for name in names:
@@ -115,7 +118,7 @@ def load_rows(names: Sequence[str], device: str, temperatures: Sequence[float] |
         used = used or bool(tempered)
         for temperature in tempered or [None]:
             suffix = "" if temperature is None else f" T={temperature:g}"
-            predictor = model_predictor(colorizer, temperature)
+            predictor = model_predictor(colorizer, temperature, predict_size)
             rows.add(Row(title + suffix, predictor, card=colorizer.card, path=file))
     if temperatures and not used:
         raise UserError("--temperature is given and no row predicts a distribution: name a classification model")

@@ -114,6 +114,8 @@ def protocol_lines(protocol: dict) -> list[str]:
         + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
+    if p.get("prediction"):
+        lines.append(f"Models predict {p['prediction']}.")
     if p.get("mean_of"):
         lines.append(f"`mean` predicts the mean color of {p['mean_of']}.")
     if p.get("prior"):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from common.colorizer import predict_ab
 from common.data.batches import training_packs
-from common.evaluation.evaluate import evaluate, model_predictor
+from common.evaluation.evaluate import evaluate
 from common.registry import load_colorizer
 from common.training.logger import read_metrics
 from common.training.loop import train
@@ -56,14 +57,18 @@ def test_validation_measures_the_averaged_weights_that_are_published(tmp_path):
     logged = read_metrics(tmp_path / "a", "val")[-1]["rmse_ab"]
     pack = training_packs(config.data, QUIET)[1]
     published = load_colorizer(tmp_path / "a" / "weights.safetensors")
-    found = evaluate({"model": model_predictor(published)}, pack, ["rmse_ab"], limit=config.data.val_limit)
+    found = evaluate({"model": at_its_size(published)}, pack, ["rmse_ab"], limit=config.data.val_limit)
     assert logged == pytest.approx(found.table["model"]["rmse_ab"]["mean"], rel=1e-5)
     run = Run(config, QUIET)
     try:
-        own = evaluate({"model": model_predictor(run.colorizer.eval())}, pack, ["rmse_ab"], limit=config.data.val_limit)
+        own = evaluate({"model": at_its_size(run.colorizer.eval())}, pack, ["rmse_ab"], limit=config.data.val_limit)
         assert own.table["model"]["rmse_ab"]["mean"] != pytest.approx(logged, rel=1e-4)
     finally:
         run.close()
+
+
+def at_its_size(colorizer):
+    return lambda batch, indices: predict_ab(colorizer, batch.L)
 
 
 def test_the_monitored_metric_is_measured(tmp_path):
