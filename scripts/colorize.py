@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from common.photo.batch import BatchConfig, Outcome, Task
     from common.photo.edit import Edit
 
-DEFAULT_MODEL = "calm64"
+DEFAULT_MODEL = "photo"
 
 
 @entry_point
