@@ -147,8 +147,17 @@ def test_a_kill_loses_one_batch_at_most(demo_pack, tmp_path):
     same(result, evaluate({"half": Half()}, demo_pack, ["mae_ab", "ssim"], batch_size=3))
 
 
+@pytest.fixture
+def one_thread():
+    """One thread for this test only: sums depend on the number of threads, also in the tests that follow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(demo_pack, tmp_path):
+def test_two_processes_give_the_numbers_of_one(demo_pack, tmp_path, one_thread):
     weights = save_painter(tmp_path / "a.safetensors", name="a", parameters=1, steps=1, images=1, seconds=1,
                            trained_on={"mean_ab": [1, 2], "split": "train", "source": "x"})  # fmt: skip
     argv = [str(weights), "grey", "shuffled", "--data=demo", "--split=val", "--size=32", "--batch_size=3"]
@@ -160,7 +169,6 @@ def test_two_processes_give_the_numbers_of_one(demo_pack, tmp_path):
     )  # fmt: skip
     assert two.returncode == 0, two.stderr[-3000:]
     assert two.stdout.count("| grey | ") == 3  # the table is printed once, and two lines of damage
-    torch.set_num_threads(1)
     assert evaluate_main([*argv, f"--json={tmp_path}/one.json", "--no_keep"]) == 0
     results = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two")]
     assert results[0] == results[1]
