@@ -14,7 +14,7 @@ for experiment in baselines/cnn_deep baselines/resnet18 classification/rebalance
     --budget "$budget" --data.margin 1.0 --augment.crop resized --augment.min_scale 0.4 --batch_size 32 --optim.ema 0.98 \
     --eval_every 100 --sample_every 100 --log_every 25 --save_every 100
 done
-"$python" -m scripts.compare "$out"/cnn_deep "$out"/resnet18 "$out"/rebalanced "$out"/pix2pix_64 \
+"$python" -m scripts.compare "$out"/cnn_deep "$out"/resnet18 "$out"/rebalanced "$out"/pix2pix_64 photo \
   --data demo --seen demo --size 64 --out "$out" --photos 6 \
   --metrics rmse_ab psnr ssim delta_e colorfulness_ratio auc auc_rebalanced
 
@@ -26,7 +26,8 @@ grid    $out/grid.png
 curves  $out/curves.png
 watch   $python -m tensorboard.main --logdir runs
 
-Eleven photographs are too few to learn colors from; this run only shows that the installation works.
+Eleven photographs are too few to learn colors from; the four trained models only show that the installation works.
+The installed model photo has seen none of the eleven.
 With your own photographs:
   bash scripts/train_resnet18.sh --data.train FOLDER --budget 20m --run runs/mine
   $python -m scripts.colorize PHOTO.jpg --model runs/mine --out PHOTO.color.jpg
