@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from common.training.config import seconds
 from common.training.meter import Meter
@@ -13,6 +14,7 @@ from common.training.run_dir import last_step
 from common.training.step import train_step
 from common.utils.errors import UserError
 
+T = TypeVar("T")
 WARM_UP, LONGEST = 2, 50  # steps that are not timed, and at most timed
 TIMED_SHARE = 0.03  # of the budget that timing may take, beyond three steps
 VALIDATION_SHARE = 0.2  # of the budget that validations may take, where `eval_every` is not given
@@ -40,7 +42,11 @@ def plan(run: Run) -> None:
 
 
 def _steps_within(run: Run, budget: float) -> int:
-    """How many steps, with their validations, fit into so many seconds. All processes get the answer of the first."""
+    """How many steps, with their validations, fit into so many seconds.
+
+    Processes must take the same steps, so the clock of the first decides for all of them.
+    """
+    budget = _of_first(run, budget)
     if budget <= 0:
         return 0
     start = time.perf_counter()
@@ -49,7 +55,7 @@ def _steps_within(run: Run, budget: float) -> int:
     for _ in range(WARM_UP):
         train_step(run, meter)
     count, timed = 0, time.perf_counter()
-    while count < 3 or (count < LONGEST and time.perf_counter() - timed < TIMED_SHARE * budget):
+    while count < 3 or (count < LONGEST and _of_first(run, time.perf_counter() - timed) < TIMED_SHARE * budget):
         train_step(run, meter)
         count += 1
     step_seconds = (time.perf_counter() - timed) / count
@@ -64,8 +70,13 @@ def _steps_within(run: Run, budget: float) -> int:
     steps = max(1, int(left / step_seconds))
     if not run.config.loop.eval_every:
         run.eval_every = max(run.eval_every, steps // VALIDATIONS)
-    steps, run.eval_every = run.processes.gather((steps, run.eval_every))[0]
+    steps, run.eval_every = _of_first(run, (steps, run.eval_every))
     return steps
+
+
+def _of_first(run: Run, value: T) -> T:
+    """The value of the first process, in all processes."""
+    return run.processes.gather(value)[0]
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -343,3 +343,17 @@ def test_clipping():
     assert float(clip_gradients(network, 0.0)) == 5
     assert float(clip_gradients(network, 1.0)) == 5
     assert float(network.weight.grad.norm()) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_timed_steps(tmp_path):
+    """Their clocks differ, so the clock of the first decides: else one would wait for the other's gradients forever."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "--", "scripts.train"]
+    more = ["--device=cpu", "--data.size=32", "--batch_size=4", "--sample_every=0", "--budget=8s"]
+    two = subprocess.run(
+        [*command, *TINY["cnn"], *more, "--run", str(tmp_path / "two")],
+        capture_output=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=180,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr.decode()[-3000:]
+    saved = state(tmp_path / "two")
+    assert saved["step"] == saved["last_step"] >= 1
