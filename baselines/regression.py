@@ -17,6 +17,7 @@ from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, c
 from common.training.losses import MixedLoss, loss_weights, weighted_sum
 from common.training.perceptual import PerceptualConfig
 from common.utils.errors import UserError
+from common.utils.options import refuse_unused_arguments
 
 
 class LossHooks(TrainingHooks):
@@ -95,9 +96,8 @@ def build(
         if library not in get_args(Library):
             raise UserError(f"model.encoder is {library}: with resnet18 it takes {', '.join(get_args(Library))}")
         return RegressionColorizer(ResNet18Regressor(library, pretrained), mixed)
-    for name, value in {"encoder": encoder, "pretrained": pretrained}.items():
-        if value:
-            raise UserError(f"model.{name} is {value}: the network {network} does not use it, leave it out")
+    unused = {"encoder": encoder, "pretrained": pretrained}
+    refuse_unused_arguments("model", build, unused, f"the network {network}")
     return RegressionColorizer(CNN() if network == "cnn" else DeepCNN(), mixed)
 
 

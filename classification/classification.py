@@ -20,6 +20,7 @@ from common.data.color_prior import ab_planes, compute_prior, read_prior
 from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
 from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
+from common.utils.options import refuse_unused_arguments
 
 
 def quarter(ab: Tensor) -> Tensor:
@@ -219,10 +220,9 @@ def build(
     if loss != "cross_entropy":
         if loss not in PIXEL_LOSSES:
             raise UserError(f"model.loss is {loss}: it takes cross_entropy, {', '.join(PIXEL_LOSSES)}")
-        unused = {"grid": grid != 10, "rebalancing_lambda": rebalancing_lambda != 0.5, "prior": prior is not None,
-                  "temperature": temperature != 0.38, "upsample": upsample != "ab"}  # fmt: skip
-        for name in (name for name, given in unused.items() if given):
-            raise UserError(f"model.{name} is given: the loss {loss} does not use it, leave it out")
+        unused = {"grid": grid, "rebalancing_lambda": rebalancing_lambda, "prior": prior, "temperature": temperature,
+                  "upsample": upsample}  # fmt: skip
+        refuse_unused_arguments("model", build, unused, f"the loss {loss}")
         return TrunkRegressionColorizer(build_network(2), MixedLoss({loss: 1.0}))
     quantizer = ABQuantizer(grid)
     trunk = build_network(quantizer.num_bins)

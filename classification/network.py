@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from common.networks.encoder_unet import scaled
 from common.utils.errors import UserError
 
 # Blocks of convolutions: (channels, number of convolutions, stride of the last one, dilation).
@@ -61,8 +62,3 @@ class Trunk(nn.Sequential):
     def head(self) -> nn.Conv2d:
         """The last convolution, which predicts the logits."""
         return self[-1]
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels times width, rounded to a multiple of 8."""
-    return max(8, round(channels * width / 8) * 8)

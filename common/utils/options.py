@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
@@ -49,6 +50,19 @@ def refuse_unused(prefix: str, config: object, names: Iterable[str], user: str) 
     config: a dataclass. names: its unused options. user: the network or method that does not use them, for the message.
     """
     defaults = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(config)}
-    for name in names:
-        if getattr(config, name) != defaults[name]:
-            raise UserError(f"{prefix}.{name} is {getattr(config, name)}: {user} does not use it, leave it out")
+    _refuse_changed(prefix, {name: getattr(config, name) for name in names}, defaults, user)
+
+
+def refuse_unused_arguments(prefix: str, build: Callable, values: dict[str, object], user: str) -> None:
+    """Raise UserError if an unused argument of a function does not have its default value.
+
+    values: the unused arguments of `build`. prefix and user: as for `refuse_unused`.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    _refuse_changed(prefix, values, defaults, user)
+
+
+def _refuse_changed(prefix: str, values: dict[str, object], defaults: dict[str, object], user: str) -> None:
+    for name, value in values.items():
+        if value != defaults[name]:
+            raise UserError(f"{prefix}.{name} is {value}: {user} does not use it, leave it out")
