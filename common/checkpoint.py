@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from common.utils.errors import UserError, near
 from common.utils.files import write_atomically
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+_FINGERPRINTS = "trained_on.fingerprints"  # a tensor beside those of the state
 
 
 def only_trains(colorizer: Colorizer, key: str) -> bool:
@@ -26,14 +29,16 @@ def published_state(colorizer: Colorizer) -> dict[str, Tensor]:
     return {key: value for key, value in colorizer.state_dict().items() if not only_trains(colorizer, key)}
 
 
-def save_weights(path: Path, state: dict[str, Tensor], card: dict) -> None:
+def save_weights(path: Path, state: dict[str, Tensor], card: dict, fingerprints: np.ndarray | None = None) -> None:
     """Write published weights.
 
     state: the `published_state` of a colorizer. card: JSON-able metadata; `family`, `model` and `size` are needed to
-    load the weights, the rest describes them (training set, steps, scores). Raises UserError where the file cannot be
-    written.
+    load the weights, the rest describes them (training set, steps, scores). fingerprints: uint8 [n, 16], of the
+    training photographs; None if they are unknown. Raises UserError where the file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if fingerprints is not None:
+        tensors[_FINGERPRINTS] = torch.from_numpy(np.ascontiguousarray(fingerprints))
     # safetensors writes several metadata keys in random order; with one key, equal weights give equal files
     write_atomically(path, lambda p: save_file(tensors, p, metadata={"card": json.dumps(card, sort_keys=True)}))
 
@@ -57,8 +62,8 @@ def weights_file(path: str | Path) -> Path:
     return path
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, card) of published weights; `path` as for `weights_file`.
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict, np.ndarray | None]:
+    """(tensors, card, fingerprints) of published weights; see `save_weights`. `path`: as for `weights_file`.
 
     Raises UserError where the file is damaged or has no card.
     """
@@ -71,7 +76,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{path} is no whole .safetensors file: give a run's weights, or copy them again") from error
     if not isinstance(card, dict) or "family" not in card or "model" not in card:
         raise UserError(f"{path} has no card of this project: it was not trained here")
-    return state, card
+    fingerprints = state.pop(_FINGERPRINTS, None)
+    return state, card, None if fingerprints is None else fingerprints.numpy()
 
 
 def read_card(path: Path) -> dict:

@@ -86,6 +86,13 @@ class TrainingHooks:
         """Change the card of weights that are about to be saved. It must be enough to build the network."""
         return card
 
+    def complete_fingerprints(self, fingerprints: np.ndarray) -> np.ndarray | None:
+        """Add the training photographs of networks that were trained before: uint8 [n, 16] -> [m, 16].
+
+        Return None if they are unknown.
+        """
+        return fingerprints
+
 
 class Colorizer(nn.Module, ABC):
     """A model together with its losses.
@@ -95,13 +102,15 @@ class Colorizer(nn.Module, ABC):
 
     multiple: heights and widths that `forward` takes are multiples of this. training_only: sub-networks (dotted names)
     that are not part of published weights. temperature: of families that predict distributions. card: metadata of the
-    weights, where they were loaded from a file (see `common.checkpoint.save_weights`).
+    weights, where they were loaded from a file (see `common.checkpoint.save_weights`). fingerprints: uint8 [n, 16], of
+    the photographs that the weights were trained on; None if they are unknown (see `common.data.fingerprints`).
     """
 
     multiple: int = 1
     training_only: tuple[str, ...] = ()
     temperature: float | None = None
     card: dict | None = None
+    fingerprints: np.ndarray | None = None
 
     @abstractmethod
     def forward(self, L: Tensor) -> Tensor:

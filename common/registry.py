@@ -85,7 +85,7 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
     for load in _loaders:
         if (colorizer := load(str(path))) is not None:
             return colorizer.eval().to(device=device, memory_format=torch.channels_last)
-    state, card = read_weights(path)
+    state, card, fingerprints = read_weights(path)
     colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
     try:
         missing, unexpected = colorizer.load_state_dict(state, strict=False)
@@ -97,7 +97,7 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
             f"the weights {path} do not fit the {card['family']} network that their card names"
             f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
         )
-    colorizer.card = card
+    colorizer.card, colorizer.fingerprints = card, fingerprints
     return colorizer.eval().to(device=device, memory_format=torch.channels_last)
 
 

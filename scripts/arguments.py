@@ -49,6 +49,7 @@ def measure_options(args: argparse.Namespace) -> MeasureOptions:
 
     return MeasureOptions(
         data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
+        include_trained=args.include_trained,
         predict_size=args.predict_size,
         metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
         real_fake_from=args.real_fake_from, semantics_from=args.semantics_from,
@@ -111,6 +112,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--data", required=required, help="folder, tar shards, named set, or demo")
         self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
                           help="part of the source (auto: val, else test, else all)")  # fmt: skip
+        self.add_argument("--include_trained", action="store_true",
+                          help="also measure photographs that a model was trained on")  # fmt: skip
         self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
         self.add_argument("--size", type=int, help="side of the squares that are colorized (default: as trained)")
         self.add_argument("--predict_size", type=positive, metavar="N",

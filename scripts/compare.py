@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     failures = done.failures + failures + rows.failures
     if not rows.cards:
         raise UserError("; ".join(failures) or "no model is given: name a run folder or weights")
-    pack = open_measured(options, rows.cards, progress)
+    pack = open_measured(options, rows, progress)
     progress.say(pack.describe())
     wrong += failures + drop_unfit(rows, pack, pick_device(args.device))
     if not rows.cards:

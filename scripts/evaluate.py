@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     failures += rows.failures
     if not rows.by_title:
         raise UserError("; ".join(failures))
-    pack = open_measured(options, rows.cards, progress)
+    pack = open_measured(options, rows, progress)
     progress.say(pack.describe())
     result = measure(rows, pack, options, progress, processes)
     if kinds:

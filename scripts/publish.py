@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         card |= measured(colorizer, state, args.data, args.cache, args.temperature)
     elif args.shift or args.temperature:
         card["validation"] = {}  # the scores of the unchanged model no longer apply
-    save_weights(args.out, state, card)
+    save_weights(args.out, state, card, colorizer.fingerprints)
     print(f"written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
     return 0
 

@@ -110,12 +110,14 @@ def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:
     from common.utils.progress import Progress
 
     progress = Progress()
-    options = MeasureOptions(args.data, args.split, args.val_fraction, args.size, cache=args.cache)
+    options = MeasureOptions(
+        args.data, args.split, args.val_fraction, args.include_trained, args.size, cache=args.cache
+    )
     names, failures = resolve_stacks(args.models, stack_options(args, options), progress)
     rows = load_rows(names, args.device, predict_size=args.predict_size)
     if failures := [*failures, *rows.failures]:
         raise UserError("; ".join(failures))
-    pack = open_measured(options, rows.cards, progress)
+    pack = open_measured(options, rows, progress)
     progress.say(pack.describe())
     return rows, pack, progress
 

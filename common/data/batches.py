@@ -94,6 +94,7 @@ class GreyPhotographs(NamedTuple):
     images: np.ndarray  # uint8 [N, S, S, 3]
     indices: np.ndarray  # int64 [n]: which of `images` are used
     color_indices: np.ndarray  # int64 [m]: photographs of the training pack that are used in color
+    fingerprints: np.ndarray  # uint8 [n, 16], of the grey photographs
     content: str  # identifies the grey photographs, to check on resuming that they are the same
 
 
@@ -108,7 +109,8 @@ def grey_photographs(config: DataConfig, train: Pack, val: Pack, progress: Progr
                 f"{config.train} has {len(train.color_indices)} color photograph: unpaired training takes two or"
                 " more, or another source as data.grey"
             )
-        return GreyPhotographs(train.images, train.color_indices[1::2], train.color_indices[::2], "every other")
+        grey, color = train.color_indices[1::2], train.color_indices[::2]
+        return GreyPhotographs(train.images, grey, color, train.fingerprints[grey], "every other")
     listing = list_photos(config.grey, config.cache)
     with progress.task(f"packing {config.grey}") as report:
         part = "train" if listing.has_split else "all"
@@ -120,7 +122,8 @@ def grey_photographs(config: DataConfig, train: Pack, val: Pack, progress: Progr
             f"all photographs of {config.grey} are used for validation or in color: give other ones as data.grey"
         )
     progress.say(f"{pack.describe()}, of which only the lightness is used")
-    return GreyPhotographs(pack.images, np.flatnonzero(~held_out), train.color_indices, pack.manifest["content"])
+    indices, content = np.flatnonzero(~held_out), pack.manifest["content"]
+    return GreyPhotographs(pack.images, indices, train.color_indices, pack.fingerprints[indices], content)
 
 
 @lru_cache(maxsize=4)
@@ -185,6 +188,8 @@ class TrainingData:
     ) -> None:
         self.size, self.batch_size, self.seed, self.config, self.device = size, batch_size, seed, config, device
         self.indices = grey.color_indices if grey else pack.color_indices
+        hashes = [pack.fingerprints[self.indices], *([grey.fingerprints] if grey else [])]
+        self.fingerprints = np.concatenate(hashes)  # uint8 [n, 16], of all photographs that are trained on
         self.content = pack.manifest["content"] + (f", grey {grey.content}" if grey else "")
         self._color = _PackedImages(pack.images, device)
         self._grey = grey and (self._color if grey.images is pack.images else _PackedImages(grey.images, device))

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from common.color.lab import rgb8_to_lab
+from common.data.fingerprints import BYTES, fingerprints
 from common.data.sources import Listing, Photo, cache_dir, list_photos
 from common.data.splits import Split
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError
 from common.utils.files import locked
 
-_VERSION = 4
+_VERSION = 5
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK_BYTES = 16_000_000  # of images that are packed at once; their float Lab takes about twenty times this
 
@@ -40,8 +41,9 @@ class Pack:
     names: list[str]
     grey: np.ndarray  # bool [N]
     digests: list[str]  # of each photograph's file
+    fingerprints: np.ndarray  # uint8 [N, 16], see `common.data.fingerprints`
     manifest: dict
-    held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, see `excluding`
+    held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, or not be measured
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,9 +53,14 @@ class Pack:
         return self.images.shape[1]
 
     @property
+    def indices(self) -> np.ndarray:
+        """Indices, int64 [n], of the photographs that are not held out."""
+        return np.arange(len(self)) if self.held_out is None else np.flatnonzero(~self.held_out)
+
+    @property
     def color_indices(self) -> np.ndarray:
         """Indices, int64 [n], of the photographs for training: those that are neither grey nor held out."""
-        return np.flatnonzero(~self.grey if self.held_out is None else ~self.grey & ~self.held_out)
+        return self.indices[~self.grey[self.indices]]
 
     def excluding(self, other: Pack) -> Pack:
         """A copy of the pack that holds out from training all photographs whose file is also in the other pack."""
@@ -71,8 +78,8 @@ class Pack:
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
-        if self.held_out is not None and self.held_out.any():
-            line += f", {int(self.held_out.sum())} not trained on, because they are in the validation set too"
+        if len(self.indices) < len(self):
+            line += f", {len(self) - len(self.indices)} not used, because they are in the other set too"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))
@@ -136,10 +143,11 @@ def _open(home: Path, source: str) -> Pack:
         rows = json.loads((home / "rows.json").read_text())
         shape = (manifest["count"], manifest["size"], manifest["size"], 3)
         images = np.memmap(home / "images.u8", np.uint8, mode="r", shape=shape)
+        hashes = np.fromfile(home / "fingerprints.u8", np.uint8).reshape(len(images), BYTES)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
     manifest["source"] = source  # its spelling may differ from the one at packing
-    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], manifest)
+    return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], hashes, manifest)
 
 
 @contextmanager
@@ -189,6 +197,7 @@ def _write(
     names: list[str] = []
     digests: list[str] = []
     grey: list[bool] = []
+    hashes: list[np.ndarray] = []
     content = hashlib.sha256()
     ab_sums = torch.zeros(2, 2, dtype=torch.float64)  # of all photographs, of those in color
     whole = smaller = 0
@@ -215,6 +224,7 @@ def _write(
                 means = ab.mean(dim=(2, 3)).double()
                 ab_sums += torch.stack([means.sum(dim=0), means[~is_grey].sum(dim=0)])
                 grey += is_grey.tolist()
+                hashes.append(fingerprints(rows))
                 content.update(rows.tobytes())
                 file.write(rows.tobytes())
             if progress:
@@ -232,6 +242,7 @@ def _write(
         "mean_ab_with_grey": (ab_sums[0] / len(names)).tolist(),
         "crop": "centre square, bicubic with antialiasing", "left_out": left_out,
     }  # fmt: skip
+    np.concatenate(hashes).tofile(folder / "fingerprints.u8")
     (folder / "rows.json").write_text(json.dumps({"names": names, "grey": grey, "digests": digests}))
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ class Ensemble(Colorizer):
 
 
 class EnsembleHooks(TrainingHooks):
-    """Hooks that store the members' cards in the card of the ensemble."""
+    """Hooks that store the members' cards and training photographs with the weights of the ensemble."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
@@ -121,6 +122,17 @@ class EnsembleHooks(TrainingHooks):
         """Replace the members' files by their cards, and add their parameters to the count."""
         model = card["model"] | {"members": self.ensemble.cards}
         return card | {"model": model, "parameters": card["parameters"] + self.ensemble.member_parameters}
+
+    def complete_fingerprints(self, fingerprints: np.ndarray) -> np.ndarray | None:
+        """Add the training photographs of the members."""
+        members = members_fingerprints(self.ensemble.members)
+        return None if members is None else np.unique(np.concatenate([fingerprints, members]), axis=0)
+
+
+def members_fingerprints(members: Iterable[Colorizer]) -> np.ndarray | None:
+    """Fingerprints of all photographs that members were trained on, uint8 [n, 16]; None if some are unknown."""
+    known = [member.fingerprints for member in members]
+    return None if any(each is None for each in known) else np.unique(np.concatenate(known), axis=0)
 
 
 def freeze_member(member: Colorizer) -> int:

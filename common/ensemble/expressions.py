@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.colorizer import Colorizer
+from common.ensemble.ensemble import members_fingerprints
 from common.registry import build_colorizer
 from common.utils.errors import UserError
 from common.utils.expressions import Expression, parse_ensemble
@@ -36,4 +37,5 @@ def load_mean(expression: Expression) -> Colorizer:
         **{key: sum(card.get(key) or 0 for card in cards) for key in ("steps", "images", "seconds")},
         "seed": None, "validation": {}, "config": cards[0].get("config", {}) | config,
     })  # fmt: skip
+    colorizer.fingerprints = members_fingerprints(colorizer.members)
     return colorizer

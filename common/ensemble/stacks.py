@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.checkpoint import installed_models, read_card, weights_file
+from common.colorizer import Colorizer
 from common.data.batches import training_packs
+from common.data.fingerprints import resembling
 from common.data.packing import Pack
 from common.data.sources import list_photos
 from common.evaluation.options import MeasureOptions
-from common.evaluation.rows import open_measured
+from common.evaluation.rows import Row, Rows, open_measured
 from common.registry import load_colorizer
 from common.training.config import TrainConfig
 from common.training.parser import config_from_dict
@@ -96,11 +98,12 @@ def train_stack(names: Sequence[str], options: StackOptions, progress: Progress)
     Raises UserError if a member cannot be loaded, or if the training photographs are missing or overlap with those that
     are measured.
     """
-    cards = [load_colorizer(name).card for name in names]
+    members = [load_colorizer(name) for name in names]
+    cards = [member.card for member in members]
     title = stack_title(cards)
     config = _config(title, names, cards, options)
     packs = training_packs(config.data, progress)
-    _check_overlap(title, packs[0], cards, options.measured)
+    _check_overlap(title, packs[0], members, options.measured)
     folder = options.folder / _folder_name(names, cards, config, packs[0])
     config = replace(config, loop=replace(config.loop, run=str(folder)))
     if is_finished(config, packs[0]):
@@ -152,11 +155,11 @@ def _config(title: str, names: Sequence[str], cards: Sequence[dict], options: St
     })  # fmt: skip
 
 
-def _check_overlap(title: str, train: Pack, cards: Sequence[dict], measured: MeasureOptions) -> None:
-    """Raise UserError if a training photograph has the same content as a measured one."""
-    pack = open_measured(measured, {str(i): card for i, card in enumerate(cards)}, Progress(quiet=True))
-    learned = {train.digests[index] for index in train.color_indices}
-    if both := len(learned & set(pack.digests)):
+def _check_overlap(title: str, train: Pack, members: Sequence[Colorizer], measured: MeasureOptions) -> None:
+    """Raise UserError if a training photograph, or a copy of it, would be measured."""
+    rows = {str(i): Row(str(i), card=m.card, fingerprints=m.fingerprints) for i, m in enumerate(members)}
+    pack = open_measured(measured, Rows(rows), Progress(quiet=True))
+    if both := int(resembling(pack.fingerprints[pack.indices], train.fingerprints[train.color_indices]).sum()):
         raise UserError(
             f"{title} would be trained on {both} of the {len(pack)} measured photographs of {measured.data}:"
             " measure others, for example with --split val, or name other training photographs with --stack_data"

@@ -294,8 +294,9 @@ def _gather(processes: Processes, values: list[ImageValues], positions: list[np.
 
 
 def measured_indices(pack: Pack, limit: int | None) -> np.ndarray:
-    """Indices of the photographs that are measured: at most `limit`, spread evenly over the pack. int [n]."""
-    return np.linspace(0, len(pack) - 1, min(len(pack), limit or len(pack))).round().astype(int)
+    """Indices of the photographs that are measured: at most `limit`, spread evenly over those not held out. int [n]."""
+    usable = pack.indices
+    return usable[np.linspace(0, len(usable) - 1, min(len(usable), limit or len(usable))).round().astype(int)]
 
 
 def protocol_card(pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, seed: int) -> dict:
@@ -314,6 +315,7 @@ def protocol_card(pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, s
         "size": m["size"],
         "crop": m["crop"],
         "left_out": len(m["left_out"]),
+        "trained_on": len(pack) - len(pack.indices),
         "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
         "prediction": "at each model's own training size or --predict_size, upsampled along the edges of L",
         "gamut": "predictions clipped per channel, as scikit-image's lab2rgb does",

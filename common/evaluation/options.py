@@ -17,6 +17,7 @@ class MeasureOptions:
         data: source of the photographs: a folder, tar shards, a named set, or `demo`.
         split: `train`, `val` or `all`; `auto` picks the part that no model was trained on.
         val_fraction: share of the photographs that is held out, for the splits `train` and `val`.
+        include_trained: also measure photographs that a model was trained on.
         size: side of the square that photographs are reduced to, in pixels. None: the largest training size.
         predict_size: side of the square that networks see, in pixels. None: each its training size.
         limit: number of photographs, spread evenly over the source. None: all.
@@ -37,6 +38,7 @@ class MeasureOptions:
     data: str
     split: str = "auto"
     val_fraction: float = 0.1
+    include_trained: bool = False
     size: int | None = None
     predict_size: int | None = None
     limit: int | None = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from common.checkpoint import installed_models, weights_file
 from common.colorizer import Colorizer
 from common.data.color_prior import read_prior
+from common.data.fingerprints import resembling
 from common.data.packing import Pack, open_pack
 from common.data.sources import list_photos
 from common.evaluation.evaluate import (
@@ -45,6 +48,7 @@ class Row:
         trivial: the name of a trivial row; "" for a model.
         card: of a model.
         path: run folder or weights file of a model; None for a mean of models, which has no file.
+        fingerprints: uint8 [n, 16], of the photographs that a model was trained on; None if they are unknown.
     """
 
     title: str
@@ -52,6 +56,7 @@ class Row:
     trivial: str = ""
     card: dict | None = None
     path: Path | None = None
+    fingerprints: np.ndarray | None = None
 
 
 @dataclass
@@ -81,6 +86,11 @@ class Rows:
     def paths(self) -> dict[str, Path]:
         """Run folders or weights files of the models by title."""
         return {title: row.path for title, row in self.by_title.items() if row.path}
+
+    @property
+    def of_unknown_training(self) -> list[str]:
+        """Titles of the models whose weights do not record their training photographs."""
+        return [title for title, row in self.by_title.items() if row.card and row.fingerprints is None]
 
     def prepared(self, pack: Pack, mean_ab: Sequence[float] | None, seed: int) -> dict[str, Predict]:
         """Predictors of all rows by title, the trivial ones for this pack. See `trivial_predictor`."""
@@ -119,7 +129,7 @@ def load_rows(
         for temperature in tempered or [None]:
             suffix = "" if temperature is None else f" T={temperature:g}"
             predictor = model_predictor(colorizer, temperature, predict_size)
-            rows.add(Row(title + suffix, predictor, card=colorizer.card, path=file))
+            rows.add(Row(title + suffix, predictor, "", colorizer.card, file, colorizer.fingerprints))
     if temperatures and not used:
         raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
     return rows
@@ -139,13 +149,15 @@ def _load_model(path: str, device: str) -> tuple[Colorizer, Path | None]:
     return load_colorizer(path, pick_device(device)), file
 
 
-def open_measured(options: MeasureOptions, cards: dict[str, dict], progress: Progress) -> Pack:
+def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pack:
     """The pack of the photographs that are measured.
 
-    cards: of the models, by title. If no size is given, it is the largest that a model was trained at. If no split is
-    given, it is the source's own validation part; if a model was trained on a part of this source, the part that it
-    was not trained on; else all. Raises UserError for a size outside of 16 to 4096.
+    If no size is given, it is the largest that a model was trained at. If no split is given, it is the source's own
+    validation part; if a model was trained on a part of this source, the part that it was not trained on; else all.
+    Photographs that a model was trained on are held out, unless the options include them (`without_trained`). Raises
+    UserError for a size outside of 16 to 4096, and if no photograph is left.
     """
+    cards = rows.cards
     size = options.size or max((card["size"] for card in cards.values()), default=64)
     if not 16 <= size <= 4096:
         raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
@@ -155,11 +167,37 @@ def open_measured(options: MeasureOptions, cards: dict[str, dict], progress: Pro
         split = listing.measured_split
         for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
             seen = card["trained_on"]
-            if split == "all" and seen["split"] == "train" and Path(seen["source"]) == Path(data):
+            if split == "all" and seen["split"] == "train" and Path(seen["source"]).resolve() == Path(data).resolve():
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
                 progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")
     with progress.task(f"packing {data}") as report:
-        return open_pack(listing, size, split, val_fraction=fraction, cache=options.cache, progress=report)
+        pack = open_pack(listing, size, split, val_fraction=fraction, cache=options.cache, progress=report)
+    return pack if options.include_trained else without_trained(pack, rows, progress)
+
+
+def without_trained(pack: Pack, rows: Rows, progress: Progress) -> Pack:
+    """A copy of the pack that holds out all photographs that a model was trained on, or copies of them.
+
+    Reports their number, and the models whose training photographs are unknown. Raises UserError if none is left.
+    """
+    held_out = np.zeros(len(pack), dtype=bool)
+    for title, row in rows.by_title.items():
+        if row.fingerprints is None:
+            continue
+        trained = resembling(pack.fingerprints, row.fingerprints)
+        held_out |= trained
+        if trained.any():
+            progress.say(f"{title} was trained on {int(trained.sum())} of the {len(pack)} photographs, or copies of"
+                         " them: they are not measured (--include_trained measures them)")  # fmt: skip
+    if held_out.all():
+        raise UserError(
+            f"the models were trained on all photographs of {pack.manifest['source']}: name others with --data, or"
+            " measure them all the same with --include_trained"
+        )
+    if unknown := rows.of_unknown_training:
+        progress.say(f"{', '.join(unknown)}: the weights do not record their training photographs, so these may be"
+                     " among the measured ones")  # fmt: skip
+    return replace(pack, held_out=held_out)
 
 
 def _with_member_cards(card: dict) -> list[dict]:
@@ -190,6 +228,7 @@ def measure(
             prior=read_prior(options.prior) if options.prior else None,
         )  # fmt: skip
     result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.by_title else {})
+    result.protocol["of_unknown_training"] = rows.of_unknown_training
     result.protocol["models"] = {
         title: {k: card[k] for k in ("family", "size", "parameters", "trained_on", "steps", "images", "seconds")}
         for title, card in rows.cards.items()

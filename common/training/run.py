@@ -277,7 +277,9 @@ class Run:
                 self.precision,
                 self.scores,
             )
-            save_weights(self.folder / name, published_state(self.published), self.colorizer.hooks.complete_card(card))
+            hooks = self.colorizer.hooks
+            fingerprints = hooks.complete_fingerprints(self.data.fingerprints)
+            save_weights(self.folder / name, published_state(self.published), hooks.complete_card(card), fingerprints)
 
     @property
     def published(self) -> Colorizer:

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+from common.data.fingerprints import fingerprints
 from common.data.packing import Pack
 
 
@@ -15,7 +16,7 @@ def pack_of(images, names=None, source="made"):
     digests = [hashlib.sha256(image.tobytes()).hexdigest()[:24] for image in images]
     grey = np.array([np.ptp(image.astype(int), axis=2).max() < 4 for image in images])
     content = hashlib.sha256(images.tobytes()).hexdigest()[:16]
-    return Pack(images, names, grey, digests, {"source": source, "content": content})
+    return Pack(images, names, grey, digests, fingerprints(images), {"source": source, "content": content})
 
 
 def painted(seed, size=32):

@@ -114,6 +114,12 @@ def protocol_lines(protocol: dict) -> list[str]:
         + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
+    if p.get("trained_on"):
+        lines.append(f"{counted(p['trained_on'], p['trained_on'])} that a model was trained on, or copies of them, are"
+                     " not measured.")  # fmt: skip
+    if unknown := p.get("of_unknown_training"):
+        lines.append(f"The weights of {', '.join(f'`{title}`' for title in unknown)} do not record their training"
+                     " photographs, so these may be among the measured ones.")  # fmt: skip
     if p.get("prediction"):
         lines.append(f"Models predict {p['prediction']}.")
     if p.get("mean_of"):

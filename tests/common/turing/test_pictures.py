@@ -37,7 +37,7 @@ def test_other_weights_are_another_study(weights, color_folder, made, tmp_path):
     assert planned(copy, color_folder, "shuffled").study == made.inputs.study
     from common.checkpoint import read_weights, save_weights
 
-    state, card = read_weights(weights)
+    state, card, _ = read_weights(weights)
     state[next(iter(state))] += 0.01
     save_weights(copy, state, card)
     assert planned(copy, color_folder, "shuffled").study.content != made.inputs.study.content
