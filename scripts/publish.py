@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.suffix != ".safetensors" or not args.out.resolve().parent.is_dir():
         raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
 
-    from common.checkpoint import save_weights
+    from common.checkpoint import published_state, save_weights
     from common.registry import load_colorizer
 
     colorizer = load_colorizer(args.weights)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     card = portable(colorizer.card) | {"name": args.name}
     state = {
         key: value.half() if value.is_floating_point() and value.ndim >= 2 else value
-        for key, value in colorizer.state_dict().items()
+        for key, value in published_state(colorizer).items()
     }
     if args.data:
         card |= measured(colorizer, state, args.data, args.cache, args.temperature)

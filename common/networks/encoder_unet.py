@@ -18,6 +18,7 @@ DEFAULT_ENCODER = "tf_efficientnet_lite0"
 _DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder at this size
 _DEEP = 160  # channels of the decoder at all deeper maps
 _BRANCH = (32, 48)  # channels of the branch on L, at 1/2 and 1/4 of the size
+ENCODER_LR_RATIO = 0.1  # learning rate of encoder layers that are trained, relative to that of the decoder
 _FROZEN_REDUCTION = 8  # `freeze: stages` freezes the encoder up to its feature map at 1/8
 
 
@@ -37,7 +38,8 @@ class EncoderUNet(nn.Module):
         encoder: a timm network with feature maps.
         pretrained: load its ImageNet weights.
         freeze: `all` freezes the encoder, `stages` its layers up to the map at 1/8, `none` nothing. Frozen layers stay
-            in eval mode, and their weights are buffers, so that no optimizer can update them.
+            in eval mode, and their weights are buffers, so that no optimizer can update them. Other layers of the
+            encoder learn at a tenth of the decoder's rate.
         width: factor on the decoder's channels.
         full_size: enlarge the output four times, bilinearly.
 
@@ -61,6 +63,7 @@ class EncoderUNet(nn.Module):
             raise UserError(f"model.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
         self.full_size = full_size
         self.encoder = encoder_features(encoder, pretrained)
+        self.encoder.lr_ratio = ENCODER_LR_RATIO
         self.mean, self.std = input_statistics(encoder)
         reductions = self.encoder.feature_info.reduction()
         if 4 not in reductions or reductions[-1] == 4:

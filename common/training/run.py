@@ -189,7 +189,8 @@ class Run:
         factor = lr_factor(self.config.optim, self.fraction_done) * self.plateau.factor
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self.config.optim.lr * self.config.optim.lr_ratio.get(name, 1.0) * factor
+                ratio = self.config.optim.lr_ratio.get(name, 1.0) * group.get("lr_ratio", 1.0)
+                group["lr"] = self.config.optim.lr * ratio * factor
 
     def autocast(self) -> torch.autocast:
         """The context in which networks run."""
@@ -363,10 +364,21 @@ class Run:
 
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer of a network."""
+    """The optimizer of a network.
+
+    The parameters of a module with an attribute `lr_ratio` learn at this multiple of the network's rate.
+    """
+    ratios = {
+        parameter: module.lr_ratio
+        for module in network.modules() if hasattr(module, "lr_ratio") for parameter in module.parameters()
+    }  # fmt: skip
+    groups = [
+        {"params": [p for p in network.parameters() if ratios.get(p, 1.0) == ratio], "lr_ratio": ratio}
+        for ratio in sorted({ratios.get(p, 1.0) for p in network.parameters()}, reverse=True)
+    ]
     options: dict = {"weight_decay": config.weight_decay, "lr": config.lr}
     if config.optimizer == "sgd":  # not fused: fused SGD fails where a stage had frozen a part of the weights
-        return torch.optim.SGD(network.parameters(), momentum=config.betas[0], **options)
+        return torch.optim.SGD(groups, momentum=config.betas[0], **options)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     options["fused"] = next(network.parameters()).device.type in ("cpu", "cuda")  # 4 times as fast
-    return kind(network.parameters(), betas=tuple(config.betas), **options)
+    return kind(groups, betas=tuple(config.betas), **options)
