@@ -49,6 +49,11 @@ def build(
     if stages is None:
         stages = [StageConfig("both" if loss.adversarial_weight else "generator", 1.0)]
     check_stages(stages)
+    if generator.network == "encoder_unet" and generator.freeze == "all" and any(s.freeze_encoder for s in stages):
+        raise UserError(
+            "model.stages has freeze_encoder true and model.generator.freeze is all, which freezes the encoder in the"
+            " whole run: leave freeze_encoder out, or set model.generator.freeze none"
+        )
     adversarial = any(stage.train != "generator" for stage in stages)
     refuse_unused("model.loss", loss, ("cycle_weight", "identity_weight"), "the method pix2pix")
     if not adversarial:
@@ -83,6 +88,11 @@ def _cyclegan(
     for name, value in given.items():
         if value:
             raise UserError(f"model.{name} is given: the method cyclegan does not use it, leave it out or take pix2pix")
+    if generator.network == "encoder_unet":
+        raise UserError(
+            "model.generator.network is encoder_unet, which takes L alone: the method cyclegan takes unet,"
+            " encoder_decoder, timm or dynamic_unet"
+        )
     if loss.adversarial == "wgan-gp":
         raise UserError("model.loss.adversarial is wgan-gp: the method cyclegan takes vanilla, lsgan or hinge")
     if not (loss.cycle_weight and loss.adversarial_weight):

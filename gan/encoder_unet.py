@@ -1,4 +1,4 @@
-"""U-Nets with the encoder of an image classifier: a timm network, or fastai's DynamicUnet."""
+"""U-Nets with the encoder of an image classifier: timm networks, or fastai's DynamicUnet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze
 from common.networks.pretrained import fetched
 from common.networks.timm_features import pretrained_features, timm_features
 from common.utils.errors import UserError
@@ -77,6 +78,21 @@ class TimmUNet(nn.Module):
         for (block, attention), skip in zip(self.up, reversed(passed), strict=True):
             y = attention(block(y, skip))
         return torch.tanh(self.last(y))
+
+
+class BoundedEncoderUNet(EncoderUNet):
+    """The `EncoderUNet` of the families `baselines` and `classification` with an output of full size, and tanh.
+
+    Its weights are those of the network of `baselines`. Input: L [N, 1, H, W] in network range; H and W are multiples
+    of `multiple`. Output: ab [N, 2, H, W] in -1..1, float32. Arguments and errors are those of `EncoderUNet`.
+    """
+
+    def __init__(self, encoder: str = DEFAULT_ENCODER, pretrained: bool = False, freeze: Freeze = "all") -> None:
+        super().__init__(2, encoder, pretrained, freeze, full_size=True, prefix="model.generator")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 1, H, W] -> [N, 2, H, W]."""
+        return torch.tanh(super().forward(x))
 
 
 class UpBlock(nn.Module):

@@ -7,16 +7,19 @@ from typing import Literal
 
 from torch import nn
 
+from common.networks.encoder_unet import DEFAULT_ENCODER, Freeze
 from common.utils.errors import UserError
-from gan.encoder_unet import FastaiUNet, TimmUNet
+from gan.encoder_unet import BoundedEncoderUNet, FastaiUNet, TimmUNet
 from gan.unet import Norm, UNet
 
 _PLAIN = ("width", "depth", "norm", "dropout", "dropout_at_test", "noise_channels")
+_TIMM_ENCODER = "resnet18"  # of the network `timm`; in older configs it is also the value of `encoder` for others
 _OPTIONS = {
     "unet": _PLAIN,
     "encoder_decoder": _PLAIN,
     "timm": ("encoder", "pretrained", "up", "attention", "width", "norm"),
     "dynamic_unet": ("pretrained",),
+    "encoder_unet": ("encoder", "pretrained", "freeze"),
 }
 
 
@@ -26,7 +29,8 @@ class GeneratorConfig:
 
     Attributes:
         network: `unet` is the U-Net of pix2pix, `encoder_decoder` the same without skip connections, `timm` a U-Net
-            with a timm encoder, `dynamic_unet` fastai's DynamicUnet with a ResNet18.
+            with a timm encoder, `dynamic_unet` fastai's DynamicUnet with a ResNet18, `encoder_unet` the U-Net on a timm
+            encoder of `baselines` and `classification`, followed by tanh (0.76 M trained parameters).
         width: channels of the first layer of `unet` and `encoder_decoder` (64 in the paper), and of the last layer of
             `timm`.
         depth: number of stride-2 layers of `unet` and `encoder_decoder` (default: as often as the size can be halved,
@@ -35,22 +39,25 @@ class GeneratorConfig:
         dropout: dropout probability in the innermost decoder blocks of `unet` and `encoder_decoder`.
         dropout_at_test: keep the dropout active in eval mode, as in the paper.
         noise_channels: channels of noise that are concatenated to the input of `unet` and `encoder_decoder`.
-        encoder: name of the timm network of `timm`.
-        pretrained: start the encoder of `timm` and `dynamic_unet` from ImageNet weights.
+        encoder: name of the timm network of `timm` (default: resnet18) and `encoder_unet` (default:
+            tf_efficientnet_lite0).
+        pretrained: start the encoder of `timm`, `dynamic_unet` and `encoder_unet` from ImageNet weights.
+        freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
         up: how the decoder of `timm` upsamples: `shuffle` or `bilinear`.
         attention: `timm` applies self-attention to the feature map that is this many times smaller than the picture (0:
             none).
     """
 
-    network: Literal["unet", "encoder_decoder", "timm", "dynamic_unet"] = "unet"
+    network: Literal["unet", "encoder_decoder", "timm", "dynamic_unet", "encoder_unet"] = "unet"
     width: int = 64
     depth: int | None = None
     norm: Norm = "batch"
     dropout: float = 0.5
     dropout_at_test: bool = False
     noise_channels: int = 0
-    encoder: str = "resnet18"
+    encoder: str | None = None
     pretrained: bool = False
+    freeze: Freeze = "all"
     up: Literal["shuffle", "bilinear"] = "shuffle"
     attention: int = 0
 
@@ -61,6 +68,8 @@ class GeneratorConfig:
             raise UserError(f"model.generator.width is {self.width}: it takes 1 or more")
         if self.noise_channels < 0:
             raise UserError(f"model.generator.noise_channels is {self.noise_channels}: it takes 0 or more")
+        if self.encoder == _TIMM_ENCODER and "encoder" not in _OPTIONS[self.network]:
+            object.__setattr__(self, "encoder", None)
         for option in fields(self):
             if getattr(self, option.name) != option.default and option.name not in ("network", *_OPTIONS[self.network]):
                 raise UserError(
@@ -76,9 +85,12 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
     """
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     if config.network == "timm":
+        encoder = config.encoder or _TIMM_ENCODER
         generator: nn.Module = TimmUNet(
-            config.encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
+            encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
         )
+    elif config.network == "encoder_unet":
+        generator = BoundedEncoderUNet(config.encoder or DEFAULT_ENCODER, config.pretrained, config.freeze)
     elif config.network == "dynamic_unet":
         generator = FastaiUNet(size, config.pretrained, **channels)
     else:

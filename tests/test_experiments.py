@@ -24,6 +24,8 @@ def config(request):
         config = parse_config([*arguments, "--model.perceptual.random", "true"], "", "train")
     if config.model.get("pretrained"):
         config = parse_config([*arguments, "--model.pretrained", "false"], "", "train")
+    if config.model.get("generator", {}).get("pretrained"):
+        config = parse_config([*arguments, "--model.generator.pretrained", "false"], "", "train")
     return config
 
 

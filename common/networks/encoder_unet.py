@@ -42,6 +42,7 @@ class EncoderUNet(nn.Module):
             encoder learn at a tenth of the decoder's rate.
         width: factor on the decoder's channels.
         full_size: enlarge the output four times, bilinearly.
+        prefix: of the options' names in messages.
 
     Raises:
         UserError: the network has no feature maps at 1/4 and 1/8, or its weights are missing.
@@ -55,22 +56,25 @@ class EncoderUNet(nn.Module):
         freeze: Freeze = "all",
         width: float = 1.0,
         full_size: bool = False,
+        prefix: str = "model",
     ) -> None:
         super().__init__()
         if freeze not in get_args(Freeze):
-            raise UserError(f"model.freeze is {freeze}: it takes {', '.join(get_args(Freeze))}")
+            raise UserError(f"{prefix}.freeze is {freeze}: it takes {', '.join(get_args(Freeze))}")
         if not 0.1 <= width <= 4:
-            raise UserError(f"model.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
+            raise UserError(f"{prefix}.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
         self.full_size = full_size
-        self.encoder = encoder_features(encoder, pretrained)
+        self.encoder = encoder_features(encoder, pretrained, f"{prefix}.encoder", f"set {prefix}.pretrained false")
         self.encoder.lr_ratio = ENCODER_LR_RATIO
         self.mean, self.std = input_statistics(encoder)
         reductions = self.encoder.feature_info.reduction()
         if 4 not in reductions or reductions[-1] == 4:
-            raise UserError(f"model.encoder is {encoder}: encoder_unet takes networks with feature maps at 1/4 and 1/8")
+            raise UserError(
+                f"{prefix}.encoder is {encoder}: encoder_unet takes networks with feature maps at 1/4 and 1/8"
+            )
         self.multiple = reductions[-1]
         self.first = reductions.index(4)  # the decoder uses the feature maps from this one on
-        self.frozen = frozen_layers(self.encoder, freeze)
+        self.frozen = frozen_layers(self.encoder, freeze, prefix)
         for layer in self.frozen:
             to_buffers(layer)
         self.train()
@@ -136,11 +140,11 @@ def input_statistics(encoder: str) -> tuple[float, float]:
     return sum(config.mean) / 3, sum(config.std) / 3
 
 
-def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
+def frozen_layers(encoder: nn.Module, freeze: Freeze, prefix: str = "model") -> list[nn.Module]:
     """The layers of a timm encoder that are frozen.
 
     With `stages` these are all layers up to the one whose output is the map at 1/8, in the order of registration.
-    Raises UserError if that layer is not found.
+    prefix: of the option's name in messages. Raises UserError if that layer is not found.
     """
     if freeze == "none":
         return []
@@ -151,7 +155,7 @@ def frozen_layers(encoder: nn.Module, freeze: Freeze) -> list[nn.Module]:
     named = dict(encoder.named_modules())
     last = named.get(name, named.get(name.replace(".", "_")))
     if last is None:
-        raise UserError("model.freeze is stages: with this encoder it takes all or none")
+        raise UserError(f"{prefix}.freeze is stages: with this encoder it takes all or none")
     layers = list(named.values())  # each module comes before its children
     end = next(i for i, layer in enumerate(layers) if layer is last) + len(list(last.modules()))
     return [layer for i, layer in enumerate(layers) if i + len(list(layer.modules())) <= end]
