@@ -51,6 +51,12 @@ class Pack:
         return self.images.shape[1]
 
     @property
+    def photographs(self) -> list[str]:
+        """For each item, the name of the photograph that it was cut from, which is its own name unless it is a tile."""
+        tiled = self.manifest.get("photographs", len(self)) < len(self)
+        return [name.rpartition("#")[0] or name for name in self.names] if tiled else list(self.names)
+
+    @property
     def color_indices(self) -> np.ndarray:
         """Indices, int64 [n], of the photographs for training: those that are neither grey nor held out."""
         return np.flatnonzero(~self.grey if self.held_out is None else ~self.grey & ~self.held_out)

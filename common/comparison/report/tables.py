@@ -62,7 +62,7 @@ def table_lines(table: dict[str, dict[str, dict]], comparison: Comparison | None
     marks: dict[str, dict[str, str]] = {}
     for metric in comparison.metrics:
         best = comparison.best(metric)
-        if best and len(comparison.ranked) > 1:
+        if best and comparison.is_marked(metric):
             marks.setdefault(best, {})[metric] = BEST
             for title in comparison.level(metric):
                 marks.setdefault(title, {})[metric] = LEVEL
@@ -87,17 +87,18 @@ def markdown_table(
     comparison: adds marks. metrics: its columns (default: all that were measured).
     """
     metrics = list(metrics or next(iter(table.values())))
+    rows = table_lines(table, comparison)
     lines = [
         "| | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
         "|---|" + "---:|" * len(metrics),
     ]
-    for line in table_lines(table, comparison):
+    for line in rows:
         title = ("↳ " if line.kind == "seed" else "") + line.title.replace("|", "\\|")
         if line.kind == "group":
             title += " (mean of seeds)"
         cells = [_marked(cell(m, line.cells[m]), line.marks.get(m)) for m in metrics]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    lines += ["", *([MARKS + "."] if comparison and len(comparison.ranked) > 1 else []), *protocol_lines(protocol)]
+    lines += ["", *([MARKS + "."] if any(line.marks for line in rows) else []), *protocol_lines(protocol)]
     lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table, protocol).items()]
     return "\n".join(lines) + "\n"
 
@@ -114,6 +115,8 @@ def protocol_lines(protocol: dict) -> list[str]:
         + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
+    if p.get("groups", p["count"]) < max(p["count"], MIN_GROUPS):
+        lines.append(groups_line(p["groups"], p["group"]))
     if p.get("prediction"):
         lines.append(f"Models predict {p['prediction']}.")
     if p.get("mean_of"):
@@ -127,6 +130,13 @@ def protocol_lines(protocol: dict) -> list[str]:
             lines.append(f"`{metric}`: {variant}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return lines
+
+
+def groups_line(groups: int, expression: str) -> str:
+    """How many groups of dependent photographs there are, and, if they are too few, that nothing is marked."""
+    counted_groups = f"1 group ({expression})" if groups == 1 else f"{groups} groups ({expression} is one)"
+    # an expression is shown as it is
+    return counted_groups
 
 
 def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
