@@ -146,8 +146,8 @@ class Parser(argparse.ArgumentParser):
                           help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
                           " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
-        self.add_argument("--group", type=expression, metavar="REGEX", help="photographs that depend on each other, such"
-                          " as those of a person or video: the first capture group, or the whole match, in a"
+        self.add_argument("--group", type=expression, metavar="REGEX", help="photographs that depend on each other,"
+                          " such as those of a person or video: the first capture group, or the whole match, in a"
                           " photograph's name names its group (default: each photograph)")  # fmt: skip
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
                           help="temperatures of classification models, a row for each"

@@ -2,8 +2,8 @@
 
 - A difference is computed over the photographs on which both rows are measured, from the same bootstrap resamples of
   them (a paired bootstrap), so that the difficulty of a photograph cancels out.
-- Photographs that depend on each other form a group (`common.evaluation.photograph_groups`). Resamples draw whole groups,
-  and the number of groups is the sample size. With fewer than `MIN_GROUPS`, no difference is significant.
+- Photographs that depend on each other form a group (`common.evaluation.photograph_groups`). Resamples draw whole
+  groups, and the number of groups is the sample size. With fewer than `MIN_GROUPS`, no difference is significant.
 - A metric that is best near the original's number is compared by its distance to that number.
 - Seeds of one experiment are compared by their mean. The sample variance over seeds, divided by their number, is added
   to the bootstrap's variance over photographs. This is the variance of a two-level bootstrap without its factor
@@ -124,8 +124,8 @@ class Comparison:
             "best": {m: {"best": self.best(m), "within_noise": self.level(m)} for m in self.paired_differences},
             "paired": [
                 {"metric": metric, "first": first, "second": second, "difference": d.value, "low": d.low,
-                 "high": d.high, "photographs": d.count, "left_out": d.left_out, "groups": d.groups, "p_value": d.p_value,
-                 "p_holm": d.p_holm, "significant": d.significant, "significant_holm": d.significant_holm,
+                 "high": d.high, "photographs": d.count, "left_out": d.left_out, "groups": d.groups,
+                 "p_value": d.p_value, "p_holm": d.p_holm, "significant": d.significant, "significant_holm": d.significant_holm,
                  "better": {1: first, -1: second}.get(d.better)}
                 for metric, pairs in self.paired_differences.items() for (first, second), d in pairs.items()
             ],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from common.comparison.paired import Comparison
 from common.data.packing import counted
 from common.evaluation.metrics import METRICS
+from common.evaluation.photograph_groups import MIN_GROUPS
 
 ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
 BEST, LEVEL = "★", "☆"
@@ -115,7 +116,7 @@ def protocol_lines(protocol: dict) -> list[str]:
         + f"{counted(p['count'], p['photographs'])} of `{p['source']}` ({p['split']}, {p['grey']} grey, content"
         f" {p['content']}) at {p['size']} px, {p['crop']}. ± is half the width of a {p['intervals']}.",
     ]
-    if p.get("groups", p["count"]) < max(p["count"], MIN_GROUPS):
+    if "groups" in p and p["groups"] < max(p["count"], MIN_GROUPS):
         lines.append(groups_line(p["groups"], p["group"]))
     if p.get("prediction"):
         lines.append(f"Models predict {p['prediction']}.")
@@ -133,10 +134,12 @@ def protocol_lines(protocol: dict) -> list[str]:
 
 
 def groups_line(groups: int, expression: str) -> str:
-    """How many groups of dependent photographs there are, and, if they are too few, that nothing is marked."""
-    counted_groups = f"1 group ({expression})" if groups == 1 else f"{groups} groups ({expression} is one)"
-    # an expression is shown as it is
-    return counted_groups
+    """How many groups of dependent photographs there are and, if they are few, that nothing is marked as significant."""
+    what = "each photograph is a group" if expression == "each photograph" else f"`{expression}` names the group"
+    line = f"Groups are resampled as a whole: {groups} group{'s' if groups > 1 else ''} ({what})"
+    if groups < MIN_GROUPS:
+        line += f". No difference is marked as significant, because that takes {MIN_GROUPS} groups or more"
+    return line + "."
 
 
 def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:
