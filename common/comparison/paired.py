@@ -125,8 +125,8 @@ class Comparison:
             "paired": [
                 {"metric": metric, "first": first, "second": second, "difference": d.value, "low": d.low,
                  "high": d.high, "photographs": d.count, "left_out": d.left_out, "groups": d.groups,
-                 "p_value": d.p_value, "p_holm": d.p_holm, "significant": d.significant, "significant_holm": d.significant_holm,
-                 "better": {1: first, -1: second}.get(d.better)}
+                 "p_value": d.p_value, "p_holm": d.p_holm, "significant": d.significant,
+                 "significant_holm": d.significant_holm, "better": {1: first, -1: second}.get(d.better)}
                 for metric, pairs in self.paired_differences.items() for (first, second), d in pairs.items()
             ],
         }  # fmt: skip
@@ -211,7 +211,7 @@ class _Column:
         drawn = np.mean([self._of(row, seen, resampled) for row in who.members], axis=0)
         parts = [_of_photographs(drawn, count_groups(self.groups[seen])), _of_seeds(of_each)]
         value = float(of_each.mean())
-        low, high, _ = _interval(value, parts)
+        low, high = _interval(value, parts)[:2] if parts[0][1] or seen.sum() == 1 else (None, None)
         spread = {"sd_seeds": float(of_each.std(ddof=1)), "se_photographs": float(parts[0][0] ** 0.5)}
         return {"mean": value, "low": low, "high": high, "seeds": who.seeds, **spread}
 

@@ -185,8 +185,8 @@ def measure(
     with progress.task("evaluating") as report:
         result = evaluate(
             rows.predictors, pack, options.metrics, limit=options.limit, group=options.group,
-            batch_size=options.batch_size, device=pick_device(options.device), seed=options.seed, progress=report, features=options.features,
-            cache=options.value_cache, processes=processes,
+            batch_size=options.batch_size, device=pick_device(options.device), seed=options.seed, progress=report,
+            features=options.features, cache=options.value_cache, processes=processes,
             prior=read_prior(options.prior) if options.prior else None,
         )  # fmt: skip
     result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.by_title else {})

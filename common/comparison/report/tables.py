@@ -134,7 +134,7 @@ def protocol_lines(protocol: dict) -> list[str]:
 
 
 def groups_line(groups: int, expression: str) -> str:
-    """How many groups of dependent photographs there are and, if they are few, that nothing is marked as significant."""
+    """The number of groups of dependent photographs and, if it is small, why no difference is marked as significant."""
     what = "each photograph is a group" if expression == "each photograph" else f"`{expression}` names the group"
     line = f"Groups are resampled as a whole: {groups} group{'s' if groups > 1 else ''} ({what})"
     if groups < MIN_GROUPS:
