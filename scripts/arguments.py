@@ -42,6 +42,17 @@ def above_zero(text: str) -> float:
     return value
 
 
+def expression(text: str) -> str:
+    """A regular expression, for argparse."""
+    from common.evaluation.photograph_groups import compile_group
+
+    try:
+        compile_group(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def measure_options(args: argparse.Namespace) -> MeasureOptions:
     """The options that `Parser.add_measuring` added to a command line."""
     from common.data.sources import cache_dir
@@ -50,7 +61,7 @@ def measure_options(args: argparse.Namespace) -> MeasureOptions:
     return MeasureOptions(
         data=args.data, split=args.split, val_fraction=args.val_fraction, size=args.size, limit=args.limit,
         include_trained=args.include_trained,
-        predict_size=args.predict_size,
+        predict_size=args.predict_size, group=args.group,
         metrics=args.metrics, features=args.features, prior=args.prior, mean_from=args.mean_from,
         real_fake_from=args.real_fake_from, semantics_from=args.semantics_from,
         semantics_network=args.semantics_network, batch_size=args.batch_size, device=args.device, seed=args.seed,
@@ -138,6 +149,9 @@ class Parser(argparse.ArgumentParser):
                           help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
                           " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
+        self.add_argument("--group", type=expression, metavar="REGEX", help="photographs that depend on each other,"
+                          " such as those of a person or video: the first capture group, or the whole match, in a"
+                          " photograph's name names its group (default: each photograph)")  # fmt: skip
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
                           help="temperatures of classification models, a row for each"
                           " (default: as trained)")  # fmt: skip

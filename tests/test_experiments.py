@@ -121,4 +121,4 @@ def test_published_weights_predict_the_same(colorizer, config, batch, tmp_path):
     loaded = load_colorizer(tmp_path / "w.safetensors")
     assert loaded.card == card
     with torch.no_grad():
-        torch.testing.assert_close(loaded(batch.L), colorizer.eval()(batch.L), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(loaded(batch.L), colorizer.eval()(batch.L), atol=5e-4, rtol=1e-4)

@@ -2,6 +2,8 @@
 
 - A difference is computed over the photographs on which both rows are measured, from the same bootstrap resamples of
   them (a paired bootstrap), so that the difficulty of a photograph cancels out.
+- Photographs that depend on each other form a group (`common.evaluation.photograph_groups`). Resamples draw whole
+  groups, and the number of groups is the sample size. With fewer than `MIN_GROUPS`, no difference is significant.
 - A metric that is best near the original's number is compared by its distance to that number.
 - Seeds of one experiment are compared by their mean. The sample variance over seeds, divided by their number, is added
   to the bootstrap's variance over photographs. This is the variance of a two-level bootstrap without its factor
@@ -24,6 +26,7 @@ from scipy import stats
 from common.comparison.groups import ComparedModel
 from common.evaluation.bootstrap import measured, of_set, resampled
 from common.evaluation.metrics import Metric
+from common.evaluation.photograph_groups import MIN_GROUPS, count_groups
 
 LEVEL = 0.95
 _ROUNDING = 1e-6  # relative rounding error of float32 sums in another order
@@ -40,12 +43,13 @@ class Difference:
     left_out: int  # photographs on which one of them is not measured
     p_value: float  # two-sided
     better: int  # 1: the first's score is better, -1: the second's, 0: equal
+    groups: int  # of these photographs
     p_holm: float = 1.0  # corrected over all comparisons of the report
 
     @property
     def significant(self) -> bool:
-        """Whether the 95 % interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the 95 % interval excludes 0, and there are enough groups to know."""
+        return self.groups >= MIN_GROUPS and (self.low > 0 or self.high < 0)
 
     @property
     def significant_holm(self) -> bool:
@@ -100,8 +104,17 @@ class Comparison:
     def level(self, metric: str) -> list[str]:
         """The models that are not significantly worse than the best one, without it."""
         best = self.best(metric)
-        found = {t: self.difference(metric, best, t) for t in self.ranked if t != best} if best else {}
-        return [title for title, difference in found.items() if difference and not difference.significant_holm]
+        others = [t for t in self.ranked if t != best and t in self.scores.get(metric, {})] if best else []
+        return [title for title in others if not self.beats(metric, best, title)]
+
+    def is_marked(self, metric: str) -> bool:
+        """Whether tables mark the best model: there are several, and enough groups for a significant difference."""
+        pairs = self.paired_differences.get(metric, {})
+        return any(
+            d.groups >= MIN_GROUPS
+            for pair, d in pairs.items()
+            if self.best(metric) in pair and {*pair} <= {*self.ranked}
+        )
 
     def to_json(self) -> dict:
         """Groups and differences in plain types."""
@@ -111,9 +124,9 @@ class Comparison:
             "best": {m: {"best": self.best(m), "within_noise": self.level(m)} for m in self.paired_differences},
             "paired": [
                 {"metric": metric, "first": first, "second": second, "difference": d.value, "low": d.low,
-                 "high": d.high, "photographs": d.count, "left_out": d.left_out, "p_value": d.p_value,
-                 "p_holm": d.p_holm, "significant": d.significant, "significant_holm": d.significant_holm,
-                 "better": {1: first, -1: second}.get(d.better)}
+                 "high": d.high, "photographs": d.count, "left_out": d.left_out, "groups": d.groups,
+                 "p_value": d.p_value, "p_holm": d.p_holm, "significant": d.significant,
+                 "significant_holm": d.significant_holm, "better": {1: first, -1: second}.get(d.better)}
                 for metric, pairs in self.paired_differences.items() for (first, second), d in pairs.items()
             ],
         }  # fmt: skip
@@ -126,16 +139,18 @@ def compare_rows(
     who: list[ComparedModel],
     table: dict[str, dict[str, dict]],
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Comparison:
     """Compare models pair by pair on every metric.
 
-    values, references, table: as `Evaluation` has them. seed: of the bootstrap. A pair has no
-    difference on a metric that is not measured on both of them for at least two photographs.
+    values, references, table: as `Evaluation` has them. seed: of the bootstrap. groups: the group of each photograph,
+    int [n] (default: each is its own). A pair has no difference on a metric that is not measured on both of them for
+    photographs of at least two groups.
     """
     out = Comparison(who, metrics, {c.title: {} for c in who}, {name: {} for name in metrics})
     for name, metric in metrics.items():
         column = {row: values[row][name] for row in values if values[row].get(name) is not None}
-        sample = _Column(metric, column, references.get(name), seed)
+        sample = _Column(metric, column, references.get(name), seed, groups)
         out.paired_differences[name] = {}
         for c in who:
             seen = sample.photographs(c)
@@ -155,9 +170,13 @@ def compare_rows(
 class _Column:
     """The values of one metric. Bootstrap resamples are cached for each selection of photographs."""
 
-    def __init__(self, metric: Metric, column: dict[str, np.ndarray], reference: np.ndarray | None, seed: int) -> None:
+    def __init__(
+        self, metric: Metric, column: dict[str, np.ndarray], reference: np.ndarray | None, seed: int,
+        groups: np.ndarray | None,
+    ) -> None:  # fmt: skip
         self.metric, self.column, self.seed = metric, column, seed
         self.count = len(next(iter(column.values()), ()))
+        self.groups = np.arange(self.count) if groups is None else groups
         if reference is None:
             original = column.get("original")
             reference = np.ones(self.count) if original is None else original
@@ -177,7 +196,7 @@ class _Column:
         if key not in self._cache:
             values = self.column.get("original", self.reference) if row is None else self.column[row]
             values = self.reference if row is None and not measured(values)[seen].all() else values
-            more = (self.seed,) if draw is resampled else ()
+            more = (self.seed, self.groups[seen]) if draw is resampled else ()
             self._cache[key] = np.asarray(draw(self.metric, values[seen], self.reference[seen], *more))
         return self._cache[key]
 
@@ -190,30 +209,30 @@ class _Column:
         """The cell of a group: mean over seeds, its interval, and the two sources of variance."""
         of_each = np.array([self._of(row, seen, of_set) for row in who.members])
         drawn = np.mean([self._of(row, seen, resampled) for row in who.members], axis=0)
-        parts = [_of_photographs(drawn, int(seen.sum())), _of_seeds(of_each)]
+        parts = [_of_photographs(drawn, count_groups(self.groups[seen])), _of_seeds(of_each)]
         value = float(of_each.mean())
-        low, high, _ = _interval(value, parts)
+        low, high = _interval(value, parts)[:2] if parts[0][1] or seen.sum() == 1 else (None, None)
         spread = {"sd_seeds": float(of_each.std(ddof=1)), "se_photographs": float(parts[0][0] ** 0.5)}
         return {"mean": value, "low": low, "high": high, "seeds": who.seeds, **spread}
 
     def difference(self, first: ComparedModel, second: ComparedModel) -> Difference | None:
         """The first's mean score minus the second's."""
         seen = self.photographs(first, second)
-        count = int(seen.sum())
-        if count < 2:
+        count, groups = int(seen.sum()), count_groups(self.groups[seen])
+        if groups < 2:
             return None
         a, b = (self.scores(c, seen) for c in (first, second))
         value = float(a.mean() - b.mean())
         if abs(value) <= _ROUNDING * max(abs(a.mean()), abs(b.mean())):
             value = 0.0
         drawn = self.scores(first, seen, resampled).mean(axis=0) - self.scores(second, seen, resampled).mean(axis=0)
-        low, high, p = _interval(value, [_of_photographs(drawn, count), _of_seeds(a), _of_seeds(b)])
+        low, high, p = _interval(value, [_of_photographs(drawn, groups), _of_seeds(a), _of_seeds(b)])
         sign = 1 if self.metric.better == "higher" else -1
-        return Difference(value, low, high, count, self.count - count, p, sign * int(np.sign(value)))
+        return Difference(value, low, high, count, self.count - count, p, sign * int(np.sign(value)), groups)
 
 
 def _of_photographs(drawn: np.ndarray, count: int) -> tuple[float, float]:
-    """(variance, degrees of freedom) over photographs; the factor makes the bootstrap's variance unbiased."""
+    """(variance, degrees of freedom) over `count` groups; the factor makes the bootstrap's variance unbiased."""
     return float(drawn.var() * count / max(1, count - 1)), count - 1.0
 
 

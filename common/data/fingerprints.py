@@ -6,12 +6,12 @@ not measured.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import dct
 from torch import Tensor
 
 from common.color.lab import rgb8_to_L
@@ -61,7 +61,10 @@ def resembling(measured: np.ndarray, trained: np.ndarray) -> np.ndarray:
 
 @cache
 def _transform() -> tuple[Tensor, Tensor, Tensor]:
-    """(DCT matrix float64 [32, 32], rows [128], columns [128]) of the lowest frequencies, in a fixed order."""
+    """(DCT-II matrix float64 [32, 32], not scaled; rows [128], columns [128] of the lowest frequencies, in order)."""
     order = sorted(((i, j) for i in range(_SIDE) for j in range(_SIDE)), key=lambda ij: (sum(ij), ij[0]))
     rows, columns = torch.tensor(order[1 : 8 * BYTES + 1]).unbind(dim=1)
-    return torch.from_numpy(dct(np.eye(_SIDE), norm="ortho", axis=0)), rows, columns
+    frequency, position = torch.meshgrid(
+        torch.arange(_SIDE).double(), torch.arange(_SIDE).double() + 0.5, indexing="ij"
+    )
+    return (math.pi / _SIDE * frequency * position).cos(), rows, columns

@@ -58,6 +58,12 @@ class Pack:
         return np.arange(len(self)) if self.held_out is None else np.flatnonzero(~self.held_out)
 
     @property
+    def photographs(self) -> list[str]:
+        """For each item, the name of the photograph that it was cut from, which is its own name unless it is a tile."""
+        tiled = self.manifest.get("photographs", len(self)) < len(self)
+        return [name.rpartition("#")[0] or name for name in self.names] if tiled else list(self.names)
+
+    @property
     def color_indices(self) -> np.ndarray:
         """Indices, int64 [n], of the photographs for training: those that are neither grey nor held out."""
         return self.indices[~self.grey[self.indices]]

@@ -19,9 +19,9 @@ _L_SMOOTH, _AB_SMOOTH = 8.0, 8.0  # Lab units: largest range within a smooth cel
 def gamut_share(predicted: Pictures, true: Pictures) -> Tensor:
     """Share of pixels whose predicted ab, at their L, is outside of the sRGB gamut: [N].
 
-    With a tolerance of less than half an 8-bit step. It is 0 for originals and for grey.
+    Before gamut mapping, with a tolerance of less than half an 8-bit step. It is 0 for originals and for grey.
     """
-    lab = torch.cat([true.lightness, predicted.ab], dim=1)
+    lab = torch.cat([true.lightness, predicted.ab if predicted.unmapped_ab is None else predicted.unmapped_ab], dim=1)
     return 1 - displayable(lab).float().mean(dim=(1, 2))
 
 

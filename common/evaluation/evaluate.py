@@ -29,6 +29,7 @@ from common.evaluation.bootstrap import RESAMPLES, Cell, summarize
 from common.evaluation.cache import ImageValues, ValueCache, code_digest, digest, file_digest, library_versions
 from common.evaluation.feature_networks import DEFAULT_FEATURES
 from common.evaluation.metrics import Metric, pick_metrics
+from common.evaluation.photograph_groups import count_groups, group_numbers
 from common.evaluation.pictures import Pictures, predicted_pictures
 from common.evaluation.rarity import PixelRarity, measured_prior, rarity
 from common.predictor import predict_photographs
@@ -52,6 +53,7 @@ class Evaluation:
         values: [row][metric], float64 [n] or [n, D], of each photograph.
         protocol: how it was measured, JSON-able.
         references: [metric]: the references of the photographs, [n] or [n, D]; see `Metric`.
+        groups: the group of each photograph, int [n] (`common.evaluation.photograph_groups`).
         damage: [row][kind][metric], if damage was measured.
         failures: one sentence for each metric that could not be measured.
     """
@@ -60,6 +62,7 @@ class Evaluation:
     values: dict[str, dict[str, np.ndarray]]
     protocol: dict
     references: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
     damage: dict[str, dict[str, dict[str, Cell]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -177,6 +180,7 @@ def evaluate(
     seed: int = 0,
     intervals: bool = True,
     prior: Prior | None = None,
+    group: str | None = None,
     features: str = DEFAULT_FEATURES,
     cache: Path | None = None,
     processes: Processes = ALONE,
@@ -186,18 +190,21 @@ def evaluate(
 
     metrics: names in METRICS (default: those that are cheap and need no network). limit: number of photographs, spread
     evenly over the pack. prior: weights the pixels of `auc_rebalanced` (default: that of the pack's own color
-    photographs). features: network of `fid_paired` and `fid_disjoint`. cache: folder of values; a value is read from it
-    if predictor, photographs, metric, code and library versions are the same. processes: divide the batches; all get
-    the whole result.
+    photographs). group: regular expression that names the group of a photograph, for intervals (see `group_numbers`;
+    default: squares of one photograph are a group). features: network of `fid_paired` and `fid_disjoint`. cache: folder
+    of values; a value is read from it if predictor, photographs, metric, code and library versions are the same.
+    processes: divide the batches; all get the whole result.
 
     Returns means over images with 95 % bootstrap intervals. A metric that cannot be measured on this machine has no
     numbers, and a note in the protocol. Raises UserError for an unknown metric, for a prediction of the wrong shape or
-    with values that are not finite, and for a cache folder that cannot be used.
+    with values that are not finite, for a photograph without a group, and for a cache folder that cannot be used.
     """
     chosen = pick_metrics(metrics, features)
     notes = {name: note for name, metric in chosen.items() if metric.missing and (note := metric.missing())}
     measurable = {name: metric for name, metric in chosen.items() if name not in notes}
     indices = measured_indices(pack, limit)
+    photographs = pack.photographs
+    groups = group_numbers([photographs[i] for i in indices], group)
     weigh = None
     if any(metric.reference is rarity for metric in measurable.values()):
         prior = prior or measured_prior(pack, cache)
@@ -246,11 +253,12 @@ def evaluate(
     values = {row: {m: found[row][columns[m]] if m in columns else unknown for m in chosen} for row in predictors}
     reference = {m: truth[references[chosen[m].reference]] if m in columns else unknown for m in chosen}
     table = {
-        row: {m: _finite(summarize(chosen[m], v, reference[m], intervals)) for m, v in of_row.items()}
+        row: {m: _finite(summarize(chosen[m], v, reference[m], intervals, groups)) for m, v in of_row.items()}
         for row, of_row in values.items()
     }
-    protocol = protocol_card(pack, chosen, indices, seed) | ({"prior": prior.describe()} if weigh else {})
-    return Evaluation(table, values, protocol | ({"notes": notes} if notes else {}), reference)
+    protocol = protocol_card(pack, chosen, indices, seed, groups, group)
+    protocol |= ({"prior": prior.describe()} if weigh else {}) | ({"notes": notes} if notes else {})
+    return Evaluation(table, values, protocol, reference, groups)
 
 
 def _checked(row: str, ab: Tensor, true_ab: Tensor) -> Tensor:
@@ -299,26 +307,32 @@ def measured_indices(pack: Pack, limit: int | None) -> np.ndarray:
     return usable[np.linspace(0, len(usable) - 1, min(len(usable), limit or len(usable))).round().astype(int)]
 
 
-def protocol_card(pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, seed: int) -> dict:
-    """What a reader must know to repeat a table. indices: of the measured photographs."""
-    m = pack.manifest
-    tiled = m["photographs"] < m["count"]
-    files = {pack.names[i].rpartition("#")[0] or pack.names[i] for i in indices} if tiled else indices
+def protocol_card(
+    pack: Pack, metrics: dict[str, Metric], indices: np.ndarray, seed: int, groups: np.ndarray, group: str | None = None
+) -> dict:
+    """What a reader must know to repeat a table.
+
+    indices: of the measured photographs. groups: of these, int [n]. group: expression that names the groups.
+    """
+    m, photographs, count = pack.manifest, pack.photographs, count_groups(groups)
+    over = "images" if count == len(indices) else f"{count} group{'s' if count > 1 else ''} of images"
     return {
         "source": m["source"],
         "split": m["split"],
         "count": len(indices),
         "of": m["count"],
-        "photographs": len(files),
+        "photographs": len({photographs[i] for i in indices}),
+        "groups": count,
+        "group": group or "each photograph",
         "grey": int(pack.grey[indices].sum()),
         "content": m["content"],
         "size": m["size"],
         "crop": m["crop"],
         "left_out": len(m["left_out"]),
         "trained_on": len(pack) - len(pack.indices),
-        "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples, seed 0",
+        "intervals": f"95 % percentile bootstrap over {over}, {RESAMPLES} resamples, seed 0",
         "prediction": "at each model's own training size or --predict_size, upsampled along the edges of L",
-        "gamut": "predictions clipped per channel, as scikit-image's lab2rgb does",
+        "gamut": "the chroma of predictions outside of sRGB is reduced at constant L and hue",
         "metrics": {name: metric.variant for name, metric in metrics.items()},
         "seed": seed,
         "versions": {p: version(p) for p in ("torch", "numpy", "scikit-image", "pillow")}

@@ -20,6 +20,8 @@ class MeasureOptions:
         include_trained: also measure photographs that a model was trained on.
         size: side of the square that photographs are reduced to, in pixels. None: the largest training size.
         predict_size: side of the square that networks see, in pixels. None: each its training size.
+        group: regular expression that names the group of a photograph, such as a person or a video; see
+            `common.evaluation.photograph_groups`. None: the squares of one photograph are a group.
         limit: number of photographs, spread evenly over the source. None: all.
         metrics: names of metrics. None: those that need no network.
         features: network of `fid_paired` and `fid_disjoint`.
@@ -41,6 +43,7 @@ class MeasureOptions:
     include_trained: bool = False
     size: int | None = None
     predict_size: int | None = None
+    group: str | None = None
     limit: int | None = None
     metrics: Sequence[str] | None = None
     features: str = DEFAULT_FEATURES

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from common.color.gamut import fit_gamut
 from common.color.lab import lab_to_rgb, rgb8_to_L
 
 
@@ -17,6 +18,7 @@ class Pictures(NamedTuple):
     rgb: Tensor  # uint8 [N, 3, H, W]
     rarity: Tensor | None = None  # float32 [N, H, W], of true pictures: 1 / prior of each pixel's ab bin
     L: Tensor | None = None  # float32 [N, 1, H, W], 0..100, of the photograph
+    unmapped_ab: Tensor | None = None  # float32 [N, 2, H, W], of predicted pictures: ab before gamut mapping
 
     @property
     def lightness(self) -> Tensor:
@@ -25,10 +27,11 @@ class Pictures(NamedTuple):
 
 
 def predicted_pictures(L: Tensor, ab: Tensor) -> Pictures:
-    """Convert predicted colors to sRGB, clip each channel, and round to 8 bits.
+    """Convert predicted colors to sRGB as `colorize` does: by `fit_gamut`, rounded to 8 bits.
 
-    L: [N, 1, H, W]. ab: [N, 2, H, W], CIELAB units. Channels are clipped, as by scikit-image's `lab2rgb`, so that
-    numbers compare with published ones. Pictures for people reduce chroma instead (`common.color.lab.ab_to_rgb8`).
+    L: [N, 1, H, W]. ab: [N, 2, H, W], CIELAB units. The result's ab is that after gamut mapping, before rounding.
     """
-    rgb = lab_to_rgb(torch.cat([L.float(), ab.float()], dim=1))
-    return Pictures(ab.float(), (rgb * 255).round().to(torch.uint8), L=L.float())
+    L, ab = L.float(), ab.float()
+    mapped = fit_gamut(L, ab)
+    rgb = lab_to_rgb(torch.cat([L, mapped], dim=1))
+    return Pictures(mapped, (rgb * 255).round().to(torch.uint8), L=L, unmapped_ab=ab)

@@ -222,9 +222,9 @@ def measure(
         rows.by_title[title].predictor = predictor
     with progress.task("evaluating") as report:
         result = evaluate(
-            rows.predictors, pack, options.metrics, limit=options.limit, batch_size=options.batch_size,
-            device=pick_device(options.device), seed=options.seed, progress=report, features=options.features,
-            cache=options.value_cache, processes=processes,
+            rows.predictors, pack, options.metrics, limit=options.limit, group=options.group,
+            batch_size=options.batch_size, device=pick_device(options.device), seed=options.seed, progress=report,
+            features=options.features, cache=options.value_cache, processes=processes,
             prior=read_prior(options.prior) if options.prior else None,
         )  # fmt: skip
     result.protocol |= {"machine": machine()} | ({"mean_of": mean_of} if "mean" in rows.by_title else {})
@@ -251,8 +251,8 @@ def measure_damage(
         predictors = {t: p if kind == "none" else damaged(p, kind, options.seed) for t, p in rows.predictors.items()}
         with progress.task(f"evaluating, damage {kind}") as report:
             result = evaluate(
-                predictors, pack, brief_metrics(), limit=options.limit, batch_size=options.batch_size,
-                device=pick_device(options.device), seed=options.seed, progress=report,
+                predictors, pack, brief_metrics(), limit=options.limit, group=options.group,
+                batch_size=options.batch_size, device=pick_device(options.device), seed=options.seed, progress=report,
                 cache=options.value_cache, processes=processes,
             )  # fmt: skip
         for title, cells in result.table.items():

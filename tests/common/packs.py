@@ -3,8 +3,10 @@
 import hashlib
 
 import numpy as np
+import torch
 from PIL import Image
 
+from common.color.gamut import fit_gamut
 from common.data.fingerprints import fingerprints
 from common.data.packing import Pack
 
@@ -32,3 +34,11 @@ def flat(color, seed, size=32):
     """A noisy picture of one color, uint8 [S, S, 3]."""
     noise = np.random.default_rng(seed).integers(-20, 20, (size, size, 1))
     return np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+
+
+def in_gamut(lab):
+    """lab float [H, W, 3], with the chroma of colors outside sRGB reduced."""
+    tensor = torch.from_numpy(lab).permute(2, 0, 1)[None]
+    out = lab.copy()
+    out[..., 1:] = fit_gamut(tensor[:, :1], tensor[:, 1:])[0].permute(1, 2, 0).numpy()
+    return out

@@ -40,6 +40,28 @@ def test_evaluate_writes_means_intervals_and_protocol(run, tmp_path, capsys):
     assert f"{result['tiny']['rmse_ab']['mean']:.2f}" in printed
 
 
+def test_photographs_are_grouped_by_their_names(run, photos, tmp_path, capsys):
+    """Photographs in a sub-folder and those beside it are two groups; without --group, there are twelve."""
+    argv = ["--split=all", f"--data={photos}", "--size=32", "--metrics", "rmse_ab"]
+    found = {}
+    for name, more in {"two": ["--group", "deep|photo"], "each": []}.items():
+        out = tmp_path / f"{name}.json"
+        assert evaluate.main(["grey", "original", *argv, f"--json={out}", *more]) == 0
+        found[name] = json.loads(out.read_text())
+    printed = capsys.readouterr().out
+    assert "2 groups (`deep|photo` names the group). No difference is marked" in printed
+    assert found["each"]["protocol"]["groups"] == 12
+    assert found["two"]["grey"]["rmse_ab"]["mean"] == found["each"]["grey"]["rmse_ab"]["mean"]
+    assert found["two"]["grey"]["rmse_ab"]["low"] != found["each"]["grey"]["rmse_ab"]["low"]
+    out = tmp_path / "compared"
+    argv = [str(run), f"again={run}/best.safetensors", *argv, f"--out={out}", "--photos=2", "--group", "deep|photo"]
+    assert compare.main(argv) == 0
+    whole = json.loads((out / "results.json").read_text())
+    assert whole["protocol"]["groups"] == 2
+    assert all(pair["groups"] == 2 and not pair["significant"] for pair in whole["comparison"]["paired"])
+    assert "2 groups (`deep|photo` names the group). No difference is marked" in (out / "table.md").read_text()
+
+
 def test_a_row_that_cannot_be_read_does_not_spoil_the_others(run, tmp_path, capsys):
     argv = ["--data=demo", "--size=32", "--metrics", "rmse_ab"]
     assert evaluate.main([f"mine={run}", f"{tmp_path}/none.safetensors", *argv]) == 1
@@ -183,6 +205,13 @@ def test_large_pictures_go_in_strips_without_seams(run):
         (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
         (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "error: --limit: it is 0 and takes a whole number"),
+        (evaluate.main, ["grey", "--data", "demo", "--group", "("], "--group: '(' is no regular expression (missing )"),
+        (compare.main, ["x", "--data", "demo", "--out", "x", "--group", "*"], "--group: '*' is no regular expression"),
+        (
+            evaluate.main,
+            ["grey", "--data", "demo", "--size", "32", "--group", "china"],
+            "photograph grace_hopper.jpg has no match of the group expression 'china'",
+        ),
         (evaluate.main, ["grey", "--data", "demo", "--val_fraction", "2"], "takes a number between 0 and 1"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--json", "/proc/x"], "/proc/x cannot be written"),
     ],

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "fresh.safetensors"
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32, "name": "fresh"}
     card["trained_on"] = {"source": "none", "split": "all", "mean_ab": [0.0, 0.0]}
-    save_weights(path, build_colorizer("baselines", network="resnet18").state_dict(), card)
+    save_weights(path, build_colorizer("baselines", network="resnet18").state_dict(), card, np.empty((0, 16), np.uint8))
     return str(path)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from common.comparison.paired import Comparison
 from common.evaluation.metrics import METRICS, headline_metrics
+from common.evaluation.photograph_groups import MIN_GROUPS
 
 
 def listed(names: Iterable[str]) -> str:
@@ -111,13 +112,15 @@ def pairs_in_words(comparison: Comparison) -> list[str]:
 def rules(comparison: Comparison) -> list[str]:
     """The statistical method in sentences for the report."""
     out = [
-        "Differences are computed with a paired bootstrap: both rows use the same resamples of photographs, and"
-        " photographs on which one of them is not measured are excluded. The 95 % confidence interval is the"
+        "Differences are computed with a paired bootstrap: both rows use the same resamples of photographs, in"
+        " which groups of dependent photographs stay together, and photographs on which one of them is not measured are"
+        " excluded. The 95 % confidence interval is the"
         " difference plus and minus t standard errors.",
         "A metric that is best near the original's number is compared by its distance to that number.",
         f"This report makes {comparison.comparisons} comparisons; at 95 % each, about"
         f" {round(0.05 * comparison.comparisons)} would be significant by chance. A difference is therefore called"
-        " significant only if it remains significant after Holm's correction for multiple comparisons.",
+        " significant only if it remains significant after Holm's correction for multiple comparisons,"
+        f" and if there are at least {MIN_GROUPS} groups of photographs.",
         "Trivial rows are compared with the models, but are not ranked.",
     ]
     grouped = [c for c in comparison.models if c.seeds > 1]

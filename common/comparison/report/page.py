@@ -66,7 +66,7 @@ def report_page(
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
         "findings": findings(comparison), "remarks": remarks, "pairs": pairs_in_words(comparison),
         "first": _table(headline(metrics), lines, p), "whole": _table(metrics, lines, p),
-        "marks": MARKS if len(comparison.ranked) > 1 else "", "notes": notes(result.table, p),
+        "marks": MARKS if any(line.marks for line in lines) else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],
         "overview": overview(comparison), "matrices": matrices(comparison), "rules": rules(comparison),
         "fixed": fixed, "random": random, "grid_seed": grid_seed, "names": list(shown),

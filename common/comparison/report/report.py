@@ -42,9 +42,8 @@ def compare_evaluation(
     cards = {title: card for title, card in rows.cards.items() if title not in taken}
     who = compared_models(result.table, rows.cards, named | same_experiment(cards))
     first = next(iter(result.table.values()))
-    return compare_rows(
-        result.values, result.references, {m: METRICS[m] for m in first if m in METRICS}, who, result.table, seed
-    )
+    metrics = {m: METRICS[m] for m in first if m in METRICS}
+    return compare_rows(result.values, result.references, metrics, who, result.table, seed, result.groups)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from common.comparison.paired import Comparison
 from common.data.packing import counted
 from common.evaluation.metrics import METRICS
+from common.evaluation.photograph_groups import MIN_GROUPS
 
 ARROW = {"higher": "↑", "lower": "↓", "truth": "→ original"}
 BEST, LEVEL = "★", "☆"
@@ -62,7 +63,7 @@ def table_lines(table: dict[str, dict[str, dict]], comparison: Comparison | None
     marks: dict[str, dict[str, str]] = {}
     for metric in comparison.metrics:
         best = comparison.best(metric)
-        if best and len(comparison.ranked) > 1:
+        if best and comparison.is_marked(metric):
             marks.setdefault(best, {})[metric] = BEST
             for title in comparison.level(metric):
                 marks.setdefault(title, {})[metric] = LEVEL
@@ -87,17 +88,18 @@ def markdown_table(
     comparison: adds marks. metrics: its columns (default: all that were measured).
     """
     metrics = list(metrics or next(iter(table.values())))
+    rows = table_lines(table, comparison)
     lines = [
         "| | " + " | ".join(f"{m} {ARROW[better_of(m)]}" for m in metrics) + " |",
         "|---|" + "---:|" * len(metrics),
     ]
-    for line in table_lines(table, comparison):
+    for line in rows:
         title = ("↳ " if line.kind == "seed" else "") + line.title.replace("|", "\\|")
         if line.kind == "group":
             title += " (mean of seeds)"
         cells = [_marked(cell(m, line.cells[m]), line.marks.get(m)) for m in metrics]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    lines += ["", *([MARKS + "."] if comparison and len(comparison.ranked) > 1 else []), *protocol_lines(protocol)]
+    lines += ["", *([MARKS + "."] if any(line.marks for line in rows) else []), *protocol_lines(protocol)]
     lines += [f"`{metric}` is n/a: {note}." for metric, note in notes(table, protocol).items()]
     return "\n".join(lines) + "\n"
 
@@ -120,6 +122,8 @@ def protocol_lines(protocol: dict) -> list[str]:
     if unknown := p.get("of_unknown_training"):
         lines.append(f"The weights of {', '.join(f'`{title}`' for title in unknown)} do not record their training"
                      " photographs, so these may be among the measured ones.")  # fmt: skip
+    if "groups" in p and p["groups"] < max(p["count"], MIN_GROUPS):
+        lines.append(groups_line(p["groups"], p["group"]))
     if p.get("prediction"):
         lines.append(f"Models predict {p['prediction']}.")
     if p.get("mean_of"):
@@ -133,6 +137,15 @@ def protocol_lines(protocol: dict) -> list[str]:
             lines.append(f"`{metric}`: {variant}.")
     lines.append("Torch " + p["versions"]["torch"] + ", scikit-image " + p["versions"]["scikit-image"] + ".")
     return lines
+
+
+def groups_line(groups: int, expression: str) -> str:
+    """The number of groups of dependent photographs and, if it is small, why no difference is marked as significant."""
+    what = "each photograph is a group" if expression == "each photograph" else f"`{expression}` names the group"
+    line = f"Groups are resampled as a whole: {groups} group{'s' if groups > 1 else ''} ({what})"
+    if groups < MIN_GROUPS:
+        line += f". No difference is marked as significant, because that takes {MIN_GROUPS} groups or more"
+    return line + "."
 
 
 def notes(table: dict[str, dict[str, dict]], protocol: dict) -> dict[str, str]:

@@ -169,7 +169,7 @@ def add_studies(
         result.references[name] = np.zeros(len(context.indices))  # a study has no references
         for row, values in column.items():
             result.values[row][name] = values
-            result.table[row][name] = summarize(METRICS[name], values, result.references[name])
+            result.table[row][name] = summarize(METRICS[name], values, result.references[name], groups=result.groups)
     return failures
 
 

@@ -18,6 +18,7 @@ from common.comparison.report.pictures import extremes, jpeg_uri, random_indices
 from common.evaluation.cost import measure_cost
 from common.evaluation.evaluate import evaluate, measured_indices
 from common.evaluation.metrics import METRICS
+from tests.common.packs import pack_of
 
 
 def test_colors_are_counted_where_they_are(demo_pack):
@@ -55,7 +56,8 @@ def test_the_outline_goes_around_what_srgb_shows():
 
 @pytest.mark.parametrize(("length", "count"), [(20, 5), (7, None), (3, 10)])
 def test_photographs_are_spread_as_evaluate_does(demo_pack, length, count):
-    assert len(measured_indices(range(length), count)) == min(length, count or length)
+    pack = pack_of(list(demo_pack.images[:length]))
+    assert len(measured_indices(pack, count)) == min(length, count or length)
     seen = []
     evaluate({"x": lambda batch, rows: seen.extend(rows) or batch.ab}, demo_pack, ["mae_ab"], limit=count)
     assert measured_indices(demo_pack, count).tolist() == seen

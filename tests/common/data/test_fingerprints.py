@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.fft import dctn
+from skimage.color import rgb2lab
 
 from common.data.fingerprints import BYTES, MAX_DISTANCE, fingerprints, resembling
 from common.data.packing import open_pack
@@ -63,6 +65,14 @@ def test_the_distance_counts_bits(bits):
 def test_nothing_resembles_an_empty_set(squares):
     assert not resembling(fingerprints(squares[:3]), np.empty((0, BYTES), np.uint8)).any()
     assert fingerprints(np.empty((0, 16, 16, 3), np.uint8)).shape == (0, BYTES)
+
+
+def test_signs_are_those_of_the_dct_of_scipy(squares):
+    """The first three bits: the lowest horizontal, the lowest vertical, and the next horizontal frequency."""
+    L = rgb2lab(squares[0])[..., 0].reshape(32, 4, 32, 4).mean(axis=(1, 3))
+    frequencies = dctn(L, norm="ortho")
+    bits = np.unpackbits(fingerprints(squares[:1])[0])[:3]
+    assert bits.tolist() == [int(frequencies[i, j] > 0) for i, j in ((0, 1), (1, 0), (0, 2))]
 
 
 def test_a_pack_stores_the_fingerprints_of_its_squares():

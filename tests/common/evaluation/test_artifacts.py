@@ -90,7 +90,7 @@ def test_a_blob_of_color_in_a_smooth_place_is_a_blotch():
         assert values[1] > 0.3
         assert values[2] == pytest.approx(2 * values[1], rel=1e-3)
         assert values[3] == pytest.approx(4 * values[1], rel=1e-3)
-    assert float(blotch(guess(true, np.full_like(ab, -30)), true)) == pytest.approx(0, abs=1e-6)
+    assert float(blotch(guess(true, np.full_like(ab, -10)), true)) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_blob_in_the_original_or_in_texture_is_no_blotch():

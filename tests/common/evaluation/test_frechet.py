@@ -132,7 +132,7 @@ def test_the_palette_of_photographs(demo_pack):
     numbers = {row: cells["frechet_color"]["mean"] for row, cells in result.table.items()}
     assert result.values["grey"]["frechet_color"].shape == (len(demo_pack), 77)
     assert numbers["original"] < 1e-9
-    assert numbers["shuffled"] < 1e-6  # everybody has another's colors: the same set
+    assert numbers["shuffled"] < 0.05  # the same set of colors, except for those outside of sRGB at their new L
     assert result.table["shuffled"]["rmse_ab"]["mean"] > 10
     assert numbers["grey"] > 2 * numbers["half"] > 0.02
     cell = result.table["grey"]["frechet_color"]

@@ -6,6 +6,7 @@ from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.evaluation.evaluate import TRIVIAL, evaluate, trivial_predictor
+from tests.common.packs import in_gamut
 
 
 def colorfulness(rgb, absolute=False):
@@ -43,6 +44,7 @@ def oracle(images, ab_of, rarity):
         lab = rgb2lab(image)
         guess = lab.copy()
         guess[..., 1:] = ab_of(i, lab)
+        guess = in_gamut(guess)
         rgb = np.round(lab2rgb(guess) * 255).astype(np.uint8)
         error = (guess - lab)[..., 1:]
         distance = np.minimum(np.linalg.norm(error, axis=-1), 150)

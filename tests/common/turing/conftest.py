@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -36,7 +37,7 @@ def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "fresh.safetensors"
     card = {"family": "baselines", "model": {"network": "resnet18"}, "size": 32, "name": "fresh"}
     card["trained_on"] = {"source": "none", "split": "all", "mean_ab": [3.0, 5.0]}
-    save_weights(path, colorizer.state_dict(), card)
+    save_weights(path, colorizer.state_dict(), card, np.empty((0, 16), np.uint8))
     return path
 
 
