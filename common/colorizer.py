@@ -39,7 +39,7 @@ class Diagnosis(NamedTuple):
 
 
 class Photographs(Protocol):
-    """What a family may ask of the training photographs (see `common.data.packing.Pack`)."""
+    """Interface of the training set that is passed to `TrainingHooks.prepare`. `Pack` implements it."""
 
     color_indices: np.ndarray  # int [M], indices of the photographs that are not grey
 
@@ -97,13 +97,17 @@ class TrainingHooks:
 class Colorizer(nn.Module, ABC):
     """A model together with its losses.
 
-    `forward` is all that evaluation and colorizing call; `training_step` and `networks` are what the training loop
-    calls. `hooks` is only needed for staged or adversarial training.
+    Evaluation and inference call only `forward`. The training loop calls `training_step` and `networks`. `hooks` is
+    only needed for staged or adversarial training.
 
-    multiple: heights and widths that `forward` takes are multiples of this. training_only: sub-networks (dotted names)
-    that are not part of published weights. temperature: of families that predict distributions. card: metadata of the
-    weights, where they were loaded from a file (see `common.checkpoint.save_weights`). fingerprints: uint8 [n, 16], of
-    the photographs that the weights were trained on; None if they are unknown (see `common.data.fingerprints`).
+    Attributes:
+        multiple: height and width of the input of `forward` must be multiples of this value, in pixels.
+        training_only: sub-networks (dotted names) that are not part of published weights.
+        temperature: softmax temperature of classification models; None for all others.
+        card: metadata of the weights file; None if the model was not loaded from a file (see
+            `common.checkpoint.save_weights`).
+        fingerprints: uint8 [n, 16], of the photographs that the weights were trained on; None if they are unknown (see
+            `common.data.fingerprints`).
     """
 
     multiple: int = 1

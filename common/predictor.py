@@ -50,6 +50,7 @@ def network_input(working: Tensor, size: int) -> Tensor:
     return F.interpolate(working, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
+@torch.no_grad()
 def predict_within_memory(
     colorizer: Colorizer, working: Tensor, config: PredictorConfig, report: Report = lambda message: None
 ) -> Tensor:
@@ -88,7 +89,8 @@ def predict_within_memory(
 def fit_upsampling(
     working: Tensor, ab: Tensor, size: tuple[int, int], transform: AbTransform | None = None
 ) -> GuidedUpsampling:
-    """Fit a prediction to the edges of a photograph.
+    """Build a guided upsampling of predicted ab, with L as the guide. Returns a GuidedUpsampling that evaluates strips
+    of the result at `size`. ab: [1, 2, s, t] in CIELAB units.
 
     Args:
         working: L [1, 1, h, w] in 0..100, from `working_lightness`.

@@ -34,7 +34,9 @@ def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[s
 
 
 def unfinished(rows: Rows) -> list[str]:
-    """One message for each run whose training is not finished."""
+    """Return one warning for each model whose training run is not finished. Runs whose folder cannot be read give no
+    warning.
+    """
     folders: dict[Path, str] = {}
     for title, path in rows.paths.items():
         folder = run_folder(path)
@@ -71,7 +73,7 @@ def _left(folder: Path) -> str:
 
 
 def smaller_photographs(pack: Pack) -> list[str]:
-    """A message if photographs had to be enlarged to the measured size."""
+    """Return a list with one warning if images were upsampled to the evaluation size, else an empty list."""
     count, all_ = pack.manifest.get("smaller", 0), pack.manifest["photographs"]
     if not count:
         return []

@@ -63,7 +63,9 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """The result of a comparison: numbers by model and metric, and the difference of each pair of models."""
+    """Results of a comparison: the metrics of each model, and the paired difference of each two models. numbers:
+    displayed values; scores: values used for ranking (|value - value of `original`| for metrics such as colorfulness).
+    """
 
     models: list[ComparedModel]
     metrics: dict[str, Metric]
@@ -89,7 +91,9 @@ class Comparison:
         return pairs[second, first].reversed() if (second, first) in pairs else None
 
     def beats(self, metric: str, first: str, second: str) -> bool:
-        """Whether the first is significantly better than the second, after Holm's correction."""
+        """Return True if model `first` is significantly better than `second` on `metric` (Holm-corrected, level 5 %).
+        Returns False if they have no images in common.
+        """
         found = self.difference(metric, first, second)
         return found is not None and found.significant_holm and found.better > 0
 

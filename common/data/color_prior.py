@@ -112,8 +112,8 @@ def read_prior(path: str | Path) -> Prior:
 def ab_planes(panels: dict[str, Tensor], grid: int, label: str) -> np.ndarray:
     """Plot values of bins in the ab plane, in panels side by side with one logarithmic color scale.
 
-    panels: title -> non-negative values [Q]; bins with value 0 are not colored. label: of the color scale. Returns the
-    plot, uint8 [H, W, 3].
+    panels: title -> non-negative values [Q]; bins with value 0 are not colored. label: label of the color bar.
+    Returns the plot, uint8 [H, W, 3].
     """
     import matplotlib
 

@@ -196,7 +196,8 @@ def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str
         recursive: also look into the sub-folders of folders.
 
     Returns:
-        (name, path relative to the named folder) of each picture, and one sentence for each name without a picture.
+        (name, path relative to the named folder) of each picture, and one error message for each name that matches no
+        image file.
     """
     found: list[tuple[str, Path]] = []
     failures: list[str] = []

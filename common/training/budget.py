@@ -22,7 +22,7 @@ MARGIN = 0.97  # saving and drawing are not timed
 
 
 def plan(run: Run) -> None:
-    """Set `last_step` and `eval_every` of the run.
+    """Set `last_step` and `eval_every` of the run. With a budget, take a few steps to measure the speed, and undo them.
 
     A budget that the saved state was planned for is not planned again, so a resumed run has the same steps and learning
     rates. Raises UserError where neither steps, epochs nor a budget is given.

@@ -35,7 +35,9 @@ class Rules:
 
 
 def trial_verdicts(records: list[Record], study: Study, rules: Rules) -> list[str]:
-    """Verdict of each trial: `counted`, `practice`, `vigilance`, or the rule that excludes it."""
+    """Return one string per record, in order: `counted`, `practice`, `vigilance`, or the exclusion reason:
+    `unanswered`, `vigilance failed`, `exposure wrong`, `too fast`.
+    """
     correct: dict[int, list[bool]] = {}
     for r in records:
         if r.kind == "vigilance" and r.choice:

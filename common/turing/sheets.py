@@ -37,7 +37,9 @@ class BlindPair(NamedTuple):
 
 
 class Sheets(NamedTuple):
-    """Names of the written files, and the solutions of the blind sheet."""
+    """Result of `make_sheets`. files: names of the written files, relative to the output folder; pairs: the answer key,
+    one entry per pair.
+    """
 
     files: list[str]
     pairs: list[BlindPair]

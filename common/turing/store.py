@@ -86,7 +86,7 @@ class Store:
         self._connection, self._lock, self.study = connection, threading.Lock(), study
 
     def close(self) -> None:
-        """Close the connection. SQLite then merges its write-ahead log into the file."""
+        """Close the database connection. When the last connection closes, SQLite checkpoints its write-ahead log."""
         self._connection.close()
 
     @contextmanager

@@ -60,7 +60,9 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError if the file, which the user named, cannot be written. A file that did not exist is removed."""
+    """Raise UserError if `path` cannot be opened for writing. The check creates a missing file and deletes it again; an
+    existing file is not changed.
+    """
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path} cannot be written (no folder {path.parent}): make it, or choose another file")
     existed = path.exists()

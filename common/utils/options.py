@@ -19,9 +19,10 @@ def option_names(build: Callable) -> list[str]:
 
 
 def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict:
-    """Convert plain values to arguments of `build`: dicts become the dataclasses that it takes.
+    """Convert a dict of plain values to keyword arguments of `build`. Nested dicts and lists of dicts are converted to
+    the dataclasses in its type annotations. Returns the keyword arguments.
 
-    prefix: of the options' names in messages. Raises UserError for an unknown option.
+    prefix: prepended to option names in error messages. Raises UserError for an unknown option.
     """
     kinds = _kinds(build)
     return {key: _typed(kinds, key, value, prefix) for key, value in values.items()}

@@ -26,7 +26,8 @@ def headline(metrics: Iterable[str]) -> list[str]:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Summarize a comparison: which model is best on which metrics, and which models `grey` is better than.
+    """Return sentences that summarize a comparison: the best model per metric, and the models that are worse than
+    `grey`.
 
     Only the `headline` metrics are used. A single model is compared with each trivial row.
     """

@@ -216,7 +216,9 @@ def first_within_memory(*attempts: Callable[[], T]) -> T:
 
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
-    """Load models by name or path, and give each a unique name. Raises UserError if one cannot be loaded."""
+    """Load models by name or path onto `device`, and assign unique titles. Raises UserError if any model cannot be
+    loaded.
+    """
     colorizers = [load_colorizer(path, device) for path in names]
     cards = [colorizer.card for colorizer in colorizers]
     own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]

@@ -62,7 +62,9 @@ class Uploads:
         return len(self._uploads)
 
     def reserve(self, count: int) -> None:
-        """Reserve bytes. Raises MemoryFull if they are not available, even after expired uploads are removed."""
+        """Reserve `count` bytes. Removes expired uploads if necessary. Raises MemoryFull if there is still not enough
+        space.
+        """
         if self.reserved + count > self.max_bytes:
             self.remove_expired()
         if self.reserved + count > self.max_bytes:
