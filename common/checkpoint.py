@@ -73,7 +73,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict, np.ndarray 
             card = json.loads((file.metadata() or {}).get("card", "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no whole .safetensors file: give a run's weights, or copy them again") from error
+        raise UserError(f"{path} is no whole .safetensors file: copy it again") from error
     if not isinstance(card, dict) or "family" not in card or "model" not in card:
         raise UserError(f"{path} has no card of this project: it was not trained here")
     fingerprints = state.pop(_FINGERPRINTS, None)

@@ -131,7 +131,7 @@ class Parser(argparse.ArgumentParser):
                           help="side of the squares that networks see (default: each its training size)")  # fmt: skip
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="seed of all random choices")
-        self.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+        self.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
         self.add_stacking()
 
     def add_measuring(self, required: bool = True) -> None:
@@ -160,6 +160,6 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")
         self.add_argument("--batch_size", type=positive, default=32, help="photographs per batch")
         self.add_argument("--keep", type=Path, metavar="FOLDER",
-                          help="folder where measured values are cached, so that nothing is measured twice"
+                          help="cache folder of the metric values of each photograph"
                           " (default: in the cache folder)")  # fmt: skip
         self.add_argument("--no_keep", action="store_true", help="do not use the cache of measured values")

@@ -94,7 +94,12 @@ def make_parser() -> Parser:
     add("--palette", type=Path, metavar="PHOTO", help="match the color statistics of another photograph")
     add("--restore", action="store_true", help="first remove the tint of an old scan and undo its fading")
     add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
-    add("--temperature", type=above_zero, metavar="T", help="of a classification model: lower is more colorful")
+    add(
+        "--temperature",
+        type=above_zero,
+        metavar="T",
+        help="softmax temperature of a classifier: lower is more vivid",
+    )
     add("--distribution", action="store_true",
         help="also write NAME.distribution.png, with the entropy map and the predicted distribution at some pixels, and"
         " NAME.distribution.html, which shows the distribution at any place that is clicked")  # fmt: skip

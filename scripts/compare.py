@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
     processes = join_processes()
     if args.suite and processes.count > 1:
-        raise UserError("--suite trains, and several processes train with scripts.train: run it in one process")
+        raise UserError(
+            "--suite does not support torchrun: run it in one process, or train with torchrun -m scripts.train first"
+        )
     progress = Progress(quiet=not processes.main)
     done = TrainedSuite(args.runs)
     if args.suite:

@@ -26,12 +26,12 @@ def main(argv: list[str] | None = None) -> int:
                         help="part of the source (default: train)")  # fmt: skip
     parser.add_argument("--size", type=positive, default=64, help="side of the squares that are counted")
     parser.add_argument("--grid", type=positive, default=10, help="side of the square ab bins, in ab units")
-    parser.add_argument("--sigma", type=float, default=5.0, help="of the Gaussian that smooths, in ab units (0: none)")
+    parser.add_argument("--sigma", type=float, default=5.0, help="standard deviation of the smoothing, in ab units")
     parser.add_argument("--lambda", dest="uniform_share", type=float, default=0.5,
                         help="share of the uniform distribution in the class weights of the picture")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help="PNG to draw (default: beside OUT)")
-    parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
+    parser.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
     args = parser.parse_args(argv)
     if not 0 <= args.sigma <= 100:
         raise UserError(f"--sigma is {args.sigma}: it takes 0 to 100 ab units")

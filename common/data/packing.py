@@ -85,7 +85,7 @@ class Pack:
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
         if len(self.indices) < len(self):
-            line += f", {len(self) - len(self.indices)} not used, because they are in the other set too"
+            line += f", {len(self) - len(self.indices)} held out"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:
             line += "; left out: " + ", ".join(f"{n} {why}" for why, n in reasons.most_common(4))

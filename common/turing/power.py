@@ -50,7 +50,8 @@ def people_needed(share: float, difference: float, *, wanted: float, pairs: int,
                 f"a share of {p:g} is impossible: --share and --share + --difference must lie between 0 and 1"
             )
         if deviation**2 >= p * (1 - p):
-            raise UserError(f"spread is {deviation:g}: the standard deviation of a share of {p:g} is smaller")
+            largest = (p * (1 - p)) ** 0.5
+            raise UserError(f"spread is {deviation:g}: at a share of {p:g} it must be below {largest:.2g}")
     if difference == 0:
         raise UserError("difference is 0: no number of people can detect it; give a larger one")
 

@@ -82,7 +82,7 @@ def test_photographs_in_both_sources_are_not_trained_on(tmp_path):
     train, val = training_packs(config, QUIET)
     assert [train.names[i] for i in train.color_indices] == [f"{i}.png" for i in range(6)]
     assert len(val) == 4
-    assert "2 not used, because they are in the other set too" in train.describe()
+    assert "2 held out" in train.describe()
 
 
 @pytest.mark.parametrize("case", ["one", "grey", "unreadable", "same"])
