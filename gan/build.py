@@ -11,7 +11,7 @@ from common.utils.errors import UserError
 from common.utils.options import refuse_unused
 from gan.adversarial import AdversarialColorizer
 from gan.cyclegan import CycleColorizer, CycleDiscriminators, CycleGenerators
-from gan.generators import GeneratorConfig, build_generator
+from gan.generators import TIMM_ENCODER, GeneratorConfig, build_generator
 from gan.losses import LossConfig
 from gan.patchgan import DiscriminatorConfig, build_discriminator
 from gan.stages import StageConfig, check_stages
@@ -78,6 +78,17 @@ def build(
         build_discriminator(discriminator, size) if adversarial else None,
         pixel_loss, loss, discriminator, stages,
     )  # fmt: skip
+
+
+def upgrade(model: dict) -> dict:
+    """Convert options of old weights and runs. Their generators have no `freeze`, and all name the encoder resnet18."""
+    generator = model.get("generator")
+    if not isinstance(generator, dict):
+        return model
+    generator = {"freeze": "all"} | generator
+    if generator.get("network") != "encoder_unet" and generator.get("encoder") == TIMM_ENCODER:
+        generator["encoder"] = None
+    return model | {"generator": generator}
 
 
 def _cyclegan(

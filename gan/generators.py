@@ -13,7 +13,7 @@ from gan.encoder_unet import BoundedEncoderUNet, FastaiUNet, TimmUNet
 from gan.unet import Norm, UNet
 
 _PLAIN = ("width", "depth", "norm", "dropout", "dropout_at_test", "noise_channels")
-_TIMM_ENCODER = "resnet18"  # of the network `timm`; in older configs it is also the value of `encoder` for others
+TIMM_ENCODER = "resnet18"  # of the network `timm`; in older configs it is also the value of `encoder` for others
 _OPTIONS = {
     "unet": _PLAIN,
     "encoder_decoder": _PLAIN,
@@ -68,7 +68,7 @@ class GeneratorConfig:
             raise UserError(f"model.generator.width is {self.width}: it takes 1 or more")
         if self.noise_channels < 0:
             raise UserError(f"model.generator.noise_channels is {self.noise_channels}: it takes 0 or more")
-        if self.encoder == _TIMM_ENCODER and "encoder" not in _OPTIONS[self.network]:
+        if self.encoder == TIMM_ENCODER and "encoder" not in _OPTIONS[self.network]:
             object.__setattr__(self, "encoder", None)
         for option in fields(self):
             if getattr(self, option.name) != option.default and option.name not in ("network", *_OPTIONS[self.network]):
@@ -85,7 +85,7 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
     """
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     if config.network == "timm":
-        encoder = config.encoder or _TIMM_ENCODER
+        encoder = config.encoder or TIMM_ENCODER
         generator: nn.Module = TimmUNet(
             encoder, config.pretrained, config.up, config.attention, config.width, config.norm, **channels
         )

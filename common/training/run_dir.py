@@ -12,6 +12,7 @@ from pathlib import Path
 from common.checkpoint import published_parameter_count
 from common.colorizer import Colorizer
 from common.data.packing import Pack
+from common.registry import upgraded
 from common.training.config import RunConfig, TrainConfig, load_config
 from common.training.state import STATE, read_state
 from common.utils.device import machine
@@ -37,7 +38,7 @@ def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
         if config.loop.fresh and run_dir.exists() and any(run_dir.iterdir()) and not saved.exists():
             raise UserError(f"{run_dir} is not the folder of a run, so --fresh does not empty it: use another")
         if not config.loop.fresh and (run_dir / STATE).exists() and saved.exists():
-            _check_same_run(_flat(load_config(saved)), _flat(config.to_dict()), run_dir)
+            _check_same_run(_comparable(load_config(saved)), _comparable(config.to_dict()), run_dir)
     except OSError as error:
         raise UserError(f"the run folder {run_dir} cannot be read ({one_sentence(error)})") from None
 
@@ -104,6 +105,11 @@ def _check_same_run(before: dict, now: dict, run_dir: Path) -> None:
                 f"{run_dir} was begun with {key} {before.get(key)}, and now it is {now[key]}: use another --run, or"
                 " --fresh true to begin anew"
             )
+
+
+def _comparable(config: dict) -> dict:
+    """Flat options of a config, with those of the model as the family takes them today."""
+    return _flat(config | {"model": upgraded(config["family"], config.get("model") or {})})
 
 
 def _flat(config: dict, prefix: str = "") -> dict:
