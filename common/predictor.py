@@ -1,5 +1,8 @@
 """Colorize one photograph of any size: predict ab at the network's size, then upsample it along the edges of L.
 
+The working size (longer side at most 512 pixels) is where edits are applied and the guided filter is fitted; the
+network gets a smaller square of it.
+
 Stages, each usable on its own: `working_lightness` -> `predict_within_memory` -> `apply_ab`; `colorize_photo` runs all
 three. Colors are in CIELAB units.
 """

@@ -33,9 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", help="a run folder or a .safetensors file")
     parser.add_argument("--name", required=True, help="title in tables and in the metadata of pictures")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
-    parser.add_argument(
-        "--shift", type=float, default=0.0, help="add SHIFT (0 to 1) * log(class weights) to logits"
-    )
+    parser.add_argument("--shift", type=float, default=0.0, help="add SHIFT (0 to 1) * log(class weights) to logits")
     parser.add_argument("--data", help="source to measure the written weights on; the card stores the scores")
     parser.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")

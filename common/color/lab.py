@@ -25,7 +25,8 @@ _RGB_FROM_XYZ = (
 _EPSILON = 0.008856  # (6/29)^3, rounded as in the standard
 _KAPPA = 7.787  # (29/6)^2 / 3
 
-AB_SCALE = 110.0  # networks see ab / 110 and L / 50 - 1
+# Network range, in all docstrings: L / 50 - 1 and ab / 110. Outside of networks and losses, colors are in CIELAB units.
+AB_SCALE = 110.0
 
 
 def L_to_unit(L: Tensor) -> Tensor:
