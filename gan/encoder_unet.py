@@ -52,7 +52,9 @@ class TimmUNet(nn.Module):
         take = "a convolutional one such as resnet18 or convnext_tiny"
         self.encoder = timm_features("model.generator.encoder", encoder, take, in_channels)
         if pretrained:
-            self.encoder = pretrained_features(encoder, "set model.generator.pretrained false", in_channels)
+            self.encoder = pretrained_features(
+                self.encoder, encoder, "set model.generator.pretrained false", in_channels
+            )
         scales = [1, *self.encoder.feature_info.reduction()]
         channels = [in_channels, *self.encoder.feature_info.channels()]
         self.multiple = scales[-1]

@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from common.utils.errors import UserError
 
-if TYPE_CHECKING:  # it imports torch, which --help does not need
+if TYPE_CHECKING:  # importing torch takes a second
     from common.ensemble.stacks import StackOptions
     from common.evaluation.options import MeasureOptions
 
+T = TypeVar("T", int, float)
+
+
+def _number(convert: Callable[[str], T], text: str, valid: Callable[[T], bool], expected: str) -> T:
+    try:
+        value = convert(text)
+        if valid(value):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be {expected}, got {text}")
+
 
 def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"it is {text} and takes a whole number above 0")
-    return value
+    """Type of an argument: a whole number from 1."""
+    return _number(int, text, lambda value: value >= 1, "a whole number above 0")
 
 
 def natural(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    return int(text) if int(text) == 0 else positive(text)
+    """Type of an argument: a whole number from 0."""
+    return _number(int, text, lambda value: value >= 0, "a whole number, 0 or above")
 
 
-def share(text: str) -> float:
-    """A number between 0 and 1, for argparse."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"it is {text} and takes a number between 0 and 1")
-    return value
+def fraction(text: str) -> float:
+    """Type of an argument: a number between 0 and 1, both excluded."""
+    return _number(float, text, lambda value: 0 < value < 1, "a number between 0 and 1")
 
 
 def above_zero(text: str) -> float:
-    """A number above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"it is {text} and takes a number above 0")
-    return value
+    """Type of an argument: a finite number above 0."""
+    return _number(float, text, lambda value: 0 < value < float("inf"), "a number above 0")
 
 
 def expression(text: str) -> str:
-    """A regular expression, for argparse."""
+    """Type of an argument: a regular expression."""
     from common.evaluation.photograph_groups import compile_group
 
     try:
@@ -90,13 +94,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Called by argparse."""
-        raise UserError(f"{message.removeprefix('argument ')} (--help shows all)")
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
     def add_stacking(self) -> None:
-        """Add the options that control how a row stack(a,b) is trained."""
-        self.add_argument("--stack_budget", default="2m", help="training time of each row stack(a,b), at its first use")
-        self.add_argument("--stack_data", metavar="SOURCE", help="photographs to train stacks on, which must not"
-                          " be measured (default: those of the first member)")  # fmt: skip
+        """Add the options that control how stack(a,b) is trained."""
+        self.add_argument(
+            "--stack_budget", default="2m", help="training time of each stack(a,b), which is trained at its first use"
+        )
+        self.add_argument("--stack_data", metavar="SOURCE", help="training photographs of stacks, none of which"
+                          " may be evaluated (default: those of the first model)")  # fmt: skip
         self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
 
     def add_suite(self) -> None:
@@ -105,8 +111,8 @@ class Parser(argparse.ArgumentParser):
                           " first; it also contains defaults of --data, --size, --metrics and --out")  # fmt: skip
         self.add_argument("--budget", metavar="TIME", help="with --suite: time limit of each run, as in 90s, 20m or"
                           " 2h; a run also ends after its own number of steps")  # fmt: skip
-        self.add_argument("--train", metavar="SOURCE", help="with --suite: other training photographs; --data is then"
-                          " also used for validation")  # fmt: skip
+        self.add_argument("--train", metavar="SOURCE", help="with --suite: training photographs instead of those in the"
+                          " file; --data is then also used for validation")  # fmt: skip
 
     def check_suite(self, args: argparse.Namespace) -> None:
         """Raise UserError if the given options contradict each other."""
@@ -114,9 +120,7 @@ class Parser(argparse.ArgumentParser):
         if not args.suite and (missing := [name for name, value in needed.items() if not value]):
             self.error(f"the following arguments are required: {', '.join(missing)}")
         if not args.suite and (args.budget or args.train):
-            self.error(
-                f"{'--budget' if args.budget else '--train'} is given without --suite, and is an option of its runs"
-            )
+            self.error(f"{'--budget' if args.budget else '--train'} requires --suite")
 
     def add_source(self, required: bool = True) -> None:
         """Add the options of the photographs, the device and the seed. required: whether --data is required."""
@@ -124,13 +128,20 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--split", choices=["auto", "train", "val", "test", "all"], default="auto",
                           help="part of the source (auto: val, else test, else all)")  # fmt: skip
         self.add_argument("--include_trained", action="store_true",
-                          help="also measure photographs that a model was trained on")  # fmt: skip
-        self.add_argument("--val_fraction", type=share, default=0.1, help="share held out, for --split train or val")
-        self.add_argument("--size", type=int, help="side of the squares that are colorized (default: as trained)")
+                          help="also evaluate photographs that a model was trained on")  # fmt: skip
+        self.add_argument(
+            "--val_fraction",
+            type=fraction,
+            default=0.1,
+            help="fraction of the photographs that is held out for validation",
+        )
+        self.add_argument(
+            "--size", type=positive, help="size at which models are evaluated, in pixels (default: their training size)"
+        )
         self.add_argument("--predict_size", type=positive, metavar="N",
-                          help="side of the squares that networks see (default: each its training size)")  # fmt: skip
+                          help="input size of the networks, in pixels (default: the training size of each)")  # fmt: skip
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-        self.add_argument("--seed", type=natural, default=0, help="seed of all random choices")
+        self.add_argument("--seed", type=natural, default=0, help="random seed")
         self.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
         self.add_stacking()
 
@@ -138,28 +149,29 @@ class Parser(argparse.ArgumentParser):
         """Add the options of scripts that compute metrics. required: whether --data is required."""
         self.add_source(required)
         self.add_argument("--metrics", nargs="+",
-                          help="names of metrics; `default` stands for those that need no network")  # fmt: skip
+                          help="names of metrics; `default` stands for all that need no neural network")  # fmt: skip
         self.add_argument("--features", default="torchvision_inception_v3",
-                          help="network of fid_paired and fid_disjoint: %(default)s, or a name of timm's")  # fmt: skip
+                          help="network of feature_distance, fid_paired and fid_disjoint: %(default)s or the name of"
+                          " a timm model")  # fmt: skip
         self.add_argument("--real_fake_from", "--judge_from", metavar="SOURCE", help="training photographs of"
-                          " real_fake_classifier (default: half of the measured ones)")  # fmt: skip
+                          " real_fake_classifier (default: half of the evaluated ones; --judge_from is the old name)")  # fmt: skip
         self.add_argument("--semantics_from", metavar="SOURCE",
                           help="training photographs of semantics, in one folder per class")  # fmt: skip
         self.add_argument("--semantics_network", metavar="NAME[=FILE]",
                           help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
                           " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
-        self.add_argument("--group", type=expression, metavar="REGEX", help="photographs that depend on each other,"
-                          " such as those of a person or video: the first capture group, or the whole match, in a"
-                          " photograph's name names its group (default: each photograph)")  # fmt: skip
+        self.add_argument("--group", type=expression, metavar="REGEX", help="regular expression on file names: photographs"
+                          " with the same first capture group (or match) form a group, such as a person or a video,"
+                          " and the bootstrap resamples groups (default: every photograph is its own group)")  # fmt: skip
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
-                          help="temperatures of classification models, a row for each"
+                          help="evaluate classification models at these softmax temperatures, one row each"
                           " (default: as trained)")  # fmt: skip
         self.add_argument("--prior", help="file of scripts.compute_prior, for auc_rebalanced"
                           " (default: the prior of the measured photographs)")  # fmt: skip
-        self.add_argument("--mean_from", help="source whose mean color the row 'mean' predicts")
+        self.add_argument("--mean_from", help="photographs from which the color of the row 'mean' is computed")
         self.add_argument("--batch_size", type=positive, default=32, help="photographs per batch")
         self.add_argument("--keep", type=Path, metavar="FOLDER",
-                          help="cache folder of the metric values of each photograph"
-                          " (default: in the cache folder)")  # fmt: skip
+                          help="cache of the metric values of each photograph"
+                          " (default: CACHE/measured)")  # fmt: skip
         self.add_argument("--no_keep", action="store_true", help="do not use the cache of measured values")

@@ -216,7 +216,7 @@ def pixel(text: str) -> tuple[int, int]:
     try:
         x, y = (int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"it is {text} and takes two whole numbers, as in 120,80") from None
+        raise argparse.ArgumentTypeError(f"must be two whole numbers, as in 120,80, got {text}") from None
     return x, y
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, natural, positive, share, stack_options
+from scripts.arguments import Parser, fraction, natural, positive, stack_options
 
 if TYPE_CHECKING:
     from common.data.packing import Pack
@@ -41,7 +41,9 @@ def _add_study(parser: Parser) -> None:
     _add_pictures(parser)
     parser.add_argument("--practice", type=natural, default=10, help="practice pairs per session, with feedback")
     parser.add_argument("--test", type=positive, default=40, help="test pairs per session, without feedback")
-    parser.add_argument("--vigilance", type=share, default=0.1, help="share of the test pairs that are obvious fakes")
+    parser.add_argument(
+        "--vigilance", type=fraction, default=0.1, help="share of the test pairs that are obvious fakes"
+    )
     parser.add_argument("--photographs", type=positive, default=200, help="maximum number of photographs")
 
 
@@ -72,12 +74,12 @@ def _parser() -> Parser:
     report.add_argument("--out", type=Path, required=True, help="folder for the report")
     plan = add("plan", "compute how many people a study needs")
     plan.add_argument(
-        "--share", type=share, default=0.25, help="share fooled that the weaker model is expected to have"
+        "--share", type=fraction, default=0.25, help="share fooled that the weaker model is expected to have"
     )
-    plan.add_argument("--difference", type=share, default=0.1, help="difference to detect")
+    plan.add_argument("--difference", type=fraction, default=0.1, help="difference to detect")
     plan.add_argument("--spread", type=float, default=0.1, help="standard deviation of the share between people")
     plan.add_argument("--pairs", type=positive, default=36, help="counted pairs per person")
-    plan.add_argument("--power", type=share, default=0.8, help="probability of detecting the difference")
+    plan.add_argument("--power", type=fraction, default=0.8, help="probability of detecting the difference")
     plan.add_argument("--models", type=positive, default=2, help="models in the study")
     plan.add_argument("--simulate", action="store_true", help="check the result with 400 simulated studies")
     export = add("export", "write the test as a folder of static files, and its key beside it")

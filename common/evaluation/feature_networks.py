@@ -1,4 +1,4 @@
-"""Feature vectors of pictures from a published network, for Frechet distances (FID).
+"""Feature vectors of pictures from a published network, for Frechet distances (FID) and the distance of two pictures.
 
 Nothing is downloaded: if the weights are not on this machine, the metric has no numbers, and a note says why.
 """
@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.evaluation.pictures import Pictures
-from common.networks.pretrained import cached_timm_weights, cached_weights, checkpoints, hub_cache
+from common.networks.pretrained import cached_timm_weights, cached_weights, checkpoints, local_network, packaged_file
 from common.utils.errors import UserError, near, one_sentence
 
 DEFAULT_FEATURES = "torchvision_inception_v3"
 _INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
+PerImage = Callable[[Pictures, Pictures], Tensor]  # (predicted, true) -> one value or vector per image
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -30,8 +31,10 @@ def features_variant(name: str) -> str:
 
 
 def features_files(name: str) -> list[Path]:
-    """The file of the network's weights."""
-    file = checkpoints() / _INCEPTION_FILE if name == DEFAULT_FEATURES else cached_timm_weights(name)
+    """The file of the network's weights, or an empty list if it is not on this machine."""
+    if name == DEFAULT_FEATURES:
+        return [checkpoints() / _INCEPTION_FILE]
+    file = packaged_file(name) or cached_timm_weights(name)
     return [file] if file else []
 
 
@@ -45,10 +48,11 @@ def features_missing(name: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor], Callable[[Pictures], Tensor]]:
-    """Two functions, of (predicted, true) and of true pictures: features before the classifier, float32 [N, D].
+def network_features(name: str) -> tuple[PerImage, Callable[[Pictures], Tensor], PerImage]:
+    """Three functions for metrics: features of predicted and of true pictures, float32 [N, D], and their distance, [N].
 
-    8-bit sRGB is resized to the network's own input, bilinear with antialiasing, and normalized as in its training.
+    The features are those before the classifier. The distance is 1 - cosine similarity. 8-bit sRGB is resized to
+    the network's own input, bilinear with antialiasing, and normalized as in its training.
     """
 
     def of_truth(true: Pictures) -> Tensor:
@@ -62,7 +66,11 @@ def network_features(name: str) -> tuple[Callable[[Pictures, Pictures], Tensor],
         return of_truth(predicted)
 
     of_truth.__qualname__ = f"features of {name}"  # the name of the cache column
-    return of_prediction, of_truth
+
+    def distance(predicted: Pictures, true: Pictures) -> Tensor:
+        return 1 - F.cosine_similarity(of_truth(predicted), of_truth(true), dim=1)
+
+    return of_prediction, of_truth, distance
 
 
 @lru_cache(maxsize=2)
@@ -91,16 +99,6 @@ def _of_timm(name: str) -> tuple:
     if not timm.is_model(name):
         known = [DEFAULT_FEATURES, *timm.list_models()]
         raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
-    file = cached_timm_weights(name)
-    if file is None:
-        raise UserError(
-            f"the weights of timm's {name} are not on this machine: run"
-            f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" while online"
-            f" (they are stored in {hub_cache()} or {checkpoints()}), or name another with --features"
-        )
-    try:
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, num_classes=0)
-    except Exception as error:  # damaged files raise nearly every type
-        raise UserError(f"{file} cannot be read as timm's {name} ({one_sentence(error)}): copy it again") from None
+    network = local_network(name, num_classes=0)
     config = network.pretrained_cfg
     return network, tuple(config["input_size"][-2:]), config["mean"], config["std"]

