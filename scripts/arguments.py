@@ -98,9 +98,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_stacking(self) -> None:
         """Add the options that control how stack(a,b) is trained."""
-        self.add_argument(
-            "--stack_budget", default="2m", help="training time of each stack(a,b), which is trained at its first use"
-        )
+        self.add_argument("--stack_budget", default="2m", help="training time of each new stack(a,b)")
         self.add_argument("--stack_data", metavar="SOURCE", help="training photographs of stacks, none of which"
                           " may be evaluated (default: those of the first model)")  # fmt: skip
         self.add_argument("--stacks", type=Path, metavar="DIR", help="folder of trained stacks (default: runs/stacks)")
@@ -139,7 +137,7 @@ class Parser(argparse.ArgumentParser):
             "--size", type=positive, help="size at which models are evaluated, in pixels (default: their training size)"
         )
         self.add_argument("--predict_size", type=positive, metavar="N",
-                          help="input size of the networks, in pixels (default: the training size of each)")  # fmt: skip
+                          help="input size of the networks, in pixels (default: their training size)")  # fmt: skip
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         self.add_argument("--seed", type=natural, default=0, help="random seed")
         self.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
@@ -154,16 +152,16 @@ class Parser(argparse.ArgumentParser):
                           help="network of feature_distance, fid_paired and fid_disjoint: %(default)s or the name of"
                           " a timm model")  # fmt: skip
         self.add_argument("--real_fake_from", "--judge_from", metavar="SOURCE", help="training photographs of"
-                          " real_fake_classifier (default: half of the evaluated ones; --judge_from is the old name)")  # fmt: skip
+                          " real_fake_classifier (default: half of the evaluated ones)")  # fmt: skip
         self.add_argument("--semantics_from", metavar="SOURCE",
                           help="training photographs of semantics, in one folder per class")  # fmt: skip
         self.add_argument("--semantics_network", metavar="NAME[=FILE]",
                           help="instead of --semantics_from: a timm network with ImageNet's classes, and optionally"
                           " the file of its weights")  # fmt: skip
         self.add_argument("--limit", type=positive, help="number of photographs, spread over the source (default: all)")
-        self.add_argument("--group", type=expression, metavar="REGEX", help="regular expression on file names: photographs"
-                          " with the same first capture group (or match) form a group, such as a person or a video,"
-                          " and the bootstrap resamples groups (default: every photograph is its own group)")  # fmt: skip
+        self.add_argument("--group", type=expression, metavar="REGEX", help="regular expression on file names:"
+                          " photographs with the same first capture group (or match) form a group, such as a person"
+                          " or a video, and the bootstrap resamples groups (default: one photograph each)")  # fmt: skip
         self.add_argument("--temperature", type=above_zero, nargs="+", metavar="T",
                           help="evaluate classification models at these softmax temperatures, one row each"
                           " (default: as trained)")  # fmt: skip

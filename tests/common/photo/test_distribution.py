@@ -107,7 +107,7 @@ def test_a_temperature_changes_the_picture(weights, tmp_path):
         (["--temperature=0"], "--temperature: must be a number above 0, got 0"),
         (["--temperature=-1"], "must be a number above 0"),
         (["--pixel=1,2"], "--pixel is given without --distribution"),
-        (["--distribution", "--pixel=here"], "takes two whole numbers"),
+        (["--distribution", "--pixel=here"], "must be two whole numbers"),
         (["--distribution", "--pixel=48,0"], "pixel 48,0 lies outside of"),
         (["--distribution", "--pixel=-1,0"], "lies outside of"),
     ],
