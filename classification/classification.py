@@ -15,8 +15,9 @@ from classification.network import Trunk
 from classification.rebalancing import class_weights
 from classification.soft_cross_entropy import soft_cross_entropy
 from common.color.lab import L_to_unit, ab_from_unit
-from common.colorizer import Batch, Colorizer, Diagnosis, Objective, Photographs, TrainingHooks
+from common.colorizer import Batch, Colorizer, Diagnosis, Objective, TrainingHooks
 from common.data.color_prior import ab_planes, compute_prior, read_prior
+from common.data.packing import Pack
 from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
 from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
@@ -95,10 +96,6 @@ class ClassificationColorizer(Colorizer):
         terms = {"cross_entropy": cross_entropy.mean(), "cross_entropy_rebalanced": rebalanced}
         yield Objective("network", rebalanced, terms)
 
-    def networks(self) -> dict[str, nn.Module]:
-        """One network."""
-        return {"network": self.network}
-
     @cached_property
     def hooks(self) -> TrainingHooks:
         """Hooks that compute the prior and log which bins are predicted."""
@@ -111,7 +108,7 @@ class ClassificationHooks(TrainingHooks):
     def __init__(self, colorizer: ClassificationColorizer) -> None:
         self.colorizer = colorizer
 
-    def prepare(self, photographs: Photographs) -> None:
+    def prepare(self, photographs: Pack) -> None:
         """Read the prior from its file, or compute it from the training photographs."""
         grid, file = self.colorizer.quantizer.grid, self.colorizer.prior_file
         prior = read_prior(file) if file else compute_prior(photographs, grid)
@@ -172,10 +169,6 @@ class TrunkRegressionColorizer(Colorizer):
         """Yield one objective."""
         terms = self.loss.terms(quarter(batch.L), self.small_ab(batch.L), quarter(batch.ab))
         yield Objective("network", *weighted_sum(terms))
-
-    def networks(self) -> dict[str, nn.Module]:
-        """One network."""
-        return {"network": self.network}
 
 
 def build(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,15 +38,6 @@ class Diagnosis(NamedTuple):
     pictures: dict[str, Callable[[], np.ndarray]]  # name -> function that draws uint8 [H, W, 3]
 
 
-class Photographs(Protocol):
-    """Interface of the training set that is passed to `TrainingHooks.prepare`. `Pack` implements it."""
-
-    color_indices: np.ndarray  # int [M], indices of the photographs that are not grey
-
-    def lab(self, indices: np.ndarray | slice) -> tuple[Tensor, Tensor]:
-        """(L [N, 1, S, S], ab [N, 2, S, S]) of the photographs at these indices."""
-
-
 class TrainingHooks:
     """What only staged or adversarial training needs. Every method may be left as it is.
 
@@ -61,8 +52,11 @@ class TrainingHooks:
     def load_networks(self, device: torch.device) -> None:
         """Load fixed networks that the losses need. Called before any photograph is read."""
 
-    def prepare(self, photographs: Photographs) -> None:
-        """Compute statistics of the training photographs. Called once, before the first step of a new run."""
+    def prepare(self, photographs: Any) -> None:
+        """Compute statistics of the training photographs, a `common.data.packing.Pack`.
+
+        Called once, before the first step of a new run.
+        """
 
     def after_step(self, progress: float) -> None:
         """Called after every step, with the fraction of the run that is done."""
@@ -124,9 +118,9 @@ class Colorizer(nn.Module, ABC):
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """Yield one Objective per optimizer update. The loop runs backward and the optimizer between two yields."""
 
-    @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
-        """Optimizer name -> the sub-network it trains, which is the attribute of that name."""
+        """Optimizer name -> the sub-network it trains, which is the attribute of that name; by default `network`."""
+        return {"network": self.network}
 
     @cached_property
     def hooks(self) -> TrainingHooks:

@@ -70,13 +70,16 @@ def _srgb_from_linear(linear: Tensor) -> Tensor:
     return torch.where(linear > 0.0031308, curve, linear * 12.92)
 
 
+def _f(t: Tensor) -> Tensor:
+    return torch.where(t > _EPSILON, t.clamp(min=_EPSILON) ** (1 / 3), _KAPPA * t + 16 / 116)
+
+
+def _f_inverse(f: Tensor) -> Tensor:
+    return torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA)
+
+
 def _lab_from_linear(linear: Tensor) -> Tensor:
-    r, g, b = linear.unbind(-3)
-    f = []
-    for t in _mix(_XYZ_FROM_RGB, r, g, b):
-        root = t.clamp(min=_EPSILON) ** (1 / 3)
-        f.append(torch.where(t > _EPSILON, root, _KAPPA * t + 16 / 116))
-    fx, fy, fz = f
+    fx, fy, fz = map(_f, _mix(_XYZ_FROM_RGB, *linear.unbind(-3)))
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
 
 
@@ -124,18 +127,15 @@ def rgb8_to_L(rgb: Tensor) -> Tensor:
     levels = torch.arange(256, dtype=torch.float64) / 255
     tables = [(weight * _linear_from_srgb(levels)).float().to(rgb.device) for weight in _XYZ_FROM_RGB[1]]
     Y = sum(table[channel.int()] for table, channel in zip(tables, rgb.unbind(-3), strict=True))
-    f = torch.where(Y > _EPSILON, Y.clamp(min=_EPSILON) ** (1 / 3), _KAPPA * Y + 16 / 116)
-    return (116 * f - 16).unsqueeze(-3)
+    return (116 * _f(Y) - 16).unsqueeze(-3)
 
 
 def linear_from_lab(lab: Tensor) -> Tensor:
     """CIELAB -> linear sRGB, both float [..., 3, H, W]. Colors outside sRGB have values outside 0..1."""
     L, a, b = lab.unbind(-3)
     fy = (L + 16) / 116
-    xyz = []
     # fz is clamped as in scikit-image; it is negative only for colors far outside sRGB
-    for f in (fy + a / 500, fy, (fy - b / 200).clamp(min=0)):
-        xyz.append(torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA))
+    xyz = map(_f_inverse, (fy + a / 500, fy, (fy - b / 200).clamp(min=0)))
     return torch.stack(_mix(_RGB_FROM_XYZ, *xyz), dim=-3)
 
 
@@ -169,9 +169,7 @@ def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
 def grey_from_L(L: Tensor) -> Tensor:
     """L, any shape, in 0..100 -> the sRGB value of the grey with that lightness, same shape, in 0..1."""
     with torch.autocast(L.device.type, enabled=False):
-        f = (as_float(L) + 16) / 116
-        Y = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / _KAPPA)
-        return _srgb_from_linear(Y).clamp(0, 1)
+        return _srgb_from_linear(_f_inverse((as_float(L) + 16) / 116)).clamp(0, 1)
 
 
 def _check_channels(x: Tensor, name: str) -> None:

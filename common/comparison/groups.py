@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.utils.errors import UserError
+from common.utils.titles import unique_title
 
 # Options that may differ between runs of one experiment: their identity, and options that do not affect the weights.
 _NO_EXPERIMENT = {"seed", "run", "fresh", "device", "log_every", "sample_every", "samples", "save_every", "keep_every"}
@@ -80,17 +82,11 @@ def _experiment(title: str, card: dict) -> str:
 
 
 def _common_name(titles: list[str], card: dict, taken: set[str]) -> str:
-    common = titles[0]
-    for title in titles[1:]:
-        common = common[: next((i for i, (x, y) in enumerate(zip(common, title, strict=False)) if x != y), len(common))]
+    common = os.path.commonprefix(titles)  # noqa: RUF071
     common = re.sub(r"[\W_]+(seed|s|run)?[\W_]*$|seed[\W_]*$", "", common) or str(
         card.get("name") or card.get("family")
     )
-    name, count = common, 1
-    while name in taken:
-        count += 1
-        name = f"{common}, {len(titles)} seeds" + (f" ({count - 1})" if count > 2 else "")
-    return name
+    return common if common not in taken else unique_title(f"{common}, {len(titles)} seeds", taken)
 
 
 def compared_models(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from common.data.batches import DataConfig, training_packs
 from common.evaluation.evaluate import TRIVIAL, pick_metrics
-from common.training.config import RunConfig, TrainConfig, load_config, seconds
+from common.training.config import TrainConfig, load_config, seconds
 from common.training.parser import config_from_dict
 from common.training.run_dir import is_finished
 from common.utils.device import out_of_memory
@@ -108,10 +108,6 @@ def read_suite(path: str | Path) -> Suite:
         if key not in _KEYS:
             raise UserError(f"suite {path} has a key '{key}': it takes {', '.join(_KEYS)}{near(str(key), _KEYS)}")
     data = _typed(path, "data", values.get("data") or {}, dict, "a mapping such as {train: demo, size: 64}")
-    known = [f.name for f in fields(DataConfig)]
-    for key in data:
-        if key not in known:
-            raise UserError(f"suite {path} has a key 'data.{key}': it takes {', '.join(known)}{near(str(key), known)}")
     entries = _typed(path, "experiments", values.get("experiments") or [], list, "a list of {config: FILE}")
     if not entries:
         raise UserError(f"suite {path} has no experiments: it takes a list of {{config: FILE}}")
@@ -221,13 +217,6 @@ def _experiments(path: Path, entry: object) -> list[Experiment]:
     if "seeds" in entry and not (valid and len(set(seeds)) == len(seeds)):
         raise UserError(f"suite {path} gives {name} the seeds {seeds}: it takes a list of different whole numbers")
     options = {key: value for key, value in entry.items() if key not in _ENTRY}
-    takes = [*_ENTRY, *_GROUPS, "family", *(f.name for f in fields(RunConfig))]
-    for key in options:  # dotted keys are checked with the whole configuration
-        if "." not in str(key) and key not in takes:
-            raise UserError(
-                f"suite {path} gives {name} a key '{key}'{near(str(key), takes)}: it takes {', '.join(_ENTRY)} and"
-                " options of scripts.train"
-            )
     if "run" in options:
         raise UserError(
             f"suite {path} gives {name} a key 'run': the run's folder is made from the suite's 'runs' and the 'name'"

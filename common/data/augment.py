@@ -14,8 +14,7 @@ from torch import Tensor
 
 from common.color.lab import rgb8_to_lab, rgb_to_lab
 from common.data.degradations import damage_some
-from common.utils.errors import UserError
-from common.utils.options import refuse_unused
+from common.utils.options import check_value, refuse_unused
 
 
 @dataclass
@@ -45,17 +44,13 @@ class AugmentConfig:
     damage: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_scale <= 1:
-            raise UserError(f"augment.min_scale is {self.min_scale}: it takes a share in (0, 1]")
+        check_value("augment.min_scale", self.min_scale, 0 < self.min_scale <= 1, "a share in (0, 1]")
         if self.crop != "resized":
             refuse_unused("augment", self, ("min_scale",), f"the crop {self.crop}")
         for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"augment.{name} is {getattr(self, name)}: it takes a share in [0, 1)")
-        if not 0 <= self.hue <= 180:
-            raise UserError(f"augment.hue is {self.hue}: it takes degrees in [0, 180]")
-        if not 0 <= self.damage <= 1:
-            raise UserError(f"augment.damage is {self.damage}: it takes a probability in [0, 1]")
+            check_value(f"augment.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a share in [0, 1)")
+        check_value("augment.hue", self.hue, 0 <= self.hue <= 180, "degrees in [0, 180]")
+        check_value("augment.damage", self.damage, 0 <= self.damage <= 1, "a probability in [0, 1]")
 
 
 def augment(

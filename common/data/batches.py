@@ -15,6 +15,7 @@ from common.data.degradations import NOISE
 from common.data.packing import Pack, open_pack
 from common.data.sources import list_photos
 from common.utils.errors import UserError
+from common.utils.options import check_value
 from common.utils.progress import Progress
 
 
@@ -47,16 +48,11 @@ class DataConfig:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 4096:
-            raise UserError(f"data.size is {self.size}: it takes 16 to 4096 pixels")
-        if not 0 <= self.margin <= 1:
-            raise UserError(f"data.margin is {self.margin}: it takes a share in [0, 1]")
-        if not 0 < self.val_fraction < 1:
-            raise UserError(f"data.val_fraction is {self.val_fraction}: it takes a share in (0, 1)")
-        if self.val_limit < 1:
-            raise UserError(f"data.val_limit is {self.val_limit}: it takes 1 or more")
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"data.workers is {self.workers}: it takes 1 or more")
+        check_value("data.size", self.size, 16 <= self.size <= 4096, "16 to 4096 pixels")
+        check_value("data.margin", self.margin, 0 <= self.margin <= 1, "a share in [0, 1]")
+        check_value("data.val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "a share in (0, 1)")
+        check_value("data.val_limit", self.val_limit, self.val_limit >= 1, "1 or more")
+        check_value("data.workers", self.workers, self.workers is None or self.workers >= 1, "1 or more")
 
 
 def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:

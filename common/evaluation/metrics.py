@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from skimage.color import deltaE_ciede2000
 from torch import Tensor
 
-from common.color.ciede2000 import ciede2000
 from common.color.lab import rgb8_to_lab
 from common.evaluation.artifacts import bleeding, blotch, gamut_share
 from common.evaluation.feature_networks import (
@@ -119,7 +119,8 @@ def _ssim(x: Tensor, y: Tensor) -> Tensor:
 def delta_e(predicted: Pictures, true: Pictures) -> Tensor:
     """CIEDE2000 color difference of 8-bit sRGB, mean over pixels: [N]."""
     true_lab = rgb8_to_lab(true.rgb) if true.L is None else torch.cat([true.L, true.ab], dim=1)
-    return ciede2000(rgb8_to_lab(predicted.rgb), true_lab)
+    pairs = zip(rgb8_to_lab(predicted.rgb).cpu().numpy(), true_lab.cpu().numpy(), strict=True)
+    return torch.tensor([deltaE_ciede2000(p, t, channel_axis=0).mean(dtype=float) for p, t in pairs])
 
 
 def colorfulness_of(rgb: Tensor, absolute: bool = False) -> Tensor:

@@ -32,6 +32,7 @@ from common.utils.device import machine, pick_device
 from common.utils.distributed import ALONE, Processes
 from common.utils.errors import UserError, near
 from common.utils.expressions import is_ensemble, split_title
+from common.utils.options import check_value
 from common.utils.progress import Progress
 from common.utils.titles import unique_title
 
@@ -159,8 +160,7 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
     """
     cards = rows.cards
     size = options.size or max((card["size"] for card in cards.values()), default=64)
-    if not 16 <= size <= 4096:
-        raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
+    check_value("size", size, 16 <= size <= 4096, "16 to 4096 pixels")
     data, listing = options.data, list_photos(options.data, options.cache)
     split, fraction = options.split, options.val_fraction
     if split == "auto":

@@ -6,26 +6,53 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from common.color.gamut import ab_to_rgb8
 from common.colorizer import Batch
 from common.data.packing import Pack
-from common.evaluation.evaluate import Predict
+from common.evaluation.evaluate import Predict, trivial_predictor
+from common.utils.errors import UserError
 
 _GAP, _HEADER, _INK, _PAPER = 6, 30, (32, 32, 32), (255, 255, 255)
 
 
 @torch.no_grad()
+def render(
+    predict: Predict, pack: Pack, indices: Sequence[int], *, name: str = "a row", side: int | None = None,
+    batch_size: int = 32, device: str | torch.device = "cpu",
+) -> np.ndarray:  # fmt: skip
+    """Colorize photographs of a pack to sRGB: uint8 [n, S, S, 3], reduced to `side` if they are larger (None: never).
+
+    Chroma is reduced at constant lightness to fit into sRGB; pictures are rounded to 8 bits, reduced ones twice.
+    Originals must be processed the same way (as the row `original`), so that they differ from colorizations in color
+    alone. Raises UserError, with the name of the row, for a prediction that is not finite.
+    """
+    out = []
+    for part in np.split(np.asarray(indices), range(batch_size, len(indices), batch_size)):
+        batch = Batch(*(x.to(device) for x in pack.lab(part)))
+        ab = predict(batch, part).float()
+        if not ab.isfinite().all():
+            raise UserError(f"{name} predicts colors that are not finite: its training diverged, or it overflows")
+        rgb = ab_to_rgb8(batch.L, ab)
+        if side and pack.size > side:
+            small = F.interpolate(rgb.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+            rgb = small.round().clamp(0, 255).to(torch.uint8)
+        out.append(rgb.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(out)
+
+
 def color_columns(
     predictors: dict[str, Predict], pack: Pack, indices: Sequence[int], device: str | torch.device = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Colorize photographs of a pack: column title -> uint8 [N, S, S, 3], from `grey` to `original`."""
-    indices = np.asarray(indices)
-    batch = Batch(*(x.to(device) for x in pack.lab(indices)))
-    ab = {"grey": torch.zeros_like(batch.ab)} | {name: p(batch, indices).float() for name, p in predictors.items()}
-    columns = {name: ab_to_rgb8(batch.L, x).permute(0, 2, 3, 1).cpu().numpy() for name, x in ab.items()}
-    return columns | {"original": np.asarray(pack.images[indices])}
+    """Colorize photographs of a pack: column title -> uint8 [N, S, S, 3], from `grey` to `original`.
+
+    Raises UserError for a prediction that is not finite.
+    """
+    rows = {"grey": trivial_predictor("grey", pack)} | predictors
+    columns = {name: render(predict, pack, indices, name=name, device=device) for name, predict in rows.items()}
+    return columns | {"original": np.asarray(pack.images[np.asarray(indices)])}
 
 
 def spread_indices(pack: Pack, count: int) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from common.color.gamut import ab_to_rgb8
-from common.color.lab import rgb8_to_L
+from common.color.lab import grey_from_L, rgb8_to_L
 from common.colorizer import Colorizer
 from common.imaging.write import encode_pages
 from common.predictor import network_input, working_lightness
@@ -57,11 +57,8 @@ def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Di
 
 def to_grey(rgb: np.ndarray) -> np.ndarray:
     """The grey photograph with the same lightness, uint8 [H, W, 3] sRGB."""
-    greys = torch.arange(0, 256, dtype=torch.uint8).expand(3, 1, 256)
-    levels = rgb8_to_L(greys)[0, 0].numpy()
-    L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))[0].numpy()
-    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, L).astype(np.uint8)
-    return np.repeat(nearest[..., None], 3, axis=2)
+    L = rgb8_to_L(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))
+    return (grey_from_L(L) * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
 def bin_colors(L: float, ab_bins: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 from common.photo.hints import Hint, spread_hints
 from common.photo.palette import transfer_palette
 from common.utils.errors import UserError
+from common.utils.options import check_value
 
 DAYLIGHT = 6504.0  # kelvin; this color temperature changes nothing
 KELVIN_RANGE = (1700.0, 25000.0)
@@ -32,10 +33,8 @@ class Edit:
     palette: np.ndarray | None = None  # uint8 [H, W, 3] sRGB, a reference whose color statistics are transferred
 
     def __post_init__(self) -> None:
-        if not 0 <= self.saturation <= 5:
-            raise UserError(f"saturation is {self.saturation:g}: it takes a factor from 0 to 5")
-        if not -360 <= self.hue <= 360:
-            raise UserError(f"hue is {self.hue:g}: it takes degrees from -360 to 360")
+        check_value("saturation", f"{self.saturation:g}", 0 <= self.saturation <= 5, "a factor from 0 to 5")
+        check_value("hue", f"{self.hue:g}", -360 <= self.hue <= 360, "degrees from -360 to 360")
         if self.kelvin is not None and not KELVIN_RANGE[0] <= self.kelvin <= KELVIN_RANGE[1]:
             raise UserError(f"the color temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
 

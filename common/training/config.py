@@ -14,7 +14,7 @@ from common.data.batches import DataConfig
 from common.evaluation.metrics import METRICS, monitorable_metrics
 from common.utils.errors import UserError
 from common.utils.files import write_atomically
-from common.utils.options import refuse_unused
+from common.utils.options import check_value, refuse_unused
 
 
 @dataclass
@@ -49,16 +49,16 @@ class OptimConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("optim.lr", self.lr, self.lr > 0, "a number above 0")
+        check_value("optim.lr", self.lr, self.lr > 0, "a number above 0")
         for name, ratio in self.lr_ratio.items():
-            _check(f"optim.lr_ratio.{name}", ratio, ratio > 0, "a number above 0")
-        _check("optim.betas", self.betas, all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
-        _check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
-        _check("optim.clip", self.clip, self.clip >= 0, "0 or more")
-        _check("optim.warmup", self.warmup, 0 <= self.warmup < 1, "a number in [0, 1)")
-        _check("optim.ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1)")
-        _check("optim.plateau_factor", self.plateau_factor, 0 < self.plateau_factor < 1, "a number in (0, 1)")
-        _check("optim.plateau_patience", self.plateau_patience, self.plateau_patience >= 1, "1 or more")
+            check_value(f"optim.lr_ratio.{name}", ratio, ratio > 0, "a number above 0")
+        check_value("optim.betas", self.betas, all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
+        check_value("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        check_value("optim.clip", self.clip, self.clip >= 0, "0 or more")
+        check_value("optim.warmup", self.warmup, 0 <= self.warmup < 1, "a number in [0, 1)")
+        check_value("optim.ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1)")
+        check_value("optim.plateau_factor", self.plateau_factor, 0 < self.plateau_factor < 1, "a number in (0, 1)")
+        check_value("optim.plateau_patience", self.plateau_patience, self.plateau_patience >= 1, "1 or more")
         if self.schedule != "plateau":
             refuse_unused("optim", self, ("plateau_factor", "plateau_patience"), f"the schedule {self.schedule}")
 
@@ -113,13 +113,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "epochs", "eval_every"):
             value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "a number above 0")
+            check_value(name, value, value is None or value > 0, "a number above 0")
         for name in ("batch_size", "accumulate", "log_every", "samples", "save_every"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+            check_value(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("sample_every", "keep_every", "early_stop"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "a whole number from 0 to 2^63 - 1")
-        _check("monitor", self.monitor, self.monitor in monitorable_metrics(), ", ".join(monitorable_metrics()))
+            check_value(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        check_value("seed", self.seed, 0 <= self.seed < 2**63, "a whole number from 0 to 2^63 - 1")
+        check_value("monitor", self.monitor, self.monitor in monitorable_metrics(), ", ".join(monitorable_metrics()))
         seconds(self.budget)
 
 
@@ -165,7 +165,7 @@ def seconds(budget: str | None) -> float | None:
     if budget is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget.strip())
-    _check("budget", budget, match and float(match[1]) > 0, "a time such as 90s, 20m or 2h")
+    check_value("budget", budget, match and float(match[1]) > 0, "a time such as 90s, 20m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -180,8 +180,3 @@ def load_config(path: Path) -> dict:
     if not isinstance(values, dict):
         raise UserError(f"config {path} holds no options: it takes lines such as 'steps: 1000'")
     return values
-
-
-def _check(key: str, value: object, good: object, takes: str) -> None:
-    if not good:
-        raise UserError(f"{key} is {value}: it takes {takes}")

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.color.gamut import ab_to_rgb8
-from common.colorizer import Batch
 from common.data.packing import Pack
-from common.evaluation.evaluate import Predict
+from common.evaluation.evaluate import Predict, trivial_predictor
 from common.evaluation.rows import Rows
+from common.evaluation.sheets import render
 from common.imaging.write import encode_jpeg
 from common.turing.trials import SIDES, Side, Study, Trial, check_counts, choose_photos, color_donor
 from common.utils.errors import UserError
@@ -119,7 +118,6 @@ def _displayed(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((DISPLAY_SIZE, DISPLAY_SIZE), Image.Resampling.BICUBIC))
 
 
-@torch.no_grad()
 def make_gallery(
     inputs: StudyInputs, device: str | torch.device = "cpu", progress: Callable[[int, int], None] | None = None
 ) -> Gallery:
@@ -132,20 +130,12 @@ def make_gallery(
     count = len(inputs.indices)
     for start in range(0, count, _BATCH):
         indices = inputs.indices[start : start + _BATCH]
-        batch = Batch(*(x.to(device) for x in pack.lab(indices)))
-        donors = [inputs.indices[color_donor(start + i, count, study.seed)] for i in range(len(indices))]
-        ab = {_VIGILANCE: pack.lab(np.array(donors))[1].to(device)}
-        ab |= {title: predict(batch, indices).float() for title, predict in inputs.predictors.items()}
-        originals = _rgb(batch.L, batch.ab)
-        for title, predicted in ab.items():
-            if not predicted.isfinite().all():
-                raise UserError(f"{title} predicts colors that are not finite: its training diverged")
-            for i, fake in enumerate(_rgb(batch.L, predicted)):
+        donors = np.array([inputs.indices[color_donor(start + i, count, study.seed)] for i in range(len(indices))])
+        rows = {_VIGILANCE: lambda batch, _, donors=donors: pack.lab(donors)[1].to(device)} | inputs.predictors
+        originals = render(trivial_predictor("original", pack), pack, indices, device=device)
+        for title, predict in rows.items():
+            for i, fake in enumerate(render(predict, pack, indices, name=title, device=device)):
                 gallery.add(start + i, title, originals[i], fake)
         if progress:
             progress(start + len(indices), count)
     return gallery
-
-
-def _rgb(L: torch.Tensor, ab: torch.Tensor) -> np.ndarray:
-    return ab_to_rgb8(L, ab).permute(0, 2, 3, 1).cpu().numpy()

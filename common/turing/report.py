@@ -11,7 +11,7 @@ from common.turing.results import PhotoResult, Results, Rules, summarize, trial_
 from common.turing.statistics import RESAMPLES, Interval
 from common.turing.store import Record
 from common.turing.trials import Study
-from common.utils.errors import UserError
+from common.utils.files import user_path
 
 LISTED = 8  # most convincing photographs, and as many least convincing ones
 _COLUMNS = (
@@ -151,12 +151,10 @@ def write_report(records: list[Record], study: Study, folder: Path, rules: Rules
     rules = rules or Rules()
     results = summarize(records, study, rules)
     text = markdown(report_values(results))
-    try:
+    with user_path(folder, "choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(text)
         (folder / "results.json").write_text(json.dumps(results.to_dict(), indent=1))
         (folder / "answers.csv").write_text(answers_csv(records, trial_verdicts(records, study, rules), study))
         draw_shares(results, folder / "shares.png")
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another --out") from None
     return text

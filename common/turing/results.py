@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -136,22 +137,18 @@ def summarize(records: list[Record], study: Study, rules: Rules | None = None) -
 
 
 def _by_person(records: list[Record], verdicts: list[str], model: str) -> tuple[np.ndarray, np.ndarray]:
-    fooled: Counter = Counter()
-    trials: Counter = Counter()
-    for r, verdict in zip(records, verdicts, strict=True):
-        if verdict == COUNTED and r.model == model:
-            trials[r.session] += 1
-            fooled[r.session] += r.choice != r.fake
+    own = [(r, v) for r, v in zip(records, verdicts, strict=True) if r.model == model]
+    fooled, trials = _counts(own, lambda r: r.session)
     people = sorted(trials)
     return np.array([fooled[p] for p in people], dtype=int), np.array([trials[p] for p in people], dtype=int)
 
 
 def _by_photo(records: list[Record], verdicts: list[str], study: Study) -> list[PhotoResult]:
-    fooled: Counter = Counter()
-    trials: Counter = Counter()
-    for r, verdict in zip(records, verdicts, strict=True):
-        if verdict == COUNTED:
-            trials[r.photo, r.model] += 1
-            fooled[r.photo, r.model] += r.choice != r.fake
+    fooled, trials = _counts(zip(records, verdicts, strict=True), lambda r: (r.photo, r.model))
     found = [PhotoResult(study.photos[key[0]], key[1], fooled[key], n) for key, n in trials.items()]
     return sorted(found, key=lambda p: (-p.smoothed, p.photo, p.model))
+
+
+def _counts(judged: Iterable[tuple[Record, str]], key: Callable[[Record], object]) -> tuple[Counter, Counter]:
+    counted = [r for r, verdict in judged if verdict == COUNTED]
+    return Counter(key(r) for r in counted if r.choice != r.fake), Counter(map(key, counted))

@@ -17,6 +17,7 @@ from common.evaluation.evaluate import Predict
 from common.evaluation.sheets import color_columns
 from common.turing.trials import SIDES, choose_photos
 from common.utils.errors import UserError, one_sentence
+from common.utils.files import user_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
             " or lower --pairs"
         )
     indices = color[choose_photos(len(color), pairs, seed)]
-    columns = _columns(predictors, pack, indices, device)
+    columns = color_columns(predictors, pack, indices, device)
     rng = np.random.default_rng([seed, 4])
     models = rng.permutation(np.resize(list(predictors), pairs))
     fakes = [SIDES[i] for i in rng.integers(0, 2, pairs)]
@@ -70,21 +71,14 @@ def make_sheets(predictors: dict[str, Predict], pack: Pack, pairs: int, seed: in
     name = digest.hexdigest()[:8]
     shown = [[columns[k.model][i], columns["original"][i]][:: 1 if k.fake == "left" else -1] for i, k in enumerate(key)]
     source = ", ".join(Path(part).name for part in pack.manifest["source"].split(","))
-    try:
+    with user_path(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         written = _write_pages(_grid_pages(columns, pack.size), out, "grid", f"{source}, seed {seed}")
         written += _write_pages(_blind_pages(shown), out, "blind", f"Sheet {name}")
         record = {"sheet": name, "seed": seed, "size": pack.size, "pairs": [k._asdict() for k in key]}
         (out / "key.json").write_text(json.dumps(record, indent=1))
         (out / "answers.csv").write_text("person,pair,fake\n" + "".join(f"1,{i + 1},\n" for i in range(pairs)))
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     return Sheets([*written, "key.json", "answers.csv"], key)
-
-
-def _columns(predictors: dict[str, Predict], pack: Pack, indices: np.ndarray, device: str) -> dict[str, np.ndarray]:
-    parts = [color_columns(predictors, pack, indices[i : i + 16], device) for i in range(0, len(indices), 16)]
-    return {title: np.concatenate([part[title] for part in parts]) for title in parts[0]}
 
 
 class _Page:

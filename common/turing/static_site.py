@@ -20,6 +20,7 @@ from common.turing.server import STATIC, read_answer, study_values, templates
 from common.turing.store import Answer, Store, open_store
 from common.turing.trials import Study, Trial, next_model, plan_session
 from common.utils.errors import UserError, one_sentence
+from common.utils.files import user_path
 from common.utils.web import CONTENT_POLICY
 
 _FILES = ("test.js", "static_site.js", "style.css", "icon.svg")
@@ -49,7 +50,7 @@ def export_static_site(study: Study, gallery: Gallery, out: Path, sessions: int)
             pictures[names[key]] = gallery.pair(model, trial)
             pairs.append(names[key])
         plans.append({"model": model, "trials": [list(t) for t in trials], "pairs": pairs})
-    try:
+    with user_path(out, "choose another --out"):
         for folder in (out / "pairs", out / "plans"):
             folder.mkdir(parents=True)
         for name in sorted(pictures):  # in random order, so that modification times reveal nothing
@@ -66,8 +67,6 @@ def export_static_site(study: Study, gallery: Gallery, out: Path, sessions: int)
         )
         key_path.write_text(json.dumps({"study": study.to_json(), "plans": plans}))
         os.chmod(key_path, 0o600)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     return key_path
 
 

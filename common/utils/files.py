@@ -59,6 +59,15 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def user_path(path: Path | str, instead: str, verb: str = "written") -> Iterator[None]:
+    """Turn an OSError of the block into a UserError: the path cannot be written (or read), and what to do instead."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be {verb} ({one_sentence(error)}): {instead}") from None
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError if `path` cannot be opened for writing. The check creates a missing file and deletes it again; an
     existing file is not changed.
@@ -66,18 +75,14 @@ def check_writable(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path} cannot be written (no folder {path.parent}): make it, or choose another file")
     existed = path.exists()
-    try:
+    with user_path(path, "choose another file"):
         with open(path, "ab"):
             pass
         if not existed:
             path.unlink(missing_ok=True)  # another process may have removed it
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another file") from None
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text to a file whose path the user chose. Raises UserError if that fails."""
-    try:
+    with user_path(path, "choose another file"):
         path.write_text(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another file") from None

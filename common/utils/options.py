@@ -67,3 +67,9 @@ def _refuse_changed(prefix: str, values: dict[str, object], defaults: dict[str, 
     for name, value in values.items():
         if value != defaults[name]:
             raise UserError(f"{prefix}.{name} is {value}: {user} does not use it, leave it out")
+
+
+def check_value(name: str, value: object, valid: object, expected: str) -> None:
+    """Raise UserError unless `valid`. name: of the option. expected: the valid values, in words."""
+    if not valid:
+        raise UserError(f"{name} is {value}: it takes {expected}")

@@ -41,18 +41,11 @@ def random_indices(pack: Pack, count: int, seed: int) -> list[int]:
     return sorted(chosen.tolist())
 
 
-def grid(
-    predictors: dict[str, Predict], pack: Pack, indices: list[int], device: str | torch.device, batch_size: int = 8
-) -> list[dict]:
+def grid(predictors: dict[str, Predict], pack: Pack, indices: list[int], device: str | torch.device) -> list[dict]:
     """Rows of a grid, one per photograph: {"name", "pictures": {title: data URI}}, from `grey` to `original`."""
-    rows = []
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        columns = color_columns(predictors, pack, chosen, device)
-        for i, index in enumerate(chosen):
-            pictures = {title: jpeg_uri(column[i]) for title, column in columns.items()}
-            rows.append({"name": pack.names[index], "pictures": pictures})
-    return rows
+    columns = color_columns(predictors, pack, indices, device)
+    pictures = [{title: jpeg_uri(column[i]) for title, column in columns.items()} for i in range(len(indices))]
+    return [{"name": pack.names[index], "pictures": shown} for index, shown in zip(indices, pictures, strict=True)]
 
 
 def extremes_metric(result: Evaluation) -> str | None:

@@ -25,8 +25,7 @@ from common.evaluation.metrics import METRICS
 from common.evaluation.rows import Rows, run_folder
 from common.evaluation.sheets import color_columns, sheet, spread_indices
 from common.utils.device import pick_device
-from common.utils.errors import UserError
-from common.utils.files import write_atomically
+from common.utils.files import user_path, write_atomically
 from common.utils.progress import Progress
 
 
@@ -100,7 +99,7 @@ def write_report(
     models = {title: rows.predictors[title] for title in rows.cards}
     first = {c.title: c.members[0] for c in comparison.models if c.members[0] in models}
     shown = {title: models[row] for title, row in first.items()}
-    try:
+    with user_path(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         tables = {
             "table.md": markdown_table(result.table, result.protocol, comparison),
@@ -130,8 +129,6 @@ def write_report(
                 costs, fixed, runs, remarks or [], device, report,
             )  # fmt: skip
         write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
     summary = markdown_table(result.table, result.protocol, comparison, headline(next(iter(result.table.values()))))
     return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)

@@ -6,8 +6,6 @@ on; an accuracy of 1/2 means that it cannot distinguish them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,8 +25,8 @@ from common.evaluation.learned.small_classifier import (
     build_network,
     fit,
     logits_of,
-    render,
 )
+from common.evaluation.sheets import render
 from common.utils.errors import UserError
 
 # cell: at full resolution the network learns the sharpness of ab, to which people are hardly sensitive. With originals
@@ -43,70 +41,51 @@ _MARGIN = 8  # random crops move by up to 8 of 64 pixels
 Pairs = tuple[np.ndarray, np.ndarray]  # originals and their colorizations, uint8 [n, S, S, 3] each
 
 
-class TrainingSource(NamedTuple):
-    """Photographs of another source to train on, and the predictors of the rows for them."""
-
-    predictors: dict[str, Predict]
-    pack: Pack
-
-
 def accuracy_values(
-    predictors: dict[str, Predict],
+    predict: Predict,
     pack: Pack,
     *,
     indices: np.ndarray | None = None,
-    training: TrainingSource | None = None,
+    training: tuple[Predict, Pack] | None = None,
     recipe: Recipe = RECIPE,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     seed: int = 0,
     progress: Report | None = None,
-) -> dict[str, np.ndarray]:
+) -> np.ndarray:
     """For each photograph, the share of its two pictures, original and colorization, that is classified correctly.
 
     Networks are trained by cross-fitting: the color photographs are split into halves by the digests of their files,
     and each half is classified by a network trained on the other half (with `training`: both by one network trained on
-    that source). All rows use the same initial weights, batches and crops. A batch contains both pictures of each of
+    that source). All models get the same initial weights, batches and crops. A batch contains both pictures of each of
     its photographs with the same crop, so that lightness carries no information.
 
-    indices: of the measured photographs in the pack, int [n] (default: all). Returns row -> float64 [n] of 0, 0.5 or 1,
+    indices: of the measured photographs in the pack, int [n] (default: all). Returns float64 [n] of 0, 0.5 or 1,
     and NaN for grey photographs, which are excluded. Memory: two pictures of 12 kB per photograph. Raises UserError if
     there are fewer than FEWEST color photographs.
     """
     device = torch.device(device)
     indices = np.arange(len(pack)) if indices is None else np.asarray(indices)
-    check_photographs(pack, indices, training and training.pack)
+    check_photographs(pack, indices, training and training[1])
     in_color = np.flatnonzero(~pack.grey[indices])  # positions among the measured photographs
-    how = {"batch_size": batch_size, "device": device}
-    originals = render(_true, pack, indices[in_color], **how)
-    digests = [pack.digests[i] for i in indices[in_color]]
+
+    def pairs_of(predict: Predict, pack: Pack, chosen: np.ndarray) -> tuple[Pairs, list[str]]:
+        pairs = [render(p, pack, chosen, side=SIDE, batch_size=batch_size, device=device) for p in (_true, predict)]
+        return tuple(pairs), [pack.digests[i] for i in chosen]
+
+    tested, digests = pairs_of(predict, pack, indices[in_color])
     if training:
-        chosen = training_indices(training.pack, pack)
-        training_originals = render(_true, training.pack, chosen, **how)
-        training_digests = [training.pack.digests[i] for i in chosen]
-        rounds = [(None, slice(None))]
+        rounds = [(*pairs_of(*training, training_indices(training[1], pack)), slice(None))]
     else:
         half = random_share(digests, 0.5, seed)
-        rounds = [(np.flatnonzero(~half), half), (np.flatnonzero(half), ~half)]
-    out: dict[str, np.ndarray] = {}
-    for row, predict in predictors.items():
-        fakes = render(predict, pack, indices[in_color], **how)
-        values = np.full(len(indices), np.nan)
-        for turn, (train, test) in enumerate(rounds):
-            if train is None:
-                training_fakes = render(training.predictors[row], training.pack, chosen, **how)
-                pairs, files = (training_originals, training_fakes), training_digests
-            else:
-                pairs, files = (originals[train], fakes[train]), [digests[i] for i in train]
-            report = progress and _part(progress, len(out) * len(rounds) + turn, len(predictors) * len(rounds))
-            network = train_classifier(pairs, files, recipe, device, derived_seed(seed, turn), report)
-            values[in_color[test]] = correct_share(network, (originals[test], fakes[test]), device)
-        out[row] = values
-    return out
-
-
-def _part(progress: Report, index: int, count: int) -> Report:
-    return lambda step, steps: progress(index * steps + step, count * steps)
+        rounds = [(tuple(x[~test] for x in tested), [d for d, t in zip(digests, test, strict=True) if not t], test)
+                  for test in (half, ~half)]  # fmt: skip
+    values = np.full(len(indices), np.nan)
+    for turn, (pairs, files, test) in enumerate(rounds):
+        report = progress and (lambda step, steps, turn=turn: progress(turn * steps + step, len(rounds) * steps))
+        network = train_classifier(pairs, files, recipe, device, derived_seed(seed, turn), report)
+        values[in_color[test]] = correct_share(network, tuple(x[test] for x in tested), device)
+    return values
 
 
 def _true(batch: Batch, indices: np.ndarray) -> Tensor:

@@ -32,8 +32,8 @@ from common.evaluation.learned.small_classifier import (
     build_network,
     fit,
     logits_of,
-    render,
 )
+from common.evaluation.sheets import render
 from common.networks.pretrained import local_network
 from common.utils.errors import UserError
 from common.utils.files import locked, write_atomically
@@ -52,7 +52,7 @@ def class_of(name: str) -> str | None:
 
 
 def semantics_values(
-    predictors: dict[str, Predict],
+    predict: Predict,
     pack: Pack,
     recognize: Recognizer,
     classes: list[str],
@@ -61,12 +61,11 @@ def semantics_values(
     side: int | None = SIDE,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
-    progress: Report | None = None,
-) -> dict[str, np.ndarray]:
-    """Whether each photograph is classified correctly in the colors of each row.
+) -> np.ndarray:
+    """Whether each photograph is classified correctly in the predicted colors.
 
     recognize, classes: from `trained_recognizer` or `timm_recognizer`. indices: of the measured photographs in the
-    pack, int [n] (default: all). side: larger pictures are reduced to it (None: never). Returns row -> float64 [n]: 1
+    pack, int [n] (default: all). side: larger pictures are reduced to it (None: never). Returns float64 [n]: 1
     if the predicted class is the photograph's class folder, else 0; NaN if this folder is not among the classes.
     Raises UserError if no photograph is in a folder of these classes.
     """
@@ -74,14 +73,10 @@ def semantics_values(
     indices = np.arange(len(pack)) if indices is None else np.asarray(indices)
     known = known_positions(pack, indices, classes)
     truth = np.array([class_of(pack.names[i]) for i in indices[known]])
-    out: dict[str, np.ndarray] = {}
-    for row, predict in predictors.items():
-        out[row] = np.full(len(indices), np.nan)
-        pictures = render(predict, pack, indices[known], side=side, batch_size=batch_size, device=device)
-        out[row][known] = recognize(pictures) == truth
-        if progress:
-            progress(len(out), len(predictors))
-    return out
+    values = np.full(len(indices), np.nan)
+    pictures = render(predict, pack, indices[known], side=side, batch_size=batch_size, device=device)
+    values[known] = recognize(pictures) == truth
+    return values
 
 
 def known_positions(pack: Pack, indices: np.ndarray, classes: list[str]) -> np.ndarray:

@@ -14,14 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.color.gamut import ab_to_rgb8
 from common.color.lab import L_to_unit, ab_to_unit, rgb8_to_lab
-from common.colorizer import Batch
 from common.data.augment import AugmentConfig, augment
-from common.data.packing import Pack
-from common.evaluation.evaluate import Predict
 from common.utils.device import pick_precision
-from common.utils.errors import UserError
 
 SIDE = 64  # larger pictures are reduced to this side for the networks
 Report = Callable[[int, int], None]
@@ -92,37 +87,6 @@ def build_network(classes: int, recipe: Recipe, seed: int, device: torch.device)
 def network_input(L: Tensor, ab: Tensor) -> Tensor:
     """L [N, 1, H, W] and ab [N, 2, H, W] in CIELAB units -> network input [N, 3, H, W], channels last."""
     return torch.cat([L_to_unit(L), ab_to_unit(ab)], dim=1).contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def render(
-    predict: Predict,
-    pack: Pack,
-    indices: np.ndarray,
-    *,
-    side: int | None = SIDE,
-    batch_size: int = 32,
-    device: torch.device,
-) -> np.ndarray:
-    """Colorize photographs of a pack to sRGB: uint8 [n, S, S, 3], reduced to `side` if they are larger (None: never).
-
-    Chroma is reduced at constant lightness to fit into sRGB; pictures are rounded to 8 bits, reduced ones twice.
-    Originals must be processed the same way (as the row `original`), so that they differ from colorizations in color
-    alone. Raises UserError for a prediction that is not finite.
-    """
-    out = []
-    for start in range(0, len(indices), batch_size):
-        part = indices[start : start + batch_size]
-        batch = Batch(*(x.to(device) for x in pack.lab(part)))
-        ab = predict(batch, part).float()
-        if not ab.isfinite().all():
-            raise UserError("a row predicts colors that are not finite: its training diverged, or it overflows")
-        rgb = ab_to_rgb8(batch.L, ab)
-        if side and pack.size > side:
-            small = F.interpolate(rgb.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-            rgb = small.round().clamp(0, 255).to(torch.uint8)
-        out.append(rgb.permute(0, 2, 3, 1).cpu().numpy())
-    return np.concatenate(out)
 
 
 def augmented(

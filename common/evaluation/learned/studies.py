@@ -78,11 +78,10 @@ def _prepare_real_fake_classifier(context: StudyContext) -> PreparedStudy:
     count = real_fake_classifier.check_photographs(pack, indices, source)
 
     def values(row: str, predict: Predict, report: Report) -> np.ndarray:
-        training = real_fake_classifier.TrainingSource({row: predictors[row]}, source) if source else None
         return real_fake_classifier.accuracy_values(
-            {row: predict}, pack, indices=indices, training=training, batch_size=options.batch_size,
-            device=pick_device(options.device), seed=options.seed, progress=report,
-        )[row]  # fmt: skip
+            predict, pack, indices=indices, training=(predictors[row], source) if source else None,
+            batch_size=options.batch_size, device=pick_device(options.device), seed=options.seed, progress=report,
+        )  # fmt: skip
 
     if source:
         trained_on = f"{count} photographs of `{options.real_fake_from}`, tested on all in color"
@@ -117,9 +116,9 @@ def _prepare_semantics(context: StudyContext) -> PreparedStudy:
 
     def values(row: str, predict: Predict, report: Report) -> np.ndarray:
         return semantics.semantics_values(
-            {row: predict}, pack, recognize, classes, indices=context.indices, side=side,
-            batch_size=options.batch_size, device=device, progress=report,
-        )[row]  # fmt: skip
+            predict, pack, recognize, classes, indices=context.indices, side=side, batch_size=options.batch_size,
+            device=device,
+        )  # fmt: skip
 
     description += f"; {len(known)} of the {len(context.indices)} photographs are of these"
     return PreparedStudy(values, description, key)

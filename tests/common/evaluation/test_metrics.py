@@ -4,7 +4,6 @@ import torch
 from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
-from common.color.ciede2000 import ciede2000
 from common.color.gamut import ab_to_rgb8
 from common.color.lab import rgb8_to_lab
 from common.comparison.report.findings import headline
@@ -117,24 +116,6 @@ def test_predictions_are_converted_as_colorize_does():
     assert np.abs(predicted.rgb[0].permute(1, 2, 0).numpy() - expected).max() <= 1
     assert (predicted.ab.norm(dim=1) <= ab.norm(dim=1) + 1e-4).all()
     assert (predicted.ab.norm(dim=1) < ab.norm(dim=1) - 1).any()
-
-
-def test_ciede2000_of_any_colors():
-    """Greys, nearly opposite hues and nearly equal colors among them: where its cases change."""
-    rng = np.random.default_rng(0)
-    lab = np.concatenate([rng.uniform([0, -90, -90], [100, 90, 90], (400, 3)), [[50, 0, 0], [0, 0, 0], [70, 9, 0]]])
-    other = np.concatenate([lab[1:], lab[:1]])
-    other[:90] = lab[:90] * [1, -1, -1] + rng.normal(0, 0.5, (90, 3))
-    other[90:180] = lab[90:180] + rng.normal(0, 0.5, (90, 3))
-    lab[200:220, 1:] = 0
-    other[210:230, 1:] = 0
-    each = [torch.from_numpy(x).float()[:, :, None, None] for x in (lab, other)]  # pictures of one pixel
-    whole = [x[:, :, 0].permute(2, 1, 0)[..., None] for x in each]  # [1, 3, n, 1]: all in one picture
-    expected = deltaE_ciede2000(*(x[:, :, 0, 0].double().numpy() for x in each))
-    got = ciede2000(*each).numpy()
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)  # of single pixels
-    assert float(ciede2000(*whole)) == pytest.approx(expected.mean(), abs=1e-6)
-    np.testing.assert_allclose(ciede2000(*each[::-1]).numpy(), got, rtol=1e-5, atol=2e-5)
 
 
 def test_ssim_is_scikit_images_to_the_last_digits():

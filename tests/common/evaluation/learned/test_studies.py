@@ -21,13 +21,13 @@ TINY = Recipe(width=8, blocks=(1, 1, 1, 1), steps=8, batch_size=16, checks=2)
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Studies with very short training; returns the list of the classified rows."""
+    """Studies with very short training; returns the list of the classified predictors."""
     done = []
     measured, trained = real_fake_classifier.accuracy_values, semantics.trained_recognizer
 
-    def accuracy_values(predictors, *args, **options):
-        done.extend(predictors)
-        return measured(predictors, *args, **options, recipe=TINY)
+    def accuracy_values(predict, *args, **options):
+        done.append(predict)
+        return measured(predict, *args, **options, recipe=TINY)
 
     monkeypatch.setattr(real_fake_classifier, "accuracy_values", accuracy_values)
     monkeypatch.setattr(semantics, "trained_recognizer", partial(trained, recipe=TINY))
@@ -84,16 +84,16 @@ def test_studies_are_in_the_table_if_they_are_named(classes, quick, tmp_path, ca
     assert teaching in said["semantics"]
     assert "12 of the 12 photographs" in said["semantics"]
     assert "notes" not in result["protocol"]
-    assert quick == ["mean", "grey", "original"]
+    assert len(quick) == 3
     assert "| mean | " in capsys.readouterr().out
 
     assert script.main(["shuffled", *argv]) == 0  # cached rows are not measured again
-    assert quick == ["mean", "grey", "original", "shuffled"]
+    assert len(quick) == 4
     again = json.loads(out.read_text())
     assert all(again[row] == result[row] for row in ("mean", "grey", "original"))
     quick.clear()
     assert script.main([*argv, "--limit", "10", f"--judge_from={teaching}", "--seed=1"]) == 0
-    assert quick == ["mean", "grey", "original"]
+    assert len(quick) == 3
     assert (
         f"trained on 12 photographs of `{teaching}`"
         in json.loads(out.read_text())["protocol"]["metrics"]["real_fake_classifier"]
