@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import ipaddress
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -16,23 +14,19 @@ from urllib.parse import quote, unquote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
 from common.photo.web.uploads import EXPIRY_SECONDS, MemoryFull, Upload, UploadNotFound, Uploads, overhead_bytes
 from common.utils.errors import UserError
-from common.utils.web import MAX_BODY, Guard, json_object
+from common.utils.web import MAX_BODY, client_left, guards, json_object
 
 STATIC = Path(__file__).parent / "static"
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _COOKIE = "colorize"
 _RECEIVE_SECONDS = 30.0  # longest wait for the next part of an upload
 _UPLOADS_IN_MEMORY = 8  # of the largest size, by default
@@ -201,29 +195,6 @@ def _file_name(quoted: str) -> str:
     return name.strip(". ") or "picture"
 
 
-class HideExceptions:
-    """Middleware: unexpected exceptions are logged, and answered with status 500 without details."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        except Exception:
-            logging.getLogger("uvicorn.error").exception("a request failed")
-            if started:
-                raise
-            await PlainTextResponse("the server failed: see the log on its terminal", 500)(scope, receive, send)
-
-
 _STATUS = {UploadNotFound: 404, MemoryFull: 503, QueueFull: 503, sessions.NoMemory: 503}
 
 
@@ -231,19 +202,8 @@ async def _user_error(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), _STATUS.get(type(error), 422))
 
 
-async def _client_left(request: Request, error: Exception) -> Response:
+async def _left_queue(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # for the log only
-
-
-def allowed_hosts(host: str) -> list[str]:
-    """Host names that the server accepts. On a loopback address only its own, which prevents DNS rebinding."""
-    try:
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = host.lower() == "localhost"
-    if not loopback:
-        return ["*"]
-    return [*LOOPBACK, f"[{host}]" if ":" in host and not host.startswith("[") else host]
 
 
 def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
@@ -259,11 +219,10 @@ def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, h
         Route("/queue/{ticket}", endpoints.position),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host), www_redirect=False)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard), Middleware(HideExceptions), hosts],
-        exception_handlers={UserError: _user_error, ClientLeft: _client_left, ClientDisconnect: _client_left},
+        middleware=guards(host),
+        exception_handlers={UserError: _user_error, ClientLeft: _left_queue, ClientDisconnect: client_left},
     )
     app.state.endpoints = endpoints
     return app

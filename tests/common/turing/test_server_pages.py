@@ -30,7 +30,7 @@ def store(made, tmp_path):
 
 @pytest.fixture
 def app(made, store):
-    return create_app(store, made.gallery, TOKEN)
+    return create_app(store, made.gallery, TOKEN, "0.0.0.0")
 
 
 def person(app, begin=True):
@@ -304,7 +304,7 @@ cookies = st.one_of(st.none(), st.just("mine"), header_text)
 def fuzzed(made, tmp_path_factory):
     """One server for all examples: (app, store, a person's client, another's)."""
     store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.inputs.study)
-    app = create_app(store, made.gallery, TOKEN)
+    app = create_app(store, made.gallery, TOKEN, "0.0.0.0")
     yield app, store, person(app), person(app)
     store.close()
 

@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from common.imaging.read import open_image
 from common.photo.edit import Edit
 from common.photo.web import session
-from common.photo.web.page import LOOPBACK, allowed_hosts
 from common.predictor import PredictorConfig, colorize_photo
 from common.registry import build_colorizer
 from common.utils.errors import UserError
+from common.utils.web import LOOPBACK, allowed_hosts
 from tests.common.photo.web.visits import BASE, encoded, person, png_bomb, send
 from tests.conftest import photo_array
 

@@ -18,26 +18,8 @@ from common.photo.web import session
 from common.photo.web.page import Limits, create_app
 from common.photo.web.uploads import overhead_bytes
 from tests.common.photo.web.visits import BASE, LIMITS, encoded, person, send, until
+from tests.common.utils.asgi import asgi
 from tests.conftest import photo_array
-
-
-def asgi(app, headers, receive):
-    """Send a request to the app without a client: (status, body)."""
-    sent = []
-
-    async def call():
-        scope = {"type": "http", "method": "POST", "path": "/pictures", "raw_path": b"/pictures", "root_path": "",
-                 "query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
-                 "http_version": "1.1", "headers": [(b"host", b"127.0.0.1"), *headers]}  # fmt: skip
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-
-    asyncio.run(call())
-    body = b"".join(m.get("body", b"") for m in sent)
-    return (sent[0]["status"], body.decode()) if sent else (None, "")
 
 
 def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
