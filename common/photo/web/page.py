@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,16 +19,24 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from common.color.guided_upsampling import WORKING_SIDE
 from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
-from common.photo.web.uploads import EXPIRY_SECONDS, MemoryFull, Upload, UploadNotFound, Uploads, overhead_bytes
+from common.photo.web.uploads import (
+    EXPIRY_SECONDS,
+    Incoming,
+    MemoryFull,
+    Upload,
+    UploadNotFound,
+    Uploads,
+    overhead_bytes,
+)
 from common.utils.errors import UserError
 from common.utils.web import MAX_BODY, client_left, guards, json_object
 
 STATIC = Path(__file__).parent / "static"
 _COOKIE = "colorize"
-_RECEIVE_SECONDS = 30.0  # longest wait for the next part of an upload
 _UPLOADS_IN_MEMORY = 8  # of the largest size, by default
 T = TypeVar("T")
 
@@ -41,7 +49,7 @@ class Limits:
     max_pixels: int = 40_000_000  # of a picture
     memory: int | None = None  # bytes of all uploads together; None: eight of the largest size
     expiry_seconds: float = EXPIRY_SECONDS  # after its last use, an upload is removed
-    max_jobs: int = 16  # in the queue
+    max_jobs: int = 128  # in a queue
 
 
 class Endpoints:
@@ -50,9 +58,9 @@ class Endpoints:
     def __init__(self, models: Sequence[sessions.Model], limits: Limits) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
-        overhead = overhead_bytes(len(self.models))
+        overhead = self._overhead(sessions.PREVIEW_SIDE**2, WORKING_SIDE**2)
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
-        self.uploads = Uploads(memory, overhead, limits.expiry_seconds)
+        self.uploads = Uploads(memory, limits.expiry_seconds)
         self.jobs = JobQueue(limits.max_jobs)
         self.expiry_timer: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo.web")
@@ -78,31 +86,35 @@ class Endpoints:
     async def upload(self, request: Request) -> Response:
         """Open the file in the request's body. The response contains the picture's properties."""
         owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
-        self.uploads.reserve(self.uploads.overhead)
-        reserved = self.uploads.overhead
+        incoming = self.uploads.begin(owner, asyncio.current_task().cancel)
         try:
-            file = io.BytesIO()
-            async for chunk in self._chunks(request, name):
-                self.uploads.reserve(len(chunk))
-                reserved += len(chunk)
-                file.write(chunk)
-            data = file.getvalue()
+            data = await self._receive(request, name, incoming)
+            self.uploads.received(incoming)
             if not data:
                 raise UserError(f"{name} is empty (0 bytes): get a complete copy")
             device = next(iter(self.models.values())).device
             session = await self._run(
                 request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)
             )
+            self.uploads.reserve(incoming, self._overhead(session.L.numel(), session.working.numel()))
         except BaseException:
-            self.uploads.release(reserved)
+            self.uploads.end(incoming)
             raise
-        upload = self.uploads.add(owner, data, session)
+        upload = self.uploads.add(incoming, data, session)
         self._remove_expired()
         return JSONResponse({"id": upload.id, **session.describe()}, 201)
 
-    async def _chunks(self, request: Request, name: str) -> AsyncIterator[bytes]:
-        """The body in chunks. Raises HTTPException 413 as soon as its declared or received size is too large."""
-        limit, count = self.limits.max_upload, 0
+    def _overhead(self, preview_pixels: int, working_pixels: int) -> int:
+        return overhead_bytes(preview_pixels, working_pixels, [model.config.size for model in self.models.values()])
+
+    async def _receive(self, request: Request, name: str, incoming: Incoming) -> bytes:
+        """The body. Raises HTTPException 413 as soon as its declared or received size is too large, and 408 if it comes
+        too slowly.
+
+        Memory is reserved for what has arrived and not for what was declared: a client can declare much and send
+        nothing.
+        """
+        limit, file = self.limits.max_upload, io.BytesIO()
         too_large = HTTPException(413, f"{name} is larger than {limit / 1e6:g} megabytes: make it smaller first")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
@@ -110,15 +122,22 @@ class Endpoints:
         stream = request.stream()
         while True:
             try:
-                chunk = await asyncio.wait_for(anext(stream, None), _RECEIVE_SECONDS)
+                chunk = await asyncio.wait_for(anext(stream, None), incoming.deadline - self.uploads.clock())
             except asyncio.TimeoutError:
                 raise HTTPException(408, f"the upload of {name} stopped: send it again") from None
+            except asyncio.CancelledError:
+                if not incoming.dropped:
+                    raise
+            if incoming.dropped:
+                raise MemoryFull(
+                    f"the memory for pictures is full, and the upload of {name} was slow: try again in a few minutes"
+                )
             if chunk is None:
-                return
-            count += len(chunk)
-            if count > limit:
+                return file.getvalue()
+            if file.tell() + len(chunk) > limit:
                 raise too_large
-            yield chunk
+            self.uploads.receive(incoming, len(chunk))
+            file.write(chunk)
 
     async def before(self, request: Request) -> Response:
         """Preview of the uploaded picture, a JPEG."""

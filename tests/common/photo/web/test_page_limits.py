@@ -51,7 +51,7 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
 
 
 def test_an_upload_that_stops_times_out(models, monkeypatch):
-    monkeypatch.setattr("common.photo.web.page._RECEIVE_SECONDS", 0.05)
+    monkeypatch.setattr("common.photo.web.uploads._PATIENCE", 0.05)
     app = create_app(models, LIMITS)
 
     async def silent():
@@ -63,7 +63,7 @@ def test_an_upload_that_stops_times_out(models, monkeypatch):
 
 
 def test_memory_is_bounded(models):
-    limits = Limits(max_upload=200_000, memory=5 * (overhead_bytes(2) + 20_000))
+    limits = Limits(max_upload=200_000, memory=5 * (overhead_bytes(1920, 1920, (32, 32)) + 20_000))
     app = create_app(models, limits)
     uploads = app.state.endpoints.uploads
     first, second = person(app), person(app)
@@ -171,7 +171,7 @@ def test_a_job_whose_client_left_is_not_run():
     done = []
 
     async def story():
-        jobs, leave, go = JobQueue(), asyncio.Event(), threading.Event()
+        jobs, leave, go = JobQueue(4), asyncio.Event(), threading.Event()
 
         async def receive():
             await leave.wait()
