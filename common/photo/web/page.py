@@ -7,6 +7,7 @@ import io
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote
@@ -20,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.color.guided_upsampling import WORKING_SIDE
+from common.imaging.limited import LARGE_PIXELS, Decoder, LargePicture
 from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
@@ -53,15 +55,16 @@ class Limits:
 
 
 class Endpoints:
-    """The endpoints. Slow work runs in a thread, one job at a time."""
+    """The endpoints. Slow work runs in two threads: one job at a time, and beside it one job of a large picture."""
 
-    def __init__(self, models: Sequence[sessions.Model], limits: Limits) -> None:
+    def __init__(self, models: Sequence[sessions.Model], limits: Limits, decoder: Decoder) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
         overhead = self._overhead(sessions.PREVIEW_SIDE**2, WORKING_SIDE**2)
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
         self.uploads = Uploads(memory, limits.expiry_seconds)
-        self.jobs = JobQueue(limits.max_jobs)
+        self.decoder = decoder
+        self.jobs, self.large_jobs = JobQueue(limits.max_jobs), JobQueue(limits.max_jobs)
         self.expiry_timer: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo.web")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -92,10 +95,7 @@ class Endpoints:
             self.uploads.received(incoming)
             if not data:
                 raise UserError(f"{name} is empty (0 bytes): get a complete copy")
-            device = next(iter(self.models.values())).device
-            session = await self._run(
-                request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)
-            )
+            session = await self._open(request, owner, data, name)
             self.uploads.reserve(incoming, self._overhead(session.L.numel(), session.working.numel()))
         except BaseException:
             self.uploads.end(incoming)
@@ -103,6 +103,18 @@ class Endpoints:
         upload = self.uploads.add(incoming, data, session)
         self._remove_expired()
         return JSONResponse({"id": upload.id, **session.describe()}, 201)
+
+    async def _open(self, request: Request, owner: str, data: bytes, name: str) -> sessions.Session:
+        """Decode a file, if its header says that it is large, among the large jobs."""
+        device, decode = next(iter(self.models.values())).device, self.decoder.open
+
+        def work(decode: sessions.Decode) -> sessions.Session:
+            return sessions.open_session(data, name, self.limits.max_pixels, device, decode)
+
+        try:
+            return await self._run(request, owner, lambda: work(decode))
+        except LargePicture:
+            return await self._run(request, owner, lambda: work(partial(decode, large=True)), large=True)
 
     def _overhead(self, preview_pixels: int, working_pixels: int) -> int:
         return overhead_bytes(preview_pixels, working_pixels, [model.config.size for model in self.models.values()])
@@ -157,8 +169,10 @@ class Endpoints:
         form = body.get("format", upload.session.form)
         if not (isinstance(form, str) and form in {upload.session.form, "PNG"}):
             raise UserError("format is that of the uploaded picture, or PNG")
+        session, large = upload.session, upload.session.width * upload.session.height > LARGE_PIXELS
+        decode = partial(self.decoder.open, large=large)
         data, name = await self._run(
-            request, upload.owner, lambda: sessions.render_file(upload.data, upload.session, model, edit, form)
+            request, upload.owner, lambda: sessions.render_file(upload.data, session, model, edit, form, decode), large
         )
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
@@ -170,7 +184,8 @@ class Endpoints:
 
     async def position(self, request: Request) -> Response:
         """Position of one of the client's jobs in the queue, and how many jobs before it belong to others."""
-        position, others = self.jobs.position(_owner(request), request.path_params["ticket"]) or (None, None)
+        found = (jobs.position(_owner(request), request.path_params["ticket"]) for jobs in (self.jobs, self.large_jobs))
+        position, others = next(filter(None, found), (None, None))
         return JSONResponse({"position": position, "others": others})
 
     def _upload(self, request: Request) -> Upload:
@@ -184,8 +199,9 @@ class Endpoints:
             raise UserError(f"model is one of {', '.join(self.models)}")
         return upload, model, sessions.read_edit(body, upload.session), body
 
-    async def _run(self, request: Request, owner: str, work: Callable[[], T]) -> T:
-        return await self.jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
+    async def _run(self, request: Request, owner: str, work: Callable[[], T], large: bool = False) -> T:
+        jobs = self.large_jobs if large else self.jobs
+        return await jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
 
     def _remove_expired(self) -> None:
         """Remove expired uploads now, and again when the next one expires."""
@@ -225,9 +241,14 @@ async def _left_queue(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # for the log only
 
 
-def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
+def create_app(
+    models: Sequence[sessions.Model],
+    limits: Limits | None = None,
+    host: str = "127.0.0.1",
+    decoder: Decoder | None = None,
+) -> Starlette:
     """Create the web application. host: the address that the server will be bound to."""
-    endpoints = Endpoints(models, limits or Limits())
+    endpoints = Endpoints(models, limits or Limits(), decoder or Decoder())
     routes = [
         Route("/", endpoints.page),
         Route("/pictures", endpoints.upload, methods=["POST"]),

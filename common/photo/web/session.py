@@ -33,6 +33,12 @@ _PREVIEW_BISECTIONS = 6  # precision of gamut mapping: chroma to 1/64, which is 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
                "BMP": "image/bmp", "AVIF": "image/avif", "PPM": "image/x-portable-pixmap"}  # fmt: skip
 T = TypeVar("T")
+Decode = Callable[[bytes, str, int], Picture]  # (data, name, max_pixels)
+
+
+def decode_here(data: bytes, name: str, max_pixels: int) -> Picture:
+    """Decode a trusted file in this process. For others, see `common.imaging.limited.Decoder.open`."""
+    return open_image(data, name, max_pixels=max_pixels, deep=True)
 
 
 class NoMemory(UserError):
@@ -86,13 +92,14 @@ class Session:
         return file | {"width": self.width, "height": self.height} | preview
 
 
-def open_session(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
+def open_session(
+    data: bytes, name: str, max_pixels: int, device: torch.device, decode: Decode = decode_here
+) -> Session:
     """Decode an uploaded file. Raises UserError if it is not a picture, has too many pixels, or memory is short."""
-    return first_within_memory(lambda: _open(data, name, max_pixels, device))
+    return first_within_memory(lambda: _open(decode(data, name, max_pixels), name, device))
 
 
-def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
-    picture = open_image(data, name, max_pixels=max_pixels, deep=True)
+def _open(picture: Picture, name: str, device: torch.device) -> Session:
     height, width = picture.rgb.shape[:2]
     working = working_lightness(picture.finest, device)
     preview, alpha = _downscale(picture.rgb), None if picture.alpha is None else _downscale(picture.alpha)
@@ -173,13 +180,15 @@ def _devices(session: Session) -> list[torch.device]:
     return list(dict.fromkeys((session.working.device, torch.device("cpu"))))
 
 
-def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
+def render_file(
+    data: bytes, session: Session, model: Model, edit: Edit, form: str, decode: Decode = decode_here
+) -> tuple[bytes, str]:
     """Render the edited colorization of an uploaded file at full size: (encoded in the format `form`, file name).
 
     Raises UserError if memory is short or the format cannot hold the picture.
     """
     max_pixels = session.width * session.height
-    picture = first_within_memory(lambda: open_image(data, session.name, max_pixels=max_pixels, deep=True))
+    picture = first_within_memory(lambda: decode(data, session.name, max_pixels))
     ab, working = _predict(session, model).ab, session.working
     attempts = (
         lambda d=d: apply_ab(picture.finest, working.to(d), ab.to(d), model.config, edit) for d in _devices(session)

@@ -2,19 +2,26 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the page needs the web extra")
 pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 from starlette.requests import Request
 
+from common.imaging.limited import DecodeLimits, Decoder
+from common.photo.web import session
 from common.photo.web.jobs import JobQueue
 from common.photo.web.page import Limits, create_app
 from common.photo.web.uploads import Uploads
-from tests.common.photo.web.visits import LIMITS, encoded, person, send
+from tests.common.imaging.hostile import slow_jpeg
+from tests.common.photo.web.visits import LIMITS, encoded, person, send, until
 from tests.common.utils.asgi import asgi, exchange, sending
 from tests.conftest import photo_array
+
+LIMITS_10_MP = Limits(max_upload=200_000, max_pixels=10_000_000)
 
 
 def cookie(number):
@@ -126,3 +133,33 @@ def test_clients_take_turns():
 def test_forty_people_may_wait():
     people = [str(i) for i in range(40)]
     assert queue_story(people) == people
+
+
+def test_a_file_that_takes_too_long_to_decode_fails_alone(models):
+    app = create_app(models, LIMITS_10_MP, decoder=Decoder(DecodeLimits(seconds=0.3, seconds_per_megapixel=0)))
+    refused = send(person(app), slow_jpeg(), "bomb.jpg")
+    assert (refused.status_code, refused.text) == (
+        422,
+        "bomb.jpg takes too long to decode: save it again as JPEG or PNG",
+    )
+    assert app.state.endpoints.uploads.reserved == 0
+    assert send(person(app)).status_code == 201
+
+
+def test_a_large_picture_does_not_hold_up_small_ones(models, monkeypatch):
+    app, painted = create_app(models, LIMITS_10_MP), threading.Event()
+
+    def slow(*args):
+        assert painted.wait(10), "the small picture was not painted in the meantime"
+        return b"", "name"
+
+    monkeypatch.setattr(session, "render_file", slow)
+    with person(app) as client, ThreadPoolExecutor(1) as pool:
+        large = send(client, encoded(np.zeros((1001, 5000), np.uint8))).json()["id"]
+        result = pool.submit(client.post, f"/pictures/{large}/result", json={"model": "one"}, headers={"x-ticket": "1"})
+        until(lambda: len(app.state.endpoints.large_jobs) == 1)
+        assert client.get("/queue/1").json() == {"position": 0, "others": 0}
+        small = send(client).json()["id"]
+        assert client.post(f"/pictures/{small}/paint", json={"model": "one"}).status_code == 200
+        painted.set()
+        assert result.result().status_code == 200
