@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # it imports torch, which --help does not need
     from common.ensemble.stacks import StackOptions
     from common.evaluation.options import MeasureOptions
 
+DEFAULT_MODEL = "photo"  # of colorize
+
 
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""

@@ -384,7 +384,7 @@ def test_a_port_in_use_is_reported(weights, capsys):
 
 
 def test_without_models_it_asks_for_one(capsys, monkeypatch):
-    monkeypatch.setattr("common.checkpoint.installed_models", dict)
+    monkeypatch.setattr("common.photo.web.session.installed_models", dict)
     assert colorize.main(["serve", "--port", "0"]) == 2
     assert "no model is installed: give --model" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.checkpoint import installed_models, read_card
 from common.color.gamut import fit_gamut
 from common.color.guided_upsampling import GuidedUpsampling
 from common.color.lab import lab_to_rgb, rgb8_to_L
@@ -47,12 +49,17 @@ class NoMemory(UserError):
 
 @dataclass(frozen=True)
 class Model:
-    """A colorizer with the name and the description that the page shows."""
+    """A colorizer with the name and the description that the page shows. It is loaded when it is first needed."""
 
     name: str
-    colorizer: Colorizer
+    load: Callable[[], Colorizer]
     config: PredictorConfig
     description: str = ""
+
+    @cached_property
+    def colorizer(self) -> Colorizer:
+        """The network."""
+        return self.load()
 
     @property
     def device(self) -> torch.device:
@@ -229,9 +236,23 @@ def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
     loaded.
     """
     colorizers = [load_colorizer(path, device) for path in names]
-    cards = [colorizer.card for colorizer in colorizers]
+    return _models(names, [colorizer.card for colorizer in colorizers], [lambda c=c: c for c in colorizers])
+
+
+def load_installed_models(first: str, device: torch.device) -> list[Model]:
+    """The installed models, `first` before the others. Only `first` is loaded now."""
+    paths = installed_models()
+    names = sorted(paths, key=lambda name: name != first)
+    loads = [partial(load_colorizer, paths[name], device) for name in names]
+    models = _models(names, [read_card(paths[name]) for name in names], loads)
+    for model in models[:1]:
+        _ = model.colorizer
+    return models
+
+
+def _models(names: Sequence[str], cards: Sequence[dict], loads: Sequence[Callable[[], Colorizer]]) -> list[Model]:
     own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
     return [
-        Model(title, colorizer, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
-        for title, colorizer, card in zip(unique_titles(own), colorizers, cards, strict=True)
+        Model(title, load, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
+        for title, load, card in zip(unique_titles(own), loads, cards, strict=True)
     ]

@@ -28,7 +28,7 @@ def tiny(seed, name):
     with torch.no_grad():
         colorizer.network[-1].weight.mul_(300)
     colorizer.card = {"family": "classification", "model": {}, "size": 32, "name": name}
-    return session.Model(name, colorizer.eval(), PredictorConfig(32))
+    return session.Model(name, colorizer.eval, PredictorConfig(32))
 
 
 def person(app):
