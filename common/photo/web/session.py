@@ -31,6 +31,7 @@ from common.utils.titles import unique_titles
 
 PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
+CACHED_UPSAMPLINGS = 2  # per picture: they take most of its memory and are computed again in a fraction of a second
 _PREVIEW_BISECTIONS = 6  # precision of gamut mapping: chroma to 1/64, which is not visible, in half the time
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
                "BMP": "image/bmp", "AVIF": "image/avif", "PPM": "image/x-portable-pixmap"}  # fmt: skip
@@ -164,6 +165,8 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     Returns a JPEG, and a note if the network ran out of memory at its size. Raises UserError if memory is short.
     """
     prediction = _predict(session, model)
+    for others in [p for p in list(session.predictions.values()) if p is not prediction][: 1 - CACHED_UPSAMPLINGS]:
+        others.upsampling = None
     rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
     return _jpeg(rgb, session.alpha), prediction.note
 
@@ -211,13 +214,15 @@ def render_file(
 
 
 def _predict(session: Session, model: Model) -> Prediction:
-    """The cached prediction of a model, or a new one."""
-    if model.name not in session.predictions:
+    """The cached prediction of a model, or a new one. It becomes the last in `predictions`."""
+    found = session.predictions.pop(model.name, None)
+    if found is None:
         notes: list[str] = []
         with torch.no_grad():
             ab = predict_within_memory(model.colorizer, session.working, model.config, notes.append)
-        session.predictions[model.name] = Prediction(ab, "; ".join(notes))
-    return session.predictions[model.name]
+        found = Prediction(ab, "; ".join(notes))
+    session.predictions[model.name] = found
+    return found
 
 
 def first_within_memory(*attempts: Callable[[], T]) -> T:

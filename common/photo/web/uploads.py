@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from common.photo.web.session import Session
+from common.photo.web.session import CACHED_UPSAMPLINGS, Session
 from common.utils.errors import UserError
 
 EXPIRY_SECONDS = 900.0  # after the last use
@@ -20,10 +20,10 @@ _SETTLED_SECONDS = 5.0  # before, the rate of an upload says nothing about the c
 def overhead_bytes(preview_pixels: int, working_pixels: int, sizes: Sequence[int]) -> int:
     """Upper bound of the bytes that an upload takes besides its file, after models with these input sizes colorized it.
 
-    They are lightness, alpha and JPEG of the preview, the working lightness, and per model ab and its upsampling.
+    They are lightness, alpha and JPEG of the preview, the working lightness, ab of every model, and upsamplings.
     """
-    models = sum(16 * working_pixels + 8 * size**2 for size in sizes)
-    return 8 * preview_pixels + 4 * working_pixels + models
+    upsamplings = min(len(sizes), CACHED_UPSAMPLINGS) * 16 * working_pixels
+    return 8 * preview_pixels + 4 * working_pixels + sum(8 * size**2 for size in sizes) + upsamplings
 
 
 class MemoryFull(UserError):

@@ -3,19 +3,22 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("starlette", reason="the page needs the web extra")
 pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 from starlette.requests import Request
 
 from common.imaging.limited import DecodeLimits, Decoder
+from common.photo.edit import Edit
 from common.photo.web import session
 from common.photo.web.jobs import JobQueue
 from common.photo.web.page import Limits, create_app
-from common.photo.web.uploads import Uploads
+from common.photo.web.uploads import Uploads, overhead_bytes
 from tests.common.imaging.hostile import slow_jpeg
 from tests.common.photo.web.visits import LIMITS, encoded, person, send, until
 from tests.common.utils.asgi import asgi, exchange, sending
@@ -104,6 +107,21 @@ def test_tiny_pictures_of_forty_people_fit(models):
     app = create_app(models)
     assert [send(person(app)).status_code for _ in range(40)] == [201] * 40
     assert app.state.endpoints.uploads.reserved < 40 * 200_000
+
+
+def test_the_reserved_memory_is_enough(models):
+    """Noise, the JPEG of which is as large as it gets, with alpha, colorized by three models."""
+    noise = np.random.default_rng(0).integers(0, 256, (600, 500, 4), np.uint8)
+    opened = session.open_session(encoded(noise), "x", 10**6, torch.device("cpu"))
+    three = [*models, replace(models[0], name="three")]
+    for model in three * 2:
+        session.render_preview(opened, model, Edit())
+    found = list(opened.predictions.values())
+    assert [p.upsampling is not None for p in found] == [False, True, True]
+    tensors = [opened.L, opened.working, *(p.ab for p in found), *(p.upsampling.coefficients for p in found[1:])]
+    used = sum(tensor.nbytes for tensor in tensors) + opened.alpha.nbytes + len(opened.before)
+    reserved = overhead_bytes(opened.L.numel(), opened.working.numel(), [32, 32, 32])
+    assert 0.75 * reserved < used <= reserved
 
 
 def queue_story(owners):
