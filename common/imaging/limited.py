@@ -19,7 +19,8 @@ _MODULES = (__name__, "cv2")
 class DecodeLimits:
     """Several times what photographs of all formats need."""
 
-    seconds: float = 3.0  # CPU time of any file
+    quick_seconds: float = 0.5  # CPU time in the shared process
+    seconds: float = 3.0  # CPU time of any file in a process of its own
     seconds_per_megapixel: float = 0.5
     memory: int = 200_000_000  # bytes for any file
     memory_per_pixel: int = 80  # bytes
@@ -32,14 +33,13 @@ class DecodeLimits:
 
 
 class LargePicture(Exception):
-    """A picture of more than LARGE_PIXELS must be decoded with `large=True`."""
+    """A picture of more than LARGE_PIXELS, or one that takes long, must be decoded with `large=True`."""
 
 
 class Decoder:
     """Decodes pictures in other processes: a file that crashes a decoder or exhausts its limits fails alone.
 
-    Pictures up to LARGE_PIXELS share one process that is kept running, larger ones get a new one. A file whose header
-    is wrong about its size can therefore delay other small pictures by a few seconds at most.
+    Pictures up to LARGE_PIXELS share one process that is kept running, and get little time in it. Others get a new one.
     """
 
     def __init__(self, limits: DecodeLimits | None = None) -> None:
@@ -54,13 +54,15 @@ class Decoder:
         """`open_image(data, name, max_pixels=max_pixels, deep=True)` with limits.
 
         Raises PictureError also if decoding exceeds its limits, and LargePicture without `large` if the header states
-        more than LARGE_PIXELS.
+        more than LARGE_PIXELS or if the time in the shared process is over.
         """
         process = LimitedProcess(*_MODULES) if large else self._shared
         try:
             seconds, memory = self.limits.of(data, 0)
             picture = process.call(_open, data, name, max_pixels, large, self.limits, seconds=seconds, memory=memory)
         except ProcessEnded as ended:
+            if ended.out_of_time and not large:
+                raise LargePicture from None
             if ended.out_of_time:
                 raise PictureError(f"{name} takes too long to decode: save it again as JPEG or PNG") from None
             raise PictureError(
@@ -84,5 +86,6 @@ def _open(data: bytes, name: str, max_pixels: int, large: bool, limits: DecodeLi
     if pixels <= max_pixels:
         if pixels > LARGE_PIXELS and not large:
             return None
-        limit(*limits.of(data, pixels))
+        seconds, memory = limits.of(data, pixels)
+        limit(seconds if large else limits.quick_seconds, memory)
     return open_image(data, name, max_pixels=max_pixels, deep=True)

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.color.guided_upsampling import WORKING_SIDE
-from common.imaging.limited import LARGE_PIXELS, Decoder, LargePicture
+from common.imaging.limited import Decoder, LargePicture
 from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
@@ -55,7 +55,7 @@ class Limits:
 
 
 class Endpoints:
-    """The endpoints. Slow work runs in two threads: one job at a time, and beside it one job of a large picture."""
+    """The endpoints. Slow work runs in three threads: one opens uploads, one renders, one works on large pictures."""
 
     def __init__(self, models: Sequence[sessions.Model], limits: Limits, decoder: Decoder) -> None:
         self.models = {model.name: model for model in models}
@@ -64,7 +64,7 @@ class Endpoints:
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
         self.uploads = Uploads(memory, limits.expiry_seconds)
         self.decoder = decoder
-        self.jobs, self.large_jobs = JobQueue(limits.max_jobs), JobQueue(limits.max_jobs)
+        self.opening, self.jobs, self.large_jobs = (JobQueue(limits.max_jobs) for _ in range(3))
         self.expiry_timer: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo.web")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -95,7 +95,13 @@ class Endpoints:
             self.uploads.received(incoming)
             if not data:
                 raise UserError(f"{name} is empty (0 bytes): get a complete copy")
-            session = await self._open(request, owner, data, name)
+            pixels, device = self.limits.max_pixels, next(iter(self.models.values())).device
+            session = await self._run_decoding(
+                self.opening,
+                request,
+                owner,
+                lambda decode: sessions.open_session(data, name, pixels, device, decode),
+            )
             self.uploads.reserve(incoming, self._overhead(session.L.numel(), session.working.numel()))
         except BaseException:
             self.uploads.end(incoming)
@@ -103,18 +109,6 @@ class Endpoints:
         upload = self.uploads.add(incoming, data, session)
         self._remove_expired()
         return JSONResponse({"id": upload.id, **session.describe()}, 201)
-
-    async def _open(self, request: Request, owner: str, data: bytes, name: str) -> sessions.Session:
-        """Decode a file, if its header says that it is large, among the large jobs."""
-        device, decode = next(iter(self.models.values())).device, self.decoder.open
-
-        def work(decode: sessions.Decode) -> sessions.Session:
-            return sessions.open_session(data, name, self.limits.max_pixels, device, decode)
-
-        try:
-            return await self._run(request, owner, lambda: work(decode))
-        except LargePicture:
-            return await self._run(request, owner, lambda: work(partial(decode, large=True)), large=True)
 
     def _overhead(self, preview_pixels: int, working_pixels: int) -> int:
         return overhead_bytes(preview_pixels, working_pixels, [model.config.size for model in self.models.values()])
@@ -159,7 +153,7 @@ class Endpoints:
         """Preview of the colorization, a JPEG. The header `x-note` reports a lack of memory."""
         upload, model, edit, _ = await self._read(request)
         data, note = await self._run(
-            request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
+            self.jobs, request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
         )
         return Response(data, media_type="image/jpeg", headers={"x-note": quote(note)} if note else None)
 
@@ -169,10 +163,11 @@ class Endpoints:
         form = body.get("format", upload.session.form)
         if not (isinstance(form, str) and form in {upload.session.form, "PNG"}):
             raise UserError("format is that of the uploaded picture, or PNG")
-        session, large = upload.session, upload.session.width * upload.session.height > LARGE_PIXELS
-        decode = partial(self.decoder.open, large=large)
-        data, name = await self._run(
-            request, upload.owner, lambda: sessions.render_file(upload.data, session, model, edit, form, decode), large
+        data, name = await self._run_decoding(
+            self.jobs,
+            request,
+            upload.owner,
+            lambda decode: sessions.render_file(upload.data, upload.session, model, edit, form, decode),
         )
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
@@ -184,7 +179,8 @@ class Endpoints:
 
     async def position(self, request: Request) -> Response:
         """Position of one of the client's jobs in the queue, and how many jobs before it belong to others."""
-        found = (jobs.position(_owner(request), request.path_params["ticket"]) for jobs in (self.jobs, self.large_jobs))
+        queues = (self.opening, self.jobs, self.large_jobs)
+        found = (jobs.position(_owner(request), request.path_params["ticket"]) for jobs in queues)
         position, others = next(filter(None, found), (None, None))
         return JSONResponse({"position": position, "others": others})
 
@@ -199,9 +195,18 @@ class Endpoints:
             raise UserError(f"model is one of {', '.join(self.models)}")
         return upload, model, sessions.read_edit(body, upload.session), body
 
-    async def _run(self, request: Request, owner: str, work: Callable[[], T], large: bool = False) -> T:
-        jobs = self.large_jobs if large else self.jobs
+    async def _run(self, jobs: JobQueue, request: Request, owner: str, work: Callable[[], T]) -> T:
         return await jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
+
+    async def _run_decoding(
+        self, jobs: JobQueue, request: Request, owner: str, work: Callable[[sessions.Decode], T]
+    ) -> T:
+        """Run a job that decodes a file: among `large_jobs` instead if the file is large or takes long."""
+        try:
+            return await self._run(jobs, request, owner, lambda: work(self.decoder.open))
+        except LargePicture:
+            decode = partial(self.decoder.open, large=True)
+            return await self._run(self.large_jobs, request, owner, lambda: work(decode))
 
     def _remove_expired(self) -> None:
         """Remove expired uploads now, and again when the next one expires."""

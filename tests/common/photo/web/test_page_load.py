@@ -154,7 +154,8 @@ def test_forty_people_may_wait():
 
 
 def test_a_file_that_takes_too_long_to_decode_fails_alone(models):
-    app = create_app(models, LIMITS_10_MP, decoder=Decoder(DecodeLimits(seconds=0.3, seconds_per_megapixel=0)))
+    limits = DecodeLimits(quick_seconds=0.3, seconds=0.3, seconds_per_megapixel=0)
+    app = create_app(models, LIMITS_10_MP, decoder=Decoder(limits))
     refused = send(person(app), slow_jpeg(), "bomb.jpg")
     assert (refused.status_code, refused.text) == (
         422,
@@ -167,7 +168,8 @@ def test_a_file_that_takes_too_long_to_decode_fails_alone(models):
 def test_a_large_picture_does_not_hold_up_small_ones(models, monkeypatch):
     app, painted = create_app(models, LIMITS_10_MP), threading.Event()
 
-    def slow(*args):
+    def slow(data, opened, model, edit, form, decode):
+        decode(data, "large", 10**7)
         assert painted.wait(10), "the small picture was not painted in the meantime"
         return b"", "name"
 
