@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from common.imaging.read import FORMATS, Picture, open_image
 from common.utils.errors import PictureError
@@ -78,6 +78,7 @@ class Decoder:
 
 def _open(data: bytes, name: str, max_pixels: int, large: bool, limits: DecodeLimits) -> Picture | None:
     """Runs in the other process. None for a picture that is too large for this one."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 2  # of one per core, the stacks could exceed the memory
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height

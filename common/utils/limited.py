@@ -21,6 +21,7 @@ except ImportError:  # Windows: calls run in a process of their own, without lim
 
 T = TypeVar("T")
 _CHILD = "import sys; sys.path[:] = sys.argv[2:]; from common.utils.limited import work; work(sys.argv[1])"
+_LONGEST_CALL = 600.0  # seconds by the clock; only for a call that hangs without using CPU time
 _STATM = Path("/proc/self/statm")  # only on Linux; elsewhere the memory is not limited
 
 
@@ -57,6 +58,8 @@ class LimitedProcess:
         """
         with self._lock:
             self.start()
+            hanging = threading.Timer(_LONGEST_CALL, self._process.kill)
+            hanging.start()
             try:
                 pickle.dump((function, args, seconds, memory), self._process.stdin, protocol=5)
                 self._process.stdin.flush()
@@ -67,6 +70,8 @@ class LimitedProcess:
             except BaseException:  # the rest of an answer would be taken for the next one
                 self._end()
                 raise
+            finally:
+                hanging.cancel()
         if done:
             return result
         raise result

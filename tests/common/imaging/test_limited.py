@@ -27,7 +27,13 @@ def decoder():
 def test_it_decodes_as_open_image(decoder):
     deep = photo_array(6)[..., 0].astype(np.uint16) * 257 + 3
     alpha = np.dstack([photo_array(7), photo_array(8)[..., 0]])
-    for data in (encoded(photo_array(3), "JPEG"), encoded(alpha), encoded(deep, "TIFF", dpi=(300, 300))):
+    files = (
+        encoded(photo_array(3), "JPEG"),
+        encoded(alpha),
+        encoded(deep, "TIFF", dpi=(300, 300)),
+        encoded(alpha, "AVIF"),
+    )
+    for data in files:
         here, there = open_image(data, "x", deep=True), decoder.open(data, "x", 10**6)
         for one, other in zip(here, there, strict=True):
             assert np.array_equal(one, other)

@@ -5,6 +5,7 @@ import operator
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_a_crash_ends_one_call(process):
     process._process.kill()  # between two calls
     process._process.wait()
     assert process.call(abs, -1, **LIMITS) == 1
+
+
+def test_a_call_that_hangs_is_ended(process, monkeypatch):
+    monkeypatch.setattr("common.utils.limited._LONGEST_CALL", 0.1)
+    with pytest.raises(ProcessEnded):
+        process.call(time.sleep, 600, **LIMITS)
 
 
 def test_it_ends_with_its_parent():
