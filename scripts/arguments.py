@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # importing torch takes a second
     from common.ensemble.stacks import StackOptions
     from common.evaluation.options import MeasureOptions
 
+DEFAULT_MODEL = "photo"  # of colorize
 T = TypeVar("T", int, float)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import PictureError, UserError, entry_point
-from scripts.arguments import Parser, above_zero
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from common.imaging.read import Picture
     from common.photo.batch import BatchConfig, Outcome, Task
     from common.photo.edit import Edit
-
-DEFAULT_MODEL = "photo"
 
 
 @entry_point

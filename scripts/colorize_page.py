@@ -1,7 +1,7 @@
 """Serve a web page on which pictures are uploaded, colorized, edited with sliders and hints, and downloaded.
 
 examples:
-  colorize serve                                        # all installed models, on http://127.0.0.1:8001/
+  colorize serve                                        # the installed models, on http://127.0.0.1:8001/
   colorize serve --model runs/mine runs/other --port 0  # two models side by side, on any free port
   colorize serve --host 0.0.0.0 --max-upload 20         # also for other machines; files up to 20 MB
 """
@@ -12,7 +12,7 @@ import importlib.util
 import sys
 
 from common.utils.errors import UserError, entry_point
-from scripts.arguments import Parser, above_zero, natural
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
 
 
 def make_parser() -> Parser:
@@ -20,7 +20,7 @@ def make_parser() -> Parser:
     parser = Parser("colorize serve", __doc__)
     add = parser.add_argument
     add("--model", nargs="+", metavar="NAME|WEIGHTS",
-        help="installed models, .safetensors files or run folders (default: all installed models)")  # fmt: skip
+        help="installed models, .safetensors files or run folders (default: all that are installed)")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also serves other machines")
     add("--port", type=natural, default=8001, help="port to listen on; 0 picks a free one")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -39,17 +39,21 @@ def serve(argv: list[str]) -> int:
     from common.utils.web import serve as serve_app
 
     with bind(args.host, args.port) as bound:  # before the models are loaded, so that a port in use is reported at once
-        from common.checkpoint import installed_models
+        from common.imaging.limited import Decoder
+
+        decoder = Decoder()
+        decoder.start()  # it gets ready while the models are loaded
+
         from common.photo.web.page import Limits, create_app
-        from common.photo.web.session import load_models
+        from common.photo.web.session import load_installed_models, load_models
         from common.utils.device import pick_device
 
-        names = args.model or list(installed_models())
-        if not names:
+        device = pick_device(args.device)
+        models = load_models(args.model, device) if args.model else load_installed_models(DEFAULT_MODEL, device)
+        if not models:
             raise UserError("no model is installed: give --model with a .safetensors file or a run folder")
-        models = load_models(names, pick_device(args.device))
         limits = Limits(max_upload=int(args.max_upload * 1e6), max_pixels=int(args.max_megapixels * 1e6))
-        app = create_app(models, limits, args.host)
+        app = create_app(models, limits, args.host, decoder)
         host = f"[{args.host}]" if ":" in args.host else args.host
         url = f"http://{host}:{bound.getsockname()[1]}/"
         serve_app(app, bound, lambda: print(f"serving: {url}", flush=True))

@@ -173,7 +173,7 @@ def _serve(args: argparse.Namespace) -> int:
         study, gallery, progress = _study(args)
         store = open_store(args.db, study)
         try:
-            app = create_app(store, gallery(), token)
+            app = create_app(store, gallery(), token, args.host)
             host = f"[{args.host}]" if ":" in args.host else args.host
             url = f"http://{host}:{bound.getsockname()[1]}/"
             progress.say(f"report: {url}report" + ("" if given else f" (token: {token})"))

@@ -25,6 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SIDE = 16
 
 
+def fuzz_examples(default: int) -> int:
+    """Number of examples of a test of random requests: $COLORIZATION_FUZZ, if it is set."""
+    return int(os.environ.get("COLORIZATION_FUZZ", default))
+
+
 def photo_array(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
     """A smooth colorful picture, uint8 [H, W, 3], different for every seed."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_WORKING_SIDE = 512  # longer side at which the filter is fitted; its smooth coefficients are then upsampled
+WORKING_SIDE = 512  # longer side at which the filter is fitted; its smooth coefficients are then upsampled
 
 
 def _box_mean(x: Tensor, radius: int) -> Tensor:
@@ -75,5 +75,5 @@ class GuidedUpsampling:
 
 def working_size(height: int, width: int) -> tuple[int, int]:
     """Size (height, width) at which the filter is fitted: the photograph's, with the longer side at most 512 pixels."""
-    scale = min(1.0, _WORKING_SIDE / max(height, width))
+    scale = min(1.0, WORKING_SIDE / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

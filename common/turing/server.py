@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -20,7 +21,7 @@ from common.turing.report import MODEL_HEADS, answers_csv, report_values
 from common.turing.results import Rules, summarize, trial_verdicts
 from common.turing.store import Answer, Refused, Store
 from common.turing.trials import EXPOSURE_MS, SIDES, Study
-from common.utils.web import MAX_BODY, Guard, form_fields, json_object, same_secret
+from common.utils.web import MAX_BODY, client_left, form_fields, guards, json_object, same_secret
 
 STATIC = Path(__file__).parent / "web" / "static"
 LAYOUTS = ("row", "column", "small")
@@ -174,8 +175,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), error.status)
 
 
-def create_app(store: Store, gallery: Gallery, report_token: str) -> Starlette:
-    """The test as a Starlette application. report_token: secret that gives access to the report."""
+def create_app(store: Store, gallery: Gallery, report_token: str, host: str = "127.0.0.1") -> Starlette:
+    """The test as a Starlette application.
+
+    report_token: secret that gives access to the report. host: the address that the server will be bound to.
+    """
     endpoints = Endpoints(store, gallery, report_token)
     routes = [
         Route("/", endpoints.welcome),
@@ -192,7 +196,7 @@ def create_app(store: Store, gallery: Gallery, report_token: str) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard)],
-        exception_handlers={Refused: _refused},
-        max_body_size=MAX_BODY,
+        # Starlette's own max_body_size would answer outside the guards, without their headers
+        middleware=[*guards(host), Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY)],
+        exception_handlers={Refused: _refused, ClientDisconnect: client_left},
     )

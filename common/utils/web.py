@@ -1,4 +1,4 @@
-"""What the web servers share: security headers, the same-origin check, request parsing, sockets.
+"""What the web servers share: security headers, checks of host and origin, request parsing, sockets.
 
 The content security policy forbids inline scripts and resources of other sites.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import ipaddress
 import json
+import logging
 import socket
 from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
@@ -16,8 +18,10 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.utils.errors import UserError
@@ -35,7 +39,9 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_BODY = 16_384  # maximum bytes of a request body: enough for answers and forms, not for uploads
+_LOG = logging.getLogger("uvicorn.error")  # the logger that writes to the server's terminal
 
 
 class Guard:
@@ -72,6 +78,52 @@ def same_origin(headers: Headers) -> bool:
         return origin is None or urlsplit(origin).netloc == headers.get("host")
     except ValueError:
         return False
+
+
+class HideExceptions:
+    """Middleware: unexpected exceptions are logged, and answered with status 500 without details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception:
+            _LOG.exception("a request failed")
+            if started:
+                raise
+            await PlainTextResponse("the server failed: see the log on its terminal", 500)(scope, receive, send)
+
+
+def guards(host: str) -> list[Middleware]:
+    """The middleware of every server, outermost first. host: the address that the server will be bound to."""
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host), www_redirect=False)
+    return [Middleware(Guard), Middleware(HideExceptions), hosts]
+
+
+def allowed_hosts(host: str) -> list[str]:
+    """Host names that the server accepts. On a loopback address only its own, which prevents DNS rebinding."""
+    try:
+        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = host.lower() == "localhost"
+    if not loopback:
+        return ["*"]
+    return [*LOOPBACK, f"[{host}]" if ":" in host and not host.startswith("[") else host]
+
+
+async def client_left(request: Request, error: Exception) -> Response:
+    """Exception handler for a client that disconnects before its request is complete. Logs no more than that."""
+    _LOG.warning("a client left before its request was complete")
+    return Response(status_code=499)  # nobody reads it
 
 
 async def json_object(request: Request) -> dict:

@@ -3,13 +3,8 @@
 import base64
 import os
 import re
-import select
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +18,8 @@ from common.checkpoint import save_weights
 from common.imaging.read import open_image
 from common.registry import build_colorizer
 from scripts import colorize
-from tests.common.photo.web.visits import encoded, png_bomb
-from tests.conftest import ROOT, photo_array
+from tests.common.photo.web.visits import encoded, ended, png_bomb, started
+from tests.conftest import photo_array
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
@@ -55,30 +50,6 @@ def weights(tmp_path_factory):
         card = {"family": "classification", "model": model, "size": 32, "name": name}
         save_weights(folder / f"{name}.safetensors", colorizer.state_dict(), card)
     return [str(folder / f"{name}.safetensors") for name in ("first", "second")]
-
-
-def started(argv):
-    """A server in its own process, and its address. The caller ends it."""
-    command = [sys.executable, "-m", "scripts.colorize", "serve", "--port=0", "--device=cpu", *argv]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while not select.select([process.stdout], [], [], 1)[0] and time.monotonic() < end:
-        pass
-    line = process.stdout.readline()
-    found = re.fullmatch(r"serving: (http://\S+/)\n", line)
-    if not found:
-        process.kill()
-        pytest.fail(line + process.stderr.read())
-    return process, found[1]
-
-
-def ended(process):
-    """The stderr of a server, after Ctrl-C."""
-    process.send_signal(signal.SIGINT)
-    try:
-        return process.communicate(timeout=120)[1]
-    finally:
-        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +355,7 @@ def test_a_port_in_use_is_reported(weights, capsys):
 
 
 def test_without_models_it_asks_for_one(capsys, monkeypatch):
-    monkeypatch.setattr("common.checkpoint.installed_models", dict)
+    monkeypatch.setattr("common.photo.web.session.installed_models", dict)
     assert colorize.main(["serve", "--port", "0"]) == 2
     assert "no model is installed: give --model" in capsys.readouterr().err
 

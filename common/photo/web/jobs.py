@@ -1,8 +1,9 @@
-"""A queue that runs one job at a time, in the order of the requests."""
+"""A queue that runs one job at a time and takes turns between clients."""
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,6 +13,7 @@ from starlette.requests import Request
 
 from common.utils.errors import UserError
 
+_MAX_PER_OWNER = 8
 T = TypeVar("T")
 
 
@@ -27,18 +29,22 @@ class ClientLeft(Exception):
 class _Job:
     owner: str
     ticket: str
+    round: int
     turn: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class JobQueue:
     """Runs jobs one at a time. All methods must be called from one event loop.
 
-    limit: largest number of jobs, including the running one. One owner may have half of them.
+    Every job has a round: one after that of its owner's last waiting job. Jobs run in the order of their rounds, and
+    within a round in the order of the requests, so many jobs of one owner do not hold up another's.
+    limit: largest number of jobs, including the running one. One owner may have half of them, at most eight.
     """
 
-    def __init__(self, limit: int = 16) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._jobs: list[_Job] = []
+        self.max_per_owner = max(1, min(_MAX_PER_OWNER, limit // 2))
+        self._jobs: list[_Job] = []  # in the order in which they run; the first is running
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -50,10 +56,13 @@ class JobQueue:
         """
         if len(self._jobs) >= self.limit:
             raise QueueFull(f"{len(self._jobs)} requests are waiting already: try again in a minute")
-        if sum(job.owner == owner for job in self._jobs) >= max(1, self.limit // 2):
+        own = [job.round for job in self._jobs if job.owner == owner]
+        if len(own) >= self.max_per_owner:
             raise QueueFull("too many of your own requests are waiting already: wait until they are done")
-        job = _Job(owner, ticket)
-        self._jobs.append(job)
+        # without the running job's round as the lower bound, a new owner's jobs would all run before those that wait
+        current = self._jobs[0].round if self._jobs else 0
+        job = _Job(owner, ticket, own[-1] + 1 if own else current)
+        bisect.insort(self._jobs, job, key=lambda other: other.round)
         try:
             if self._jobs[0] is not job:
                 await _wait_while_connected(request, job.turn)

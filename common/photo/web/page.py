@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-import ipaddress
-import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote
@@ -16,25 +15,30 @@ from urllib.parse import quote, unquote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from common.color.guided_upsampling import WORKING_SIDE
+from common.imaging.limited import Decoder, LargePicture
 from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
-from common.photo.web.uploads import EXPIRY_SECONDS, MemoryFull, Upload, UploadNotFound, Uploads, overhead_bytes
+from common.photo.web.uploads import (
+    EXPIRY_SECONDS,
+    Incoming,
+    MemoryFull,
+    Upload,
+    UploadNotFound,
+    Uploads,
+    overhead_bytes,
+)
 from common.utils.errors import UserError
-from common.utils.web import MAX_BODY, Guard, json_object
+from common.utils.web import MAX_BODY, client_left, guards, json_object
 
 STATIC = Path(__file__).parent / "static"
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _COOKIE = "colorize"
-_RECEIVE_SECONDS = 30.0  # longest wait for the next part of an upload
 _UPLOADS_IN_MEMORY = 8  # of the largest size, by default
 T = TypeVar("T")
 
@@ -47,19 +51,20 @@ class Limits:
     max_pixels: int = 40_000_000  # of a picture
     memory: int | None = None  # bytes of all uploads together; None: eight of the largest size
     expiry_seconds: float = EXPIRY_SECONDS  # after its last use, an upload is removed
-    max_jobs: int = 16  # in the queue
+    max_jobs: int = 128  # in a queue
 
 
 class Endpoints:
-    """The endpoints. Slow work runs in a thread, one job at a time."""
+    """The endpoints. Slow work runs in three threads: one opens uploads, one renders, one works on large pictures."""
 
-    def __init__(self, models: Sequence[sessions.Model], limits: Limits) -> None:
+    def __init__(self, models: Sequence[sessions.Model], limits: Limits, decoder: Decoder) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
-        overhead = overhead_bytes(len(self.models))
+        overhead = self._overhead(sessions.PREVIEW_SIDE**2, WORKING_SIDE**2)
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
-        self.uploads = Uploads(memory, overhead, limits.expiry_seconds)
-        self.jobs = JobQueue(limits.max_jobs)
+        self.uploads = Uploads(memory, limits.expiry_seconds)
+        self.decoder = decoder
+        self.opening, self.jobs, self.large_jobs = (JobQueue(limits.max_jobs) for _ in range(3))
         self.expiry_timer: asyncio.TimerHandle | None = None
         loader = PackageLoader("common.photo.web")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -84,31 +89,38 @@ class Endpoints:
     async def upload(self, request: Request) -> Response:
         """Open the file in the request's body. The response contains the picture's properties."""
         owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
-        self.uploads.reserve(self.uploads.overhead)
-        reserved = self.uploads.overhead
+        incoming = self.uploads.begin(owner, asyncio.current_task().cancel)
         try:
-            file = io.BytesIO()
-            async for chunk in self._chunks(request, name):
-                self.uploads.reserve(len(chunk))
-                reserved += len(chunk)
-                file.write(chunk)
-            data = file.getvalue()
+            data = await self._receive(request, name, incoming)
+            self.uploads.received(incoming)
             if not data:
                 raise UserError(f"{name} is empty (0 bytes): get a complete copy")
-            device = next(iter(self.models.values())).device
-            session = await self._run(
-                request, owner, lambda: sessions.open_session(data, name, self.limits.max_pixels, device)
+            pixels, device = self.limits.max_pixels, next(iter(self.models.values())).device
+            session = await self._run_decoding(
+                self.opening,
+                request,
+                owner,
+                lambda decode: sessions.open_session(data, name, pixels, device, decode),
             )
+            self.uploads.reserve(incoming, self._overhead(session.L.numel(), session.working.numel()))
         except BaseException:
-            self.uploads.release(reserved)
+            self.uploads.end(incoming)
             raise
-        upload = self.uploads.add(owner, data, session)
+        upload = self.uploads.add(incoming, data, session)
         self._remove_expired()
         return JSONResponse({"id": upload.id, **session.describe()}, 201)
 
-    async def _chunks(self, request: Request, name: str) -> AsyncIterator[bytes]:
-        """The body in chunks. Raises HTTPException 413 as soon as its declared or received size is too large."""
-        limit, count = self.limits.max_upload, 0
+    def _overhead(self, preview_pixels: int, working_pixels: int) -> int:
+        return overhead_bytes(preview_pixels, working_pixels, [model.config.size for model in self.models.values()])
+
+    async def _receive(self, request: Request, name: str, incoming: Incoming) -> bytes:
+        """The body. Raises HTTPException 413 as soon as its declared or received size is too large, and 408 if it comes
+        too slowly.
+
+        Memory is reserved for what has arrived and not for what was declared: a client can declare much and send
+        nothing.
+        """
+        limit, file = self.limits.max_upload, io.BytesIO()
         too_large = HTTPException(413, f"{name} is larger than {limit / 1e6:g} megabytes: make it smaller first")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
@@ -116,15 +128,22 @@ class Endpoints:
         stream = request.stream()
         while True:
             try:
-                chunk = await asyncio.wait_for(anext(stream, None), _RECEIVE_SECONDS)
+                chunk = await asyncio.wait_for(anext(stream, None), incoming.deadline - self.uploads.clock())
             except asyncio.TimeoutError:
                 raise HTTPException(408, f"the upload of {name} stopped: send it again") from None
+            except asyncio.CancelledError:
+                if not incoming.dropped:
+                    raise
+            if incoming.dropped:
+                raise MemoryFull(
+                    f"the memory for pictures is full, and the upload of {name} was slow: try again in a few minutes"
+                )
             if chunk is None:
-                return
-            count += len(chunk)
-            if count > limit:
+                return file.getvalue()
+            if file.tell() + len(chunk) > limit:
                 raise too_large
-            yield chunk
+            self.uploads.receive(incoming, len(chunk))
+            file.write(chunk)
 
     async def before(self, request: Request) -> Response:
         """Preview of the uploaded picture, a JPEG."""
@@ -134,7 +153,7 @@ class Endpoints:
         """Preview of the colorization, a JPEG. The header `x-note` reports a lack of memory."""
         upload, model, edit, _ = await self._read(request)
         data, note = await self._run(
-            request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
+            self.jobs, request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
         )
         return Response(data, media_type="image/jpeg", headers={"x-note": quote(note)} if note else None)
 
@@ -144,8 +163,11 @@ class Endpoints:
         form = body.get("format", upload.session.form)
         if not (isinstance(form, str) and form in {upload.session.form, "PNG"}):
             raise UserError("format is that of the uploaded picture, or PNG")
-        data, name = await self._run(
-            request, upload.owner, lambda: sessions.render_file(upload.data, upload.session, model, edit, form)
+        data, name = await self._run_decoding(
+            self.jobs,
+            request,
+            upload.owner,
+            lambda decode: sessions.render_file(upload.data, upload.session, model, edit, form, decode),
         )
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
@@ -157,7 +179,9 @@ class Endpoints:
 
     async def position(self, request: Request) -> Response:
         """Position of one of the client's jobs in the queue, and how many jobs before it belong to others."""
-        position, others = self.jobs.position(_owner(request), request.path_params["ticket"]) or (None, None)
+        queues = (self.opening, self.jobs, self.large_jobs)
+        found = (jobs.position(_owner(request), request.path_params["ticket"]) for jobs in queues)
+        position, others = next(filter(None, found), (None, None))
         return JSONResponse({"position": position, "others": others})
 
     def _upload(self, request: Request) -> Upload:
@@ -171,8 +195,18 @@ class Endpoints:
             raise UserError(f"model is one of {', '.join(self.models)}")
         return upload, model, sessions.read_edit(body, upload.session), body
 
-    async def _run(self, request: Request, owner: str, work: Callable[[], T]) -> T:
-        return await self.jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
+    async def _run(self, jobs: JobQueue, request: Request, owner: str, work: Callable[[], T]) -> T:
+        return await jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
+
+    async def _run_decoding(
+        self, jobs: JobQueue, request: Request, owner: str, work: Callable[[sessions.Decode], T]
+    ) -> T:
+        """Run a job that decodes a file: among `large_jobs` instead if the file is large or takes long."""
+        try:
+            return await self._run(jobs, request, owner, lambda: work(self.decoder.open))
+        except LargePicture:
+            decode = partial(self.decoder.open, large=True)
+            return await self._run(self.large_jobs, request, owner, lambda: work(decode))
 
     def _remove_expired(self) -> None:
         """Remove expired uploads now, and again when the next one expires."""
@@ -201,29 +235,6 @@ def _file_name(quoted: str) -> str:
     return name.strip(". ") or "picture"
 
 
-class HideExceptions:
-    """Middleware: unexpected exceptions are logged, and answered with status 500 without details."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        except Exception:
-            logging.getLogger("uvicorn.error").exception("a request failed")
-            if started:
-                raise
-            await PlainTextResponse("the server failed: see the log on its terminal", 500)(scope, receive, send)
-
-
 _STATUS = {UploadNotFound: 404, MemoryFull: 503, QueueFull: 503, sessions.NoMemory: 503}
 
 
@@ -231,24 +242,18 @@ async def _user_error(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), _STATUS.get(type(error), 422))
 
 
-async def _client_left(request: Request, error: Exception) -> Response:
+async def _left_queue(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # for the log only
 
 
-def allowed_hosts(host: str) -> list[str]:
-    """Host names that the server accepts. On a loopback address only its own, which prevents DNS rebinding."""
-    try:
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = host.lower() == "localhost"
-    if not loopback:
-        return ["*"]
-    return [*LOOPBACK, f"[{host}]" if ":" in host and not host.startswith("[") else host]
-
-
-def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, host: str = "127.0.0.1") -> Starlette:
+def create_app(
+    models: Sequence[sessions.Model],
+    limits: Limits | None = None,
+    host: str = "127.0.0.1",
+    decoder: Decoder | None = None,
+) -> Starlette:
     """Create the web application. host: the address that the server will be bound to."""
-    endpoints = Endpoints(models, limits or Limits())
+    endpoints = Endpoints(models, limits or Limits(), decoder or Decoder())
     routes = [
         Route("/", endpoints.page),
         Route("/pictures", endpoints.upload, methods=["POST"]),
@@ -259,11 +264,10 @@ def create_app(models: Sequence[sessions.Model], limits: Limits | None = None, h
         Route("/queue/{ticket}", endpoints.position),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host), www_redirect=False)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard), Middleware(HideExceptions), hosts],
-        exception_handlers={UserError: _user_error, ClientLeft: _client_left, ClientDisconnect: _client_left},
+        middleware=guards(host),
+        exception_handlers={UserError: _user_error, ClientLeft: _left_queue, ClientDisconnect: client_left},
     )
     app.state.endpoints = endpoints
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.checkpoint import installed_models, read_card
 from common.color.gamut import fit_gamut
 from common.color.guided_upsampling import GuidedUpsampling
 from common.color.lab import lab_to_rgb, rgb8_to_L
@@ -29,10 +31,17 @@ from common.utils.titles import unique_titles
 
 PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
+CACHED_UPSAMPLINGS = 2  # per picture: they take most of its memory and are computed again in a fraction of a second
 _PREVIEW_BISECTIONS = 6  # precision of gamut mapping: chroma to 1/64, which is not visible, in half the time
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
                "BMP": "image/bmp", "AVIF": "image/avif", "PPM": "image/x-portable-pixmap"}  # fmt: skip
 T = TypeVar("T")
+Decode = Callable[[bytes, str, int], Picture]  # (data, name, max_pixels)
+
+
+def decode_here(data: bytes, name: str, max_pixels: int) -> Picture:
+    """Decode a trusted file in this process. For others, see `common.imaging.limited.Decoder.open`."""
+    return open_image(data, name, max_pixels=max_pixels, deep=True)
 
 
 class NoMemory(UserError):
@@ -41,12 +50,17 @@ class NoMemory(UserError):
 
 @dataclass(frozen=True)
 class Model:
-    """A colorizer with the name and the description that the page shows."""
+    """A colorizer with the name and the description that the page shows. It is loaded when it is first needed."""
 
     name: str
-    colorizer: Colorizer
+    load: Callable[[], Colorizer]
     config: PredictorConfig
     description: str = ""
+
+    @cached_property
+    def colorizer(self) -> Colorizer:
+        """The network."""
+        return self.load()
 
     @property
     def device(self) -> torch.device:
@@ -86,13 +100,14 @@ class Session:
         return file | {"width": self.width, "height": self.height} | preview
 
 
-def open_session(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
+def open_session(
+    data: bytes, name: str, max_pixels: int, device: torch.device, decode: Decode = decode_here
+) -> Session:
     """Decode an uploaded file. Raises UserError if it is not a picture, has too many pixels, or memory is short."""
-    return first_within_memory(lambda: _open(data, name, max_pixels, device))
+    return first_within_memory(lambda: _open(decode(data, name, max_pixels), name, device))
 
 
-def _open(data: bytes, name: str, max_pixels: int, device: torch.device) -> Session:
-    picture = open_image(data, name, max_pixels=max_pixels, deep=True)
+def _open(picture: Picture, name: str, device: torch.device) -> Session:
     height, width = picture.rgb.shape[:2]
     working = working_lightness(picture.finest, device)
     preview, alpha = _downscale(picture.rgb), None if picture.alpha is None else _downscale(picture.alpha)
@@ -150,6 +165,8 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     Returns a JPEG, and a note if the network ran out of memory at its size. Raises UserError if memory is short.
     """
     prediction = _predict(session, model)
+    for others in [p for p in list(session.predictions.values()) if p is not prediction][: 1 - CACHED_UPSAMPLINGS]:
+        others.upsampling = None
     rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
     return _jpeg(rgb, session.alpha), prediction.note
 
@@ -173,13 +190,15 @@ def _devices(session: Session) -> list[torch.device]:
     return list(dict.fromkeys((session.working.device, torch.device("cpu"))))
 
 
-def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: str) -> tuple[bytes, str]:
+def render_file(
+    data: bytes, session: Session, model: Model, edit: Edit, form: str, decode: Decode = decode_here
+) -> tuple[bytes, str]:
     """Render the edited colorization of an uploaded file at full size: (encoded in the format `form`, file name).
 
     Raises UserError if memory is short or the format cannot hold the picture.
     """
     max_pixels = session.width * session.height
-    picture = first_within_memory(lambda: open_image(data, session.name, max_pixels=max_pixels, deep=True))
+    picture = first_within_memory(lambda: decode(data, session.name, max_pixels))
     ab, working = _predict(session, model).ab, session.working
     attempts = (
         lambda d=d: apply_ab(picture.finest, working.to(d), ab.to(d), model.config, edit) for d in _devices(session)
@@ -195,13 +214,15 @@ def render_file(data: bytes, session: Session, model: Model, edit: Edit, form: s
 
 
 def _predict(session: Session, model: Model) -> Prediction:
-    """The cached prediction of a model, or a new one."""
-    if model.name not in session.predictions:
+    """The cached prediction of a model, or a new one. It becomes the last in `predictions`."""
+    found = session.predictions.pop(model.name, None)
+    if found is None:
         notes: list[str] = []
         with torch.no_grad():
             ab = predict_within_memory(model.colorizer, session.working, model.config, notes.append)
-        session.predictions[model.name] = Prediction(ab, "; ".join(notes))
-    return session.predictions[model.name]
+        found = Prediction(ab, "; ".join(notes))
+    session.predictions[model.name] = found
+    return found
 
 
 def first_within_memory(*attempts: Callable[[], T]) -> T:
@@ -220,9 +241,23 @@ def load_models(names: Sequence[str], device: torch.device) -> list[Model]:
     loaded.
     """
     colorizers = [load_colorizer(path, device) for path in names]
-    cards = [colorizer.card for colorizer in colorizers]
+    return _models(names, [colorizer.card for colorizer in colorizers], [lambda c=c: c for c in colorizers])
+
+
+def load_installed_models(first: str, device: torch.device) -> list[Model]:
+    """The installed models, `first` before the others. Only `first` is loaded now."""
+    paths = installed_models()
+    names = sorted(paths, key=lambda name: name != first)
+    loads = [partial(load_colorizer, paths[name], device) for name in names]
+    models = _models(names, [read_card(paths[name]) for name in names], loads)
+    for model in models[:1]:
+        _ = model.colorizer
+    return models
+
+
+def _models(names: Sequence[str], cards: Sequence[dict], loads: Sequence[Callable[[], Colorizer]]) -> list[Model]:
     own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
     return [
-        Model(title, colorizer, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
-        for title, colorizer, card in zip(unique_titles(own), colorizers, cards, strict=True)
+        Model(title, load, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
+        for title, load, card in zip(unique_titles(own), loads, cards, strict=True)
     ]

@@ -16,7 +16,9 @@ from common.turing.pictures import DISPLAY_SIZE
 from common.turing.server import STATIC, create_app
 from common.turing.store import open_store
 from common.turing.trials import plan_session
+from common.utils.web import SECURITY_HEADERS
 from tests.common.turing.conftest import TOKEN
+from tests.conftest import ROOT, fuzz_examples
 
 LEFT = {"choice": "left", "exposure_ms": 1000.0, "response_ms": 400.0, "layout": "row"}
 
@@ -30,7 +32,7 @@ def store(made, tmp_path):
 
 @pytest.fixture
 def app(made, store):
-    return create_app(store, made.gallery, TOKEN)
+    return create_app(store, made.gallery, TOKEN, "0.0.0.0")
 
 
 def person(app, begin=True):
@@ -304,12 +306,12 @@ cookies = st.one_of(st.none(), st.just("mine"), header_text)
 def fuzzed(made, tmp_path_factory):
     """One server for all examples: (app, store, a person's client, another's)."""
     store = open_store(tmp_path_factory.mktemp("fuzzed") / "study.db", made.inputs.study)
-    app = create_app(store, made.gallery, TOKEN)
+    app = create_app(store, made.gallery, TOKEN, "0.0.0.0")
     yield app, store, person(app), person(app)
     store.close()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=fuzz_examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]),
     path=paths, body=bodies, extra=headers, cookie=cookies,
@@ -335,8 +337,11 @@ def test_requests_of_every_kind(fuzzed, method, path, body, extra, cookie):
     told = (
         answer.content if not answer.headers.get("content-type", "").startswith(("image", "text/javascript")) else b""
     )
-    for secret in (b"shuffled", b"photo0", b"Traceback", b"sqlite", TOKEN.encode(), other.cookies["session"].encode()):
-        assert secret not in told
+    secrets = ("shuffled", "photo0", "Traceback", "sqlite", TOKEN, other.cookies["session"], str(ROOT))
+    for secret in secrets:
+        assert secret.encode() not in told
+        assert secret not in str(answer.headers)
+    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
     if state["stage"] == "test":
         assert not re.search(rb'"fake": ?"(left|right)"', told) or state["current"].encode() not in told
     assert [r for r in store.records() if r.session == 2] == before  # nobody else's session was touched

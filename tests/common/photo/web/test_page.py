@@ -15,10 +15,11 @@ from starlette.testclient import TestClient
 from common.imaging.read import open_image
 from common.photo.edit import Edit
 from common.photo.web import session
-from common.photo.web.page import LOOPBACK, allowed_hosts
+from common.photo.web.page import create_app
 from common.predictor import PredictorConfig, colorize_photo
 from common.registry import build_colorizer
 from common.utils.errors import UserError
+from common.utils.web import LOOPBACK, allowed_hosts
 from tests.common.photo.web.visits import BASE, encoded, person, png_bomb, send
 from tests.conftest import photo_array
 
@@ -272,3 +273,17 @@ def test_models_of_the_same_name_get_unique_names(tmp_path):
     assert [model.name for model in models] == ["a", "a (2)", "a (3)"]
     with pytest.raises(UserError, match="do not exist"):
         session.load_models([str(tmp_path / "none.safetensors")], torch.device("cpu"))
+
+
+def test_of_the_installed_models_only_the_default_is_loaded_at_start(models, monkeypatch):
+    loaded, colorizer = [], models[0].colorizer
+    monkeypatch.setattr(session, "load_colorizer", lambda path, device: loaded.append(path.stem) or colorizer)
+    installed = session.load_installed_models("photo", torch.device("cpu"))
+    assert [model.name for model in installed] == ["photo", *sorted({m.name for m in installed} - {"photo"})]
+    assert len(installed) == 7
+    client = person(create_app(installed))
+    picture = send(client).json()["id"]
+    assert loaded == ["photo"]
+    for _ in range(2):
+        assert client.post(f"/pictures/{picture}/paint", json={"model": "calm64"}).status_code == 200
+    assert loaded == ["photo", "calm64"]

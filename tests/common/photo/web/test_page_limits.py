@@ -1,43 +1,19 @@
-"""The limits of the page: memory, time and the queue, and fuzzed requests."""
+"""The limits of the page: memory, time and the queue."""
 
 import asyncio
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("starlette", reason="the page needs the web extra")
 pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
-from starlette.testclient import TestClient
-
 from common.photo.web import session
 from common.photo.web.page import Limits, create_app
 from common.photo.web.uploads import overhead_bytes
-from tests.common.photo.web.visits import BASE, LIMITS, encoded, person, send, until
+from tests.common.photo.web.visits import LIMITS, encoded, person, send, until
+from tests.common.utils.asgi import asgi
 from tests.conftest import photo_array
-
-
-def asgi(app, headers, receive):
-    """Send a request to the app without a client: (status, body)."""
-    sent = []
-
-    async def call():
-        scope = {"type": "http", "method": "POST", "path": "/pictures", "raw_path": b"/pictures", "root_path": "",
-                 "query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
-                 "http_version": "1.1", "headers": [(b"host", b"127.0.0.1"), *headers]}  # fmt: skip
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-
-    asyncio.run(call())
-    body = b"".join(m.get("body", b"") for m in sent)
-    return (sent[0]["status"], body.decode()) if sent else (None, "")
 
 
 def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
@@ -69,7 +45,7 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(models):
 
 
 def test_an_upload_that_stops_times_out(models, monkeypatch):
-    monkeypatch.setattr("common.photo.web.page._RECEIVE_SECONDS", 0.05)
+    monkeypatch.setattr("common.photo.web.uploads._PATIENCE", 0.05)
     app = create_app(models, LIMITS)
 
     async def silent():
@@ -81,7 +57,7 @@ def test_an_upload_that_stops_times_out(models, monkeypatch):
 
 
 def test_memory_is_bounded(models):
-    limits = Limits(max_upload=200_000, memory=5 * (overhead_bytes(2) + 20_000))
+    limits = Limits(max_upload=200_000, memory=5 * (overhead_bytes(1920, 1920, (32, 32)) + 20_000))
     app = create_app(models, limits)
     uploads = app.state.endpoints.uploads
     first, second = person(app), person(app)
@@ -189,7 +165,7 @@ def test_a_job_whose_client_left_is_not_run():
     done = []
 
     async def story():
-        jobs, leave, go = JobQueue(), asyncio.Event(), threading.Event()
+        jobs, leave, go = JobQueue(4), asyncio.Event(), threading.Event()
 
         async def receive():
             await leave.wait()
@@ -215,64 +191,3 @@ def test_a_job_whose_client_left_is_not_run():
 
     asyncio.run(story())
     assert done == [3]
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
-body = st.one_of(
-    st.binary(max_size=60),
-    anything.map(lambda value: json.dumps(value).encode()),
-    st.fixed_dictionaries(
-        {"model": st.just("one")},
-        optional=dict.fromkeys(("saturation", "hue", "kelvin", "format"), anything)
-        | {"hints": anything | st.lists(st.text("0123456789,#abcx-", max_size=14), max_size=3)},
-    ).map(lambda value: json.dumps(value).encode()),
-)
-few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def calm(answer):
-    assert answer.status_code < 500, answer.text
-    if answer.headers.get("content-type", "").startswith("text/plain"):
-        assert "Traceback" not in answer.text
-        assert ".py" not in answer.text
-
-
-@few
-@given(body, st.sampled_from(["paint", "result"]))
-def test_any_settings(client, given_body, what):
-    pytest.importorskip("common.photo.hints")
-    if not hasattr(client, "picture_id") or client.get(f"/pictures/{client.picture_id}/before").status_code != 200:
-        client.picture_id = send(client, encoded(photo_array(2, 12, 16))).json()["id"]
-    calm(client.post(f"/pictures/{client.picture_id}/{what}", content=given_body))
-
-
-@few
-@given(st.integers(0, 5), st.data())
-def test_any_file(client, form, data):
-    forms = ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"]
-    whole = bytearray(encoded(photo_array(form, 12, 16), forms[form]))
-    for _ in range(data.draw(st.integers(1, 6))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    whole = whole[: data.draw(st.integers(1, len(whole)))]
-    answer = send(client, bytes(whole), data.draw(st.text("ab/\\.%0A<é", max_size=10)))
-    calm(answer)
-    if answer.status_code == 201:
-        calm(client.post(f"/pictures/{answer.json()['id']}/paint", json={"model": "one"}))
-        client.delete(f"/pictures/{answer.json()['id']}")
-
-
-@few
-@given(
-    st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"]),
-    st.lists(st.sampled_from(["pictures", "queue", "static", "paint", "result", "before", "..", "%2e%2e", "x", ""])
-             | st.text("abc%/.\0é", max_size=4), max_size=4),
-    st.dictionaries(st.sampled_from(["x-name", "x-ticket", "cookie", "content-length", "range", "accept"]),
-                    st.text("ab=;%0123456789-", max_size=12), max_size=3),
-)  # fmt: skip
-def test_any_request(app, method, parts, headers):
-    client = TestClient(app, base_url=BASE, raise_server_exceptions=False)
-    calm(client.request(method, f"{BASE}/" + quote("/".join(parts), safe="/%."), headers=headers))

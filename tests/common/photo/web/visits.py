@@ -1,12 +1,18 @@
-"""Helpers that act as a browser."""
+"""Helpers that act as a browser, and a server in its own process."""
 
 from __future__ import annotations
 
 import io
+import re
+import select
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zlib
 
+import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
@@ -15,7 +21,7 @@ from common.photo.web import session
 from common.photo.web.page import Limits
 from common.predictor import PredictorConfig
 from common.registry import build_colorizer
-from tests.conftest import photo_array
+from tests.conftest import ROOT, photo_array
 
 BASE = "http://127.0.0.1"
 LIMITS = Limits(max_upload=200_000, max_pixels=1_000_000)
@@ -28,7 +34,7 @@ def tiny(seed, name):
     with torch.no_grad():
         colorizer.network[-1].weight.mul_(300)
     colorizer.card = {"family": "classification", "model": {}, "size": 32, "name": name}
-    return session.Model(name, colorizer.eval(), PredictorConfig(32))
+    return session.Model(name, colorizer.eval, PredictorConfig(32))
 
 
 def person(app):
@@ -67,3 +73,27 @@ def until(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end, "the condition was never met"
         time.sleep(0.005)
+
+
+def started(argv):
+    """A server in its own process, and its address. The caller ends it."""
+    command = [sys.executable, "-m", "scripts.colorize", "serve", "--port=0", "--device=cpu", *argv]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not select.select([process.stdout], [], [], 1)[0] and time.monotonic() < end:
+        pass
+    line = process.stdout.readline()
+    found = re.fullmatch(r"serving: (http://\S+/)\n", line)
+    if not found:
+        process.kill()
+        pytest.fail(line + process.stderr.read())
+    return process, found[1]
+
+
+def ended(process):
+    """The stderr of a server, after Ctrl-C."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
