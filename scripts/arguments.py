@@ -22,8 +22,11 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    return int(text) if int(text) == 0 else positive(text)
+    """A whole number from 0 to 2^63 - 1, for argparse."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"it is {text} and takes a whole number from 0 to 2^63 - 1")
+    return value
 
 
 def share(text: str) -> float:

@@ -158,7 +158,9 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
     UserError for a size outside of 16 to 4096, and if no photograph is left.
     """
     cards = rows.cards
-    size = options.size or max((card["size"] for card in cards.values()), default=64)
+    size = options.size
+    if size is None:
+        size = max((card["size"] for card in cards.values()), default=64)
     if not 16 <= size <= 4096:
         raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
     data, listing = options.data, list_photos(options.data, options.cache)
