@@ -168,8 +168,9 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
     if split == "auto":
         split = listing.measured_split
         for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
-            seen = card["trained_on"]
-            if split == "all" and seen["split"] == "train" and Path(seen["source"]).resolve() == Path(data).resolve():
+            seen = card.get("trained_on") or {}
+            same = Path(str(seen.get("source"))).resolve() == Path(data).resolve()
+            if split == "all" and seen.get("split") == "train" and same:
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
                 progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")
     with progress.task(f"packing {data}") as report:
