@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.colorizer import Colorizer
-from common.utils.errors import UserError, near
+from common.utils.errors import UserError, near, one_sentence
 from common.utils.files import write_atomically
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+# Types of the entries of a card; those that may be None may be missing, too.
+_CARD: dict[str, type | tuple[type, ...]] = {
+    "family": str, "model": dict, "name": (str, type(None)), "trained_on": (dict, type(None)),
+    "config": (dict, type(None)), "validation": (dict, type(None)), "parameters": (int, type(None)),
+    **dict.fromkeys(("steps", "images", "seconds"), (int, float, type(None))),
+}  # fmt: skip
 _FINGERPRINTS = "trained_on.fingerprints"  # a tensor beside those of the state
 
 
@@ -65,25 +73,49 @@ def weights_file(path: str | Path) -> Path:
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict, np.ndarray | None]:
     """(tensors, card, fingerprints) of published weights; see `save_weights`. `path`: as for `weights_file`.
 
-    Raises UserError where the file is damaged or has no card.
+    Raises UserError where the file cannot be read, is damaged, or has no valid card.
     """
     path = weights_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            card = json.loads((file.metadata() or {}).get("card", "null"))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no whole .safetensors file: copy it again") from error
-    if not isinstance(card, dict) or "family" not in card or "model" not in card:
-        raise UserError(f"{path} has no card of this project: it was not trained here")
+    with _opened(path) as file:
+        card = _checked_card(path, file.metadata())
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     fingerprints = state.pop(_FINGERPRINTS, None)
+    if fingerprints is not None and (fingerprints.dtype != torch.uint8 or fingerprints.shape[1:] != (16,)):
+        raise UserError(f"{path} has fingerprints of another form: it was written by another version")
     return state, card, None if fingerprints is None else fingerprints.numpy()
 
 
 def read_card(path: Path) -> dict:
-    """The card of published weights, without reading the tensors."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["card"])
+    """The card of published weights, without reading the tensors. Raises UserError as `read_weights`."""
+    with _opened(path) as file:
+        return _checked_card(path, file.metadata())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({one_sentence(error)}): check its permissions") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is no whole .safetensors file ({one_sentence(error)}): copy it again") from None
+
+
+def _checked_card(path: Path, metadata: dict[str, str] | None) -> dict:
+    try:
+        card = json.loads((metadata or {}).get("card", "null"))
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict) or "family" not in card or "model" not in card:
+        raise UserError(f"{path} has no card of this project: it was not trained here")
+    for key, kind in _CARD.items():
+        if not isinstance(card.get(key), kind):
+            raise UserError(f"the card of {path} has {key} {card.get(key)!s:.60}: it was not written by this project")
+    size = card.get("size")
+    if type(size) is not int or not 16 <= size <= 4096:
+        raise UserError(f"the card of {path} has size {size!s:.60}: it takes a whole number of pixels from 16 to 4096")
+    return card
 
 
 def installed_models() -> dict[str, Path]:

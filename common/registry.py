@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
 
-from common.checkpoint import only_trains, read_weights
+from common.checkpoint import only_trains, read_weights, weights_file
 from common.colorizer import Colorizer
-from common.utils.errors import UserError, near
+from common.utils.errors import UserError, near, one_sentence
 from common.utils.options import typed_options
 
 Build = Callable[..., Colorizer]
@@ -26,6 +27,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 
 _families: dict[str, tuple[Build, Upgrade]] = {}
 _loaders: list[Loader] = []
+_loading: ContextVar[tuple[str, ...]] = ContextVar("_loading", default=())  # files whose networks are being built
 
 
 def register_family(name: str, build: Build, upgrade: Upgrade = dict) -> None:
@@ -86,7 +88,8 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
         if (colorizer := load(str(path))) is not None:
             return colorizer.eval().to(device=device, memory_format=torch.channels_last)
     state, card, fingerprints = read_weights(path)
-    colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
+    colorizer = _of_card(card, path)
+    own = colorizer.state_dict()
     try:
         missing, unexpected = colorizer.load_state_dict(state, strict=False)
     except RuntimeError:
@@ -97,8 +100,32 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
             f"the weights {path} do not fit the {card['family']} network that their card names"
             f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
         )
+    for key, value in state.items():
+        if value.is_floating_point() != own[key].is_floating_point():
+            raise UserError(f"the weights {path} hold {key} as {value.dtype}, not {own[key].dtype}: publish them again")
+        if own[key].is_floating_point() and not own[key].isfinite().all():  # own shares memory with the colorizer
+            raise UserError(f"the weights {path} hold NaN or infinity in {key}: the training diverged, take others")
     colorizer.card, colorizer.fingerprints = card, fingerprints
     return colorizer.eval().to(device=device, memory_format=torch.channels_last)
+
+
+def _of_card(card: dict, path: str | Path) -> Colorizer:
+    """The network that a card names, with fresh weights. Raises UserError where the card does not describe one."""
+    file = str(weights_file(path).resolve())
+    if file in _loading.get():
+        raise UserError(f"the weights {path} are a member of their own ensemble: train it from other weights")
+    token = _loading.set((*_loading.get(), file))
+    try:
+        return build_colorizer(card["family"], **without_downloads(card["model"]))
+    except UserError:
+        raise
+    except Exception as error:  # values of other types than a family expects raise nearly every type
+        raise UserError(
+            f"the card of {path} describes no network of {card['family']} ({one_sentence(error)}): it was not"
+            " written by this project"
+        ) from None
+    finally:
+        _loading.reset(token)
 
 
 def without_downloads(model: dict) -> dict:

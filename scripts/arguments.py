@@ -33,8 +33,8 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """Type of an argument: a whole number from 0."""
-    return _number(int, text, lambda value: value >= 0, "a whole number, 0 or above")
+    """Type of an argument: a whole number from 0 to 2^63 - 1."""
+    return _number(int, text, lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
 
 
 def fraction(text: str) -> float:

@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     picture = args.picture or args.out.with_suffix(".png")
     if picture.suffix.lower() != ".png":
         raise UserError(f"--picture is {picture}: it takes a name that ends in .png")
+    if picture.resolve() == args.out.resolve():
+        raise UserError(f"--out is {args.out}, which is also the picture: give the JSON file a name such as prior.json")
 
     import numpy as np
     from PIL import Image

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from common.registry import load_colorizer
 
+    if args.opset > (newest := onnx.defs.onnx_opset_version()):
+        raise UserError(f"--opset is {args.opset}: onnx {onnx.__version__} takes up to {newest}")
     colorizer = load_colorizer(args.weights)
     try:
         model = to_onnx(colorizer, args.opset)
@@ -49,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.weights} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and"
             " generators with noise at test time have no graph; for other networks, try another --opset"
         ) from None
+    if (opset := next(each.version for each in model.opset_import if not each.domain)) != args.opset:
+        raise UserError(
+            f"{args.weights} cannot be exported at opset {args.opset}, only at {opset}: use --opset {opset}"
+        )
     model.metadata_props.add(key="card", value=json.dumps(colorizer.card, sort_keys=True))
     data = model.SerializeToString()
     differences = check(colorizer, data)
@@ -67,6 +73,7 @@ def to_onnx(colorizer, opset: int):  # noqa: ANN001, ANN201 - onnx is imported w
     """The colorizer as an onnx.ModelProto with dynamic batch, height and width."""
     import contextlib
     import io
+    import logging
     import warnings
 
     import torch
@@ -77,26 +84,33 @@ def to_onnx(colorizer, opset: int):  # noqa: ANN001, ANN201 - onnx is imported w
     example = torch.rand(2, 1, 4 * multiple, 5 * multiple) * 100
     shapes = {"L": {0: Dim("N", min=1, max=1024), 2: height, 3: width}}
     colorizer = colorizer.eval().to(memory_format=torch.contiguous_format)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            colorizer, (example,), dynamo=True, dynamic_shapes=shapes, opset_version=opset,
-            input_names=["L"], output_names=["ab"], verbose=False,
-        )  # fmt: skip
+    logging.disable()  # a failed conversion to the opset is logged with a traceback; the caller checks the opset
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                colorizer, (example,), dynamo=True, dynamic_shapes=shapes, opset_version=opset,
+                input_names=["L"], output_names=["ab"], verbose=False,
+            )  # fmt: skip
+    finally:
+        logging.disable(logging.NOTSET)
     return program.model_proto
 
 
 def check(colorizer, data: bytes) -> dict[tuple[int, int], float]:  # noqa: ANN001
     """Largest difference from PyTorch, relative to the range of the prediction, at three sizes.
 
-    Raises UserError if it is above the tolerance.
+    Raises UserError if it is above the tolerance, or if onnxruntime does not run the graph.
     """
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own types
+        raise UserError(f"onnxruntime cannot run the graph ({one_sentence(error)}): try a smaller --opset") from None
     out = {}
     n = colorizer.multiple
     for height, width in ((2 * n, 3 * n), (8 * n, 8 * n), (5 * n, 11 * n)):

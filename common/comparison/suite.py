@@ -183,7 +183,7 @@ def suite_configs(
 
 def _train(config: TrainConfig, title: str, progress: Progress) -> None:
     packs = training_packs(config.data, progress)
-    if is_finished(config, packs[0]):
+    if is_finished(config, *packs):
         progress.say(f"{title}: trained already, in {config.loop.run}")
         return
     budget = f", for {clock(seconds(config.loop.budget))} of training at most" if config.loop.budget else ""

@@ -25,10 +25,15 @@ from common.data.fingerprints import BYTES, fingerprints
 from common.data.sources import Listing, Photo, cache_dir, list_photos
 from common.data.splits import Split
 from common.imaging.read import open_image, square
-from common.utils.errors import PictureError, UserError
+from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import locked
 
 _VERSION = 5
+_MANIFEST = {
+    **dict.fromkeys(("source", "split", "content"), str),
+    **dict.fromkeys(("count", "size", "photographs", "grey", "smaller"), int),
+    **dict.fromkeys(("mean_ab", "mean_ab_with_grey", "left_out"), list),
+}
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK_BYTES = 16_000_000  # of images that are packed at once; their float Lab takes about twenty times this
 
@@ -147,13 +152,31 @@ def _open(home: Path, source: str) -> Pack:
     try:
         manifest = json.loads((home / "manifest.json").read_text())
         rows = json.loads((home / "rows.json").read_text())
+        _check_types(manifest, _MANIFEST)
+        _check_types(rows, dict.fromkeys(("names", "grey", "digests"), list))
         shape = (manifest["count"], manifest["size"], manifest["size"], 3)
-        images = np.memmap(home / "images.u8", np.uint8, mode="r", shape=shape)
+        images = np.memmap(home / "images.u8", np.uint8, mode="r").reshape(shape)
         hashes = np.fromfile(home / "fingerprints.u8", np.uint8).reshape(len(images), BYTES)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the pack {home} is damaged ({error}): delete that folder and run again") from None
+        for key, kind in {"names": str, "grey": bool, "digests": str}.items():
+            if [type(value) for value in rows[key]] != [kind] * len(images):
+                raise ValueError(f"{key} of other length or type")
+        if not np.isfinite(np.array([manifest["mean_ab"], manifest["mean_ab_with_grey"]], float).reshape(2, 2)).all():
+            raise ValueError("mean_ab not finite")
+        if not all(isinstance(why, str) for _, why in manifest["left_out"]):
+            raise ValueError("left_out of another type")
+    except (OSError, MemoryError) as error:
+        raise UserError(f"the pack {home} cannot be read ({one_sentence(error)}): check its permissions") from None
+    except Exception as error:  # edited files raise many types
+        why = f"no {error}" if isinstance(error, KeyError) else one_sentence(error)
+        raise UserError(f"the pack {home} is damaged ({why}): delete that folder and run again") from None
     manifest["source"] = source  # its spelling may differ from the one at packing
     return Pack(images, rows["names"], np.array(rows["grey"], dtype=bool), rows["digests"], hashes, manifest)
+
+
+def _check_types(values: dict, kinds: dict[str, type]) -> None:
+    for key, kind in kinds.items():
+        if type(values[key]) is not kind:
+            raise ValueError(f"{key} of another type")
 
 
 @contextmanager

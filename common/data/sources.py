@@ -16,7 +16,7 @@ from pathlib import Path
 from common.data.splits import Split, folder_splits, shard_splits, split_of
 from common.imaging.read import SUFFIXES
 from common.utils.errors import UserError, one_sentence
-from common.utils.files import locked
+from common.utils.files import locked, walk
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,17 @@ def list_photos(spec: str, cache: str | None = None) -> Listing:
     if spec in NAMED_SETS:
         return _list_named(spec, cache)
     path = Path(spec).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, or a folder above it that cannot be entered
+        raise UserError(
+            f"source {spec} cannot be read ({error.strerror}): check the path and its permissions"
+        ) from None
+    if is_folder:
         return _list_folder(spec, path)
     if any(".tar" in os.path.basename(part) for part in spec.split(",")):
         return _list_shards(spec)
-    if path.exists():
+    if exists:
         raise UserError(f"source {spec} is a single file: give its folder, or tar shards ending in .tar")
     raise UserError(
         f"source {spec} is neither a folder, nor tar shards (*.tar), nor one of: demo, {', '.join(NAMED_SETS)}"
@@ -90,13 +96,25 @@ def list_photos(spec: str, cache: str | None = None) -> Listing:
 
 
 def _list_folder(spec: str, root: Path) -> Listing:
-    photos, skipped = [], []
-    for path, entry in _walk(root):
+    photos: list[Photo] = []
+    skipped: list[tuple[str, str]] = []
+
+    def failed(path: Path, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable, or take it out of {spec}")
+        skipped.append((path.relative_to(root).as_posix(), "missing"))  # deleted meanwhile, or a broken link
+
+    for entry in walk(root, failed, links=True):
+        path = Path(entry.path)
         name = path.relative_to(root).as_posix()
         if path.suffix.lower() not in SUFFIXES:
             skipped.append((name, "not a picture file"))
             continue
-        stat = entry.stat()
+        try:
+            stat = entry.stat()
+        except OSError as error:
+            failed(path, error)
+            continue
         photos.append(Photo(name, f"{stat.st_size}:{stat.st_mtime_ns}", path.read_bytes))
     if not photos:
         others = f" (only {len(skipped)} other files)" if skipped else ""
@@ -104,20 +122,6 @@ def _list_folder(spec: str, root: Path) -> Listing:
         raise UserError(f"no picture files in {spec}{others}{hint or ': looked for ' + ', '.join(SUFFIXES)}")
     splits = folder_splits(spec, [p.name for p in photos])
     return Listing(spec, [replace(p, split=s) for p, s in zip(photos, splits, strict=True)], skipped)
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, os.DirEntry]]:
-    try:
-        entries = sorted(os.scandir(root), key=lambda e: e.name)
-    except OSError as error:
-        raise UserError(f"folder {root} cannot be read ({error.strerror}): check its permissions") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path))
-        elif entry.is_file():
-            yield Path(entry.path), entry
 
 
 def _list_shards(spec: str) -> Listing:
@@ -130,8 +134,8 @@ def _list_shards(spec: str) -> Listing:
     photos, skipped, seen = [], [], set()
     paths = list(dict.fromkeys(paths))
     for path, split in zip(paths, shard_splits(spec, paths), strict=True):
-        mtime = os.stat(path).st_mtime_ns
-        for name, offset, size in _tar_members(path):
+        mtime, members = _tar_members(path)
+        for name, offset, size in members:
             name = f"{split}/{name}" if split else name  # shards of two splits may use the same names
             if not name.lower().endswith(SUFFIXES):
                 skipped.append((name, "not a picture file"))
@@ -148,12 +152,15 @@ def _list_shards(spec: str) -> Listing:
     return Listing(spec, photos, skipped)
 
 
-def _tar_members(path: str) -> list[tuple[str, int, int]]:
-    """(name, offset, size) of each file in an uncompressed tar. Raises UserError if it is damaged or incomplete.
+def _tar_members(path: str) -> tuple[int, list[tuple[str, int, int]]]:
+    """Time of the last change in nanoseconds, and (name, offset, size) of each file in an uncompressed tar.
+
+    Raises UserError if it is damaged or incomplete.
 
     tarfile stops at a damaged header without an error, so the end-of-archive block is checked here.
     """
     try:
+        mtime = os.stat(path).st_mtime_ns
         with tarfile.open(path, "r:") as archive:
             members = [(m.name, m.offset_data, m.size) for m in archive if m.isfile()]
             last = archive.getmembers()[-1:]  # or no member
@@ -164,7 +171,7 @@ def _tar_members(path: str) -> list[tuple[str, int, int]]:
         raise UserError(f"shard {path} is not a readable tar ({one_sentence(error)}): get it again") from None
     if marker != bytes(512):
         raise UserError(f"shard {path} is damaged or cut short after {len(members)} files: get it again")
-    return members
+    return mtime, members
 
 
 def _range_reader(path: str, offset: int, size: int) -> Callable[[], bytes]:

@@ -106,7 +106,7 @@ def train_stack(names: Sequence[str], options: StackOptions, progress: Progress)
     _check_overlap(title, packs[0], members, options.measured)
     folder = options.folder / _folder_name(names, cards, config, packs[0])
     config = replace(config, loop=replace(config.loop, run=str(folder)))
-    if is_finished(config, packs[0]):
+    if is_finished(config, *packs):
         return folder
     contents = {(card.get("trained_on") or {}).get("content") for card in cards}
     if len(contents) > 1 and not options.source:

@@ -85,7 +85,7 @@ def model_predictor(colorizer: Colorizer, temperature: float | None = None, size
     network sees (default: its training size, which its card names; without a card, the size of the batch, and nothing
     is upsampled). The colorizer is not changed.
     """
-    size = size or (colorizer.card or {}).get("size")
+    size = (colorizer.card or {}).get("size") if size is None else size
 
     def predict(batch: Batch, indices: np.ndarray) -> Tensor:
         with _at_temperature(colorizer, temperature):

@@ -159,15 +159,18 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
     UserError for a size outside of 16 to 4096, and if no photograph is left.
     """
     cards = rows.cards
-    size = options.size or max((card["size"] for card in cards.values()), default=64)
+    size = options.size
+    if size is None:
+        size = max((card["size"] for card in cards.values()), default=64)
     check_value("size", size, 16 <= size <= 4096, "16 to 4096 pixels")
     data, listing = options.data, list_photos(options.data, options.cache)
     split, fraction = options.split, options.val_fraction
     if split == "auto":
         split = listing.measured_split
         for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
-            seen = card["trained_on"]
-            if split == "all" and seen["split"] == "train" and Path(seen["source"]).resolve() == Path(data).resolve():
+            seen = card.get("trained_on") or {}
+            same = Path(str(seen.get("source"))).resolve() == Path(data).resolve()
+            if split == "all" and seen.get("split") == "train" and same:
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
                 progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")
     with progress.task(f"packing {data}") as report:

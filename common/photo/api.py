@@ -31,9 +31,11 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
     Raises:
         UserError: `image` has another type, dtype, shape or range, or there is no size.
     """
-    size = size or (colorizer.card or {}).get("size")
-    if not size:
+    size = (colorizer.card or {}).get("size") if size is None else size
+    if size is None:
         raise UserError("size is not given, and this colorizer has no card with its size: pass size=64, for example")
+    if not 16 <= size <= 2048:
+        raise UserError(f"size is {size}: it takes 16 to 2048 pixels")
     config = PredictorConfig(size)
     if isinstance(image, list):
         return [colorize(colorizer, item, size=size, edit=edit) for item in image]

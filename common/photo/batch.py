@@ -21,6 +21,7 @@ from common.photo.hints import hints_of_dots, parse_hint
 from common.photo.restore import restore
 from common.predictor import PredictorConfig, colorize_photo
 from common.utils.errors import PictureError, UserError
+from common.utils.files import walk
 
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
@@ -117,11 +118,11 @@ def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[l
     targets = [task.target] if task.target else []
     if task.target and config.compare:
         targets.append(sibling(task.target, "compare", ".png"))
-    for target in targets:
-        if duplicate or (target.exists() and not config.overwrite):
-            reason = f"{target} exists already: use --overwrite, or another --out"
-            return Outcome(task.name, "skipped", reason=reason)
     try:
+        for target in targets:
+            if duplicate or (target.exists() and not config.overwrite):
+                reason = f"{target} exists already: use --overwrite, or another --out"
+                return Outcome(task.name, "skipped", reason=reason)
         if task.target is not None:
             format_of(task.target)
         source = Path(task.name) if task.data is None else task.data
@@ -130,6 +131,9 @@ def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[l
         rest = [open_image(source, task.name, page=page, deep=True) for page in range(1, first.pages)]
     except UserError as error:
         return Outcome(task.name, "refused", reason=str(error))
+    except OSError as error:  # of `exists`, where the name of the target is too long
+        reason = f"{targets[-1]} cannot be written ({error.strerror}): choose another --out"
+        return Outcome(task.name, "refused", reason=reason)
     return [first, *rest], time.perf_counter() - started
 
 
@@ -201,32 +205,42 @@ def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str
     """
     found: list[tuple[str, Path]] = []
     failures: list[str] = []
+
+    def failed(path: Path, error: OSError) -> None:
+        failures.append(f"{path} cannot be read ({error.strerror}): check the path and its permissions")
+
     for name in names:
-        path = Path(name)
-        if name == "-":
-            found.append(("-", Path("-")))
-        elif path.is_dir():
-            try:
-                inside = sorted(path.rglob("*") if recursive else path.iterdir())
-            except OSError as error:
-                failures.append(f"folder {path} cannot be read ({error.strerror}): check its permissions")
-                continue
-            inside = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_output(p)]
-            if not inside:
-                deeper = "" if recursive else "; --recursive looks into its folders"
-                failures.append(f"folder {path} holds no pictures: looked for {', '.join(SUFFIXES)}{deeper}")
-            found += [(str(p), p.relative_to(path)) for p in inside]
-        elif path.exists():
-            found.append((name, Path(path.name)))
-        elif any(character in name for character in "*?["):
-            matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-            matches = [p for p in matches if p.is_file() and not _is_output(p)]
-            if not matches:
-                failures.append(f"{name} matches no file: check the pattern")
-            found += [(str(p), Path(p.name)) for p in matches]
-        else:
-            failures.append(f"{path} does not exist: check the path")
+        try:
+            found += _pictures(name, recursive, failures, failed)
+        except OSError as error:  # a name that is too long, or a folder above it that cannot be entered
+            failed(Path(name), error)
     return found, failures
+
+
+def _pictures(
+    name: str, recursive: bool, failures: list[str], failed: Callable[[Path, OSError], None]
+) -> list[tuple[str, Path]]:
+    """The pictures that one name stands for; see `find_pictures`."""
+    path, known = Path(name), len(failures)
+    if name == "-":
+        return [("-", Path("-"))]
+    if path.is_dir():
+        inside = [Path(entry.path) for entry in walk(path, failed, recursive=recursive, hidden=True)]
+        inside = [p for p in inside if p.suffix.lower() in SUFFIXES and not _is_output(p)]
+        if not inside and len(failures) == known:
+            deeper = "" if recursive else "; --recursive looks into its folders"
+            failures.append(f"folder {path} holds no pictures: looked for {', '.join(SUFFIXES)}{deeper}")
+        return [(str(p), p.relative_to(path)) for p in inside]
+    if path.exists():
+        return [(name, Path(path.name))]
+    if any(character in name for character in "*?["):
+        matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        matches = [p for p in matches if p.is_file() and not _is_output(p)]
+        if not matches:
+            failures.append(f"{name} matches no file: check the pattern")
+        return [(str(p), Path(p.name)) for p in matches]
+    failures.append(f"{path} does not exist: check the path")
+    return []
 
 
 def _is_output(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -49,9 +50,9 @@ class OptimConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        check_value("optim.lr", self.lr, self.lr > 0, "a number above 0")
+        check_value("optim.lr", self.lr, 0 < self.lr < math.inf, "a number above 0")
         for name, ratio in self.lr_ratio.items():
-            check_value(f"optim.lr_ratio.{name}", ratio, ratio > 0, "a number above 0")
+            check_value(f"optim.lr_ratio.{name}", ratio, 0 < ratio < math.inf, "a number above 0")
         check_value("optim.betas", self.betas, all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
         check_value("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         check_value("optim.clip", self.clip, self.clip >= 0, "0 or more")
@@ -69,7 +70,7 @@ class RunConfig:
 
     Attributes:
         run: folder of the run; the same command resumes it.
-        fresh: delete the contents of the run folder and start again.
+        fresh: delete the files of the run in its folder, and no others, and start again.
         steps: optimizer steps.
         epochs: passes over the training photographs.
         budget: training time, as in 90s, 20m or 2h. The speed is measured at the start and the budget converted to a
@@ -113,7 +114,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "epochs", "eval_every"):
             value = getattr(self, name)
-            check_value(name, value, value is None or value > 0, "a number above 0")
+            check_value(name, value, value is None or 0 < value < math.inf, "a number above 0")
         for name in ("batch_size", "accumulate", "log_every", "samples", "save_every"):
             check_value(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("sample_every", "keep_every", "early_stop"):

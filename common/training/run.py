@@ -23,9 +23,9 @@ from common.registry import build_colorizer, without_downloads
 from common.training.config import OptimConfig, TrainConfig
 from common.training.ema import MovingAverage
 from common.training.logger import Logger
-from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, make_card
+from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, make_card, validation_identity
 from common.training.schedule import Plateau, lr_factor
-from common.training.state import STATE, read_state, save_state
+from common.training.state import STATE, check_optimizer, check_tensors, read_state, restoring, save_state
 from common.utils.device import pick_device, pick_precision
 from common.utils.distributed import average_buffers, join_processes
 from common.utils.errors import UserError
@@ -142,7 +142,8 @@ class Run:
         self.processes.gather(None)  # the folder exists now
         found = read_state(self.folder)
         if found:
-            self.load_state_dict(found)
+            with restoring(self.folder):
+                self.load_state_dict(found)
         self.logger = Logger(self.folder if self.processes.main else None, self.step, config.to_dict(), self.progress)
         self._resources.callback(self.logger.close)
         self.logger.say(self.train_pack.describe() + "\n" + self.val_pack.describe())
@@ -234,6 +235,7 @@ class Run:
             "scores": self.scores,
             "plateau": self.plateau.state(),
             "content": self.data.content,
+            "validation": validation_identity(self.train_pack, self.val_pack),
             "weights": self.colorizer.state_dict(),
             "ema": self.average.state_dict() if self.average else {},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -242,16 +244,19 @@ class Run:
 
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` returned. Raises UserError where it was trained on other photographs."""
-        check_photographs(self.config, state, self.data.content)
+        check_photographs(self.config, state, self.data.content, self.train_pack, self.val_pack)
         self.step, self.last_step, self.low_color = state["step"], state["last_step"], state["low_color"]
         self.scores, self.planned_for = state["scores"], state["planned_for"]
         self.eval_every = self.config.loop.eval_every or state["eval_every"]
         self._seconds_before, self._start = state["seconds"], time.perf_counter()
         self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
+        check_tensors(state["weights"], self.colorizer.state_dict())
         self.colorizer.load_state_dict(state["weights"])
         if self.average:
+            check_tensors(state["ema"], self.average.state_dict())
             self.average.load_state_dict(state["ema"])
         for name, optimizer in self.optimizers.items():
+            check_optimizer(state["optimizers"][name], optimizer)
             optimizer.load_state_dict(state["optimizers"][name])
         of_process = state["training"]
         rank = self.processes.rank if len(of_process) == self.processes.count else 0

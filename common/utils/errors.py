@@ -48,7 +48,8 @@ def report_failures(failures: list[str]) -> int:
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap the main function of a script, so that expected errors are printed as one line and become an exit code.
 
-    The exit code is 2 for UserError, 128 + signal for Stopped, 130 for Ctrl-C, and 141 for a closed pipe.
+    The exit code is 2 for UserError and for paths that the system refuses, 128 + signal for Stopped, 130 for Ctrl-C,
+    and 141 for a closed pipe.
     """
 
     @functools.wraps(main)
@@ -70,5 +71,11 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
         except BrokenPipeError:
             sys.stderr.close()  # the reading end of a pipe was closed, as with `| head`
             return 141
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename} cannot be used ({one_sentence(error)}): check the path and its permissions",
+                  file=sys.stderr)  # fmt: skip
+            return 2
 
     return wrapped

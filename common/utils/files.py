@@ -68,6 +68,49 @@ def user_path(path: Path | str, instead: str, verb: str = "written") -> Iterator
         raise UserError(f"{path} cannot be {verb} ({one_sentence(error)}): {instead}") from None
 
 
+def walk(
+    root: Path,
+    failed: Callable[[Path, OSError], None],
+    *,
+    recursive: bool = True,
+    links: bool = False,
+    hidden: bool = False,
+    _above: frozenset[tuple[int, int]] = frozenset(),
+) -> Iterator[os.DirEntry[str]]:
+    """Yield the files in a folder, in the order of their names, with links to files, also broken ones.
+
+    Args:
+        failed: called with each folder or link that cannot be read.
+        recursive: whether files in sub-folders are yielded, too.
+        links: whether links to folders are followed. A link to a folder that it is in is not followed.
+        hidden: whether files and folders whose names begin with a dot are included.
+    """
+    try:
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        own = os.stat(root)
+    except OSError as error:
+        failed(root, error)
+        return
+    if (own.st_dev, own.st_ino) in _above:
+        return
+    for entry in entries:
+        if entry.name.startswith(".") and not hidden:
+            continue
+        try:
+            folder = entry.is_dir(follow_symlinks=links)
+            file = entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+        except OSError as error:
+            failed(Path(entry.path), error)
+            continue
+        if folder and recursive:
+            above = _above | {(own.st_dev, own.st_ino)}
+            options = {"recursive": recursive, "links": links, "hidden": hidden}
+            yield from walk(Path(entry.path), failed, **options, _above=above)
+        elif file:
+            yield entry
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError if `path` cannot be opened for writing. The check creates a missing file and deletes it again; an
     existing file is not changed.
