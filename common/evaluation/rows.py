@@ -13,7 +13,7 @@ from common.colorizer import Colorizer
 from common.data.color_prior import read_prior
 from common.data.fingerprints import resembling
 from common.data.packing import Pack, open_pack
-from common.data.sources import list_photos
+from common.data.sources import list_photos, without_shares
 from common.evaluation.evaluate import (
     TRIVIAL,
     Cell,
@@ -162,12 +162,15 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
     if not 16 <= size <= 4096:
         raise UserError(f"size is {size}: it takes 16 to 4096 pixels")
     data, listing = options.data, list_photos(options.data, options.cache)
+    if len({photo.share for photo in listing.photos} - {1.0}):
+        raise UserError(f"--data is {data}: shares are for training, leave them out")
     split, fraction = options.split, options.val_fraction
     if split == "auto":
         split = listing.measured_split
         for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
             seen = card["trained_on"]
-            if split == "all" and seen["split"] == "train" and Path(seen["source"]).resolve() == Path(data).resolve():
+            source = Path(without_shares(seen["source"]))
+            if split == "all" and seen["split"] == "train" and source.resolve() == Path(data).resolve():
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
                 progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")
     with progress.task(f"packing {data}") as report:

@@ -23,6 +23,7 @@ from common.utils.files import locked
 _FREE = {
     "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
+    "data.max_enlargement",  # a change of the photographs is found by their content
 }  # fmt: skip
 # Options that older runs do not have, with the value that they trained with.
 _ADDED_LATER = {"augment.damage": 0.0, "data.grey": None}
