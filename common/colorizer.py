@@ -61,6 +61,9 @@ class TrainingHooks:
     def load_networks(self, device: torch.device) -> None:
         """Load fixed networks that the losses need. Called before any photograph is read."""
 
+    def start_from(self, card: dict) -> None:
+        """Called once, after published weights with this card were loaded for a new run to start from."""
+
     def prepare(self, photographs: Photographs) -> None:
         """Compute statistics of the training photographs. Called once, before the first step of a new run."""
 

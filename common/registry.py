@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoint import only_trains, read_weights
+from common.checkpoint import load_published, read_weights
 from common.colorizer import Colorizer
 from common.utils.errors import UserError, near
 from common.utils.options import typed_options
@@ -24,17 +24,20 @@ Loader = Callable[[str], Colorizer | None]
 ENTRY_POINTS = "colorization_lab.families"  # group of packages' metadata that names families to import
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
-_families: dict[str, tuple[Build, Upgrade]] = {}
+_families: dict[str, tuple[Build, Upgrade, Upgrade]] = {}
 _loaders: list[Loader] = []
 
 
-def register_family(name: str, build: Build, upgrade: Upgrade = dict) -> None:
+def register_family(
+    name: str, build: Build, upgrade: Upgrade = dict, starting_model: Upgrade = lambda card: card["model"]
+) -> None:
     """Make a family known under the name that configs and cards use.
 
     build: typed keyword arguments (the `model` options) -> a colorizer with fresh weights. upgrade: `model` options as
-    older cards and configs have them -> those that `build` takes.
+    older cards and configs have them -> those that `build` takes. starting_model: card of published weights -> `model`
+    options of a training that starts from them.
     """
-    _families[name] = build, upgrade
+    _families[name] = build, upgrade, starting_model
 
 
 def register_loader(load: Loader) -> None:
@@ -66,6 +69,12 @@ def upgraded(family: str, model: dict) -> dict:
     return _families[family][1](model)
 
 
+def starting_model(card: dict) -> dict:
+    """`model` options of a training that starts from the published weights with this card."""
+    family_builder(card["family"])
+    return upgraded(card["family"], _families[card["family"]][2](card))
+
+
 def build_colorizer(family: str, **model: object) -> Colorizer:
     """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
     build = family_builder(family)
@@ -87,15 +96,10 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
             return colorizer.eval().to(device=device, memory_format=torch.channels_last)
     state, card, fingerprints = read_weights(path)
     colorizer = build_colorizer(card["family"], **without_downloads(card["model"]))
-    try:
-        missing, unexpected = colorizer.load_state_dict(state, strict=False)
-    except RuntimeError:
-        missing, unexpected = ["shapes"], []
-    missing = [key for key in missing if not only_trains(colorizer, key)]
-    if missing or unexpected:
+    if wrong := load_published(colorizer, state):
         raise UserError(
             f"the weights {path} do not fit the {card['family']} network that their card names"
-            f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
+            f" ({len(wrong)} tensors, such as {wrong[0]}): they were written by another version"
         )
     colorizer.card, colorizer.fingerprints = card, fingerprints
     return colorizer.eval().to(device=device, memory_format=torch.channels_last)

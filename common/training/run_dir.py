@@ -26,7 +26,7 @@ _FREE = {
     "data.max_enlargement",  # a change of the photographs is found by their content
 }  # fmt: skip
 # Options that older runs do not have, with the value that they trained with.
-_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None}
+_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None, "init": None}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -110,14 +110,15 @@ def _check_same_run(before: dict, now: dict, run_dir: Path) -> None:
 
 def _comparable(config: dict) -> dict:
     """Flat options of a config, with those of the model as the family takes them today."""
-    return _flat(config | {"model": upgraded(config["family"], config.get("model") or {})})
+    return flat(config | {"model": upgraded(config["family"], config.get("model") or {})})
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
+def flat(config: dict, prefix: str = "") -> dict:
+    """Nested options as one dict with dotted keys."""
     out: dict = {}
     for key, value in config.items():
         if isinstance(value, dict) and key != "lr_ratio":
-            out |= _flat(value, f"{prefix}{key}.")
+            out |= flat(value, f"{prefix}{key}.")
         else:
             out[prefix + key] = value
     return out
