@@ -31,7 +31,8 @@ def save(path, family="classification", model=MODEL | {"grid": 10}, fingerprints
             colorizer.network.head.weight.mul_(30)
             colorizer.network.head.bias.add_(0.5 * class_weights(colorizer.prior).log())
         card = {"shifted": "logits + 0.5 log(class weights of lambda 0.5)"} | card
-    config = {"optim": {"lr": 0.02, "clip": 1.0}, "augment": {"hue": 5.0}, "data": {"margin": 0.0}, "batch_size": 4}
+    config = {"optim": {"lr": 0.02, "clip": 1.0}, "augment": {"hue": 5.0}, "batch_size": 4,
+              "data": {"margin": 0.0, "train": "/home/a.tar", "val": None}, "run": "/home/runs/old"}  # fmt: skip
     trained_on = {"source": "/home/somebody/a.tar", "count": 3, "content": "ab"}
     card = {"family": family, "model": model, "size": 24, "name": "old", "steps": 7, "trained_on": trained_on,
             "config": config} | card  # fmt: skip
@@ -95,7 +96,7 @@ def test_the_shift_is_not_part_of_the_loss(batch):
         colorizer = build_colorizer("classification", **MODEL | {"prior": None, "shift": shift})
         colorizer.prior.copy_(torch.linspace(1, 5, 261) / 783)
         losses.append(next(colorizer.training_step(batch)).loss)
-        predicted = colorizer.distribution(batch.L)[0]
+        predicted = colorizer.distribution(batch.L)[0].detach()
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-4)
     assert float(predicted[:, 0].mean() / predicted[:, -1].mean()) > 1.2  # rare colors are likelier
     with pytest.raises(UserError, match=r"model.shift is 0.5 and model.rebalancing_lambda 0.5"):
@@ -121,7 +122,7 @@ def test_the_card_names_the_base_and_the_fingerprints_are_of_both(weights, photo
     own = Run(parse(*arguments(weights, photos, run, 2)))
     own.close()
     assert publish.main([str(run), "--name=new", f"--out={out}"]) == 0
-    state, card, fingerprints = read_weights(out)
+    _, card, fingerprints = read_weights(out)
     both = {bytes(row) for row in np.concatenate([FINGERPRINTS, own.data.fingerprints])}
     assert {bytes(row) for row in fingerprints} == both
     assert len(both) == 3 + len(own.data.indices)
