@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from classification.ab_quantizer import ABQuantizer, check_temperature
 from classification.network import Trunk
-from classification.rebalancing import class_weights
+from classification.rebalancing import baked_shift, class_weights
 from classification.soft_cross_entropy import soft_cross_entropy
 from common.color.lab import L_to_unit, ab_from_unit
 from common.colorizer import Batch, Colorizer, Diagnosis, Objective, TrainingHooks
@@ -40,13 +40,18 @@ def enlarge(x: Tensor) -> Tensor:
 class ClassificationColorizer(Colorizer):
     """Predicts logits over ab bins at a quarter of the size, and decodes them (Zhang, Isola and Efros 2016).
 
+    `shift` makes a classifier that was trained without rebalancing predict rare colors more often: shift times the
+    logarithm of the class weights of lambda 0.5 is added to the logits, which for an ideal classifier equals training
+    with rebalancing. The loss does not include the shift, so training does not unlearn it.
+
     Args:
-        network: maps L [N, 1, H, W] in network range to logits [N, Q, H/4, W/4].
+        network: maps L [N, 1, H, W] in network range to unshifted logits [N, Q, H/4, W/4].
         quantizer: the bins.
         uniform_share: lambda of the class weights.
         prior_file: file of the prior (default: it is computed from the training photographs).
         temperature: of the annealed mean.
         upsample: whether ab or the logits are enlarged to full size.
+        shift: 0 to 1.
     """
 
     multiple = 8
@@ -59,8 +64,15 @@ class ClassificationColorizer(Colorizer):
         prior_file: str | None = None,
         temperature: float = 0.38,
         upsample: Literal["ab", "logits"] = "ab",
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= shift <= 1 or (shift and uniform_share < 1):
+            raise UserError(
+                f"model.shift is {shift} and model.rebalancing_lambda {uniform_share}: it takes a share from 0 to 1,"
+                " and above 0 model.rebalancing_lambda 1, which is training without rebalancing"
+            )
+        self.shift = shift
         self.network, self.quantizer = network, quantizer
         self.multiple = getattr(network, "multiple", self.multiple)
         self.uniform_share, self.prior_file, self.upsample = uniform_share, prior_file, upsample
@@ -70,8 +82,14 @@ class ClassificationColorizer(Colorizer):
         class_weights(self.prior, uniform_share)  # to check lambda
 
     def logits(self, L: Tensor) -> Tensor:
-        """L [N, 1, H, W] in 0..100 -> logits [N, Q, H/4, W/4]."""
-        return self.network(L_to_unit(L))
+        """L [N, 1, H, W] in 0..100 -> logits [N, Q, H/4, W/4], with the shift."""
+        logits = self.network(L_to_unit(L))
+        return logits + self.shift * self.log_class_weights if self.shift else logits
+
+    @property
+    def log_class_weights(self) -> Tensor:
+        """Logarithm of the class weights of lambda 0.5, [Q, 1, 1]."""
+        return class_weights(self.prior).log()[:, None, None]
 
     def forward(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> ab [N, 2, H, W] in CIELAB units."""
@@ -91,7 +109,9 @@ class ClassificationColorizer(Colorizer):
         """Yield one objective: soft cross-entropy, weighted by the class of each pixel's true color (equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
-        cross_entropy = soft_cross_entropy(self.logits(batch.L), indices, weights)
+        logits = self.logits(batch.L)
+        unshifted = logits - self.shift * self.log_class_weights if self.shift else logits
+        cross_entropy = soft_cross_entropy(unshifted, indices, weights)
         rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * cross_entropy).mean()
         terms = {"cross_entropy": cross_entropy.mean(), "cross_entropy_rebalanced": rebalanced}
         yield Objective("network", rebalanced, terms)
@@ -106,11 +126,22 @@ class ClassificationHooks(TrainingHooks):
     """Computes the prior before the first step, and logs which bins are predicted."""
 
     def __init__(self, colorizer: ClassificationColorizer) -> None:
-        self.colorizer = colorizer
+        self.colorizer, self.has_prior = colorizer, False
+
+    @torch.no_grad()
+    def start_from(self, card: dict) -> None:
+        """Subtract the shift that is in the bias of older published weights, and keep their prior.
+
+        With the same prior and the option `shift`, published weights of the new run have the same shift again.
+        """
+        colorizer, self.has_prior = self.colorizer, True
+        colorizer.network.head.bias.sub_(baked_shift(card) * colorizer.log_class_weights.flatten())
 
     def prepare(self, photographs: Pack) -> None:
-        """Read the prior from its file, or compute it from the training photographs."""
+        """Read the prior from its file, or compute it from the training photographs, unless the weights have one."""
         grid, file = self.colorizer.quantizer.grid, self.colorizer.prior_file
+        if self.has_prior and not file:
+            return
         prior = read_prior(file) if file else compute_prior(photographs, grid)
         if prior.grid != grid:
             raise UserError(
@@ -180,6 +211,7 @@ def build(
     prior: str | None = None,
     temperature: float = 0.38,
     upsample: Literal["ab", "logits"] = "ab",
+    shift: float = 0.0,
     encoder: str = DEFAULT_ENCODER,
     pretrained: bool = False,
     freeze: Freeze = "all",
@@ -191,13 +223,15 @@ def build(
             (3.9 M), `encoder_unet` a U-Net on a timm encoder (0.78 M trained parameters).
         width: factor on the number of channels, as in 0.25. With `encoder_unet`, only of the decoder.
         loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
-            trunk, for which the options from `grid` to `upsample` are not available.
+            trunk, for which the options from `grid` to `shift` are not available.
         grid: side of the bins, in ab units.
         rebalancing_lambda: share of the uniform distribution in the class weights. 1 turns rebalancing off, 0 weights
             by the inverse of the prior.
         prior: file written by scripts.compute_prior (default: computed from the training photographs).
         temperature: of the annealed mean, which reduces a distribution to one color.
         upsample: what is enlarged from a quarter to full size: `ab` or `logits`.
+        shift: adds shift (0 to 1) times the logarithm of the class weights of lambda 0.5 to the logits, which makes
+            predictions more colorful. It is for classifiers without rebalancing, and does not change their training.
         encoder: with `encoder_unet`, a timm network with feature maps.
         pretrained: start the encoder of `encoder_unet` from ImageNet weights.
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
@@ -214,9 +248,9 @@ def build(
         if loss not in PIXEL_LOSSES:
             raise UserError(f"model.loss is {loss}: it takes cross_entropy, {', '.join(PIXEL_LOSSES)}")
         unused = {"grid": grid, "rebalancing_lambda": rebalancing_lambda, "prior": prior, "temperature": temperature,
-                  "upsample": upsample}  # fmt: skip
+                  "upsample": upsample, "shift": shift}  # fmt: skip
         refuse_unused_arguments("model", build, unused, f"the loss {loss}")
         return TrunkRegressionColorizer(build_network(2), MixedLoss({loss: 1.0}))
     quantizer = ABQuantizer(grid)
     trunk = build_network(quantizer.num_bins)
-    return ClassificationColorizer(trunk, quantizer, rebalancing_lambda, prior, temperature, upsample)
+    return ClassificationColorizer(trunk, quantizer, rebalancing_lambda, prior, temperature, upsample, shift)

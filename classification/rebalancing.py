@@ -1,6 +1,8 @@
-"""Class rebalancing: larger weights of rare colors in the loss."""
+"""Class rebalancing: larger weights of rare colors in the loss, or a shift of the logits after training."""
 
 from __future__ import annotations
+
+import re
 
 import torch
 from torch import Tensor
@@ -21,3 +23,23 @@ def class_weights(prior: Tensor, uniform_share: float = 0.5) -> Tensor:
     mixed = (1 - uniform_share) * prior + uniform_share / len(prior)
     weights = torch.where(seen, 1 / mixed.clamp(min=torch.finfo(prior.dtype).tiny), 0.0)
     return torch.where(seen, weights / (prior * weights).sum(), 1.0)
+
+
+def baked_shift(card: dict) -> float:
+    """The shift that is part of the bias of published weights.
+
+    Weights published by older versions have it there; in newer ones it is the option `shift`.
+    """
+    match = re.match(r"logits \+ ([\d.]+) log\(class weights", card.get("shifted") or "")
+    return float(match[1]) if match else 0.0
+
+
+def starting_model(card: dict) -> dict:
+    """`model` options of a training that starts from weights with this card: their shift, and the prior in them."""
+    model = upgrade(card["model"])
+    return model | {"prior": None} | ({"shift": baked_shift(card)} if baked_shift(card) else {})
+
+
+def upgrade(model: dict) -> dict:
+    """Convert options of old weights and runs, which have no `shift`."""
+    return {"shift": 0.0} | model

@@ -37,6 +37,15 @@ def published_state(colorizer: Colorizer) -> dict[str, Tensor]:
     return {key: value for key, value in colorizer.state_dict().items() if not only_trains(colorizer, key)}
 
 
+def load_published(colorizer: Colorizer, state: dict[str, Tensor]) -> list[str]:
+    """Load a `published_state` into a colorizer. If some tensors do not fit, load none and return their names."""
+    own = published_state(colorizer)
+    wrong = [key for key in own | state if key not in own or key not in state or own[key].shape != state[key].shape]
+    if not wrong:
+        colorizer.load_state_dict(state, strict=False)
+    return wrong
+
+
 def save_weights(path: Path, state: dict[str, Tensor], card: dict, fingerprints: np.ndarray | None = None) -> None:
     """Write published weights.
 

@@ -52,6 +52,9 @@ class TrainingHooks:
     def load_networks(self, device: torch.device) -> None:
         """Load fixed networks that the losses need. Called before any photograph is read."""
 
+    def start_from(self, card: dict) -> None:
+        """Called once, after published weights with this card were loaded for a new run to start from."""
+
     def prepare(self, photographs: Any) -> None:
         """Compute statistics of the training photographs, a `common.data.packing.Pack`.
 

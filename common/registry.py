@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoint import only_trains, read_weights, weights_file
+from common.checkpoint import load_published, read_weights, weights_file
 from common.colorizer import Colorizer
 from common.utils.errors import UserError, near, one_sentence
 from common.utils.options import typed_options
@@ -25,18 +25,21 @@ Loader = Callable[[str], Colorizer | None]
 ENTRY_POINTS = "colorization_lab.families"  # group of packages' metadata that names families to import
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
-_families: dict[str, tuple[Build, Upgrade]] = {}
+_families: dict[str, tuple[Build, Upgrade, Upgrade]] = {}
 _loaders: list[Loader] = []
 _loading: ContextVar[tuple[str, ...]] = ContextVar("_loading", default=())  # files whose networks are being built
 
 
-def register_family(name: str, build: Build, upgrade: Upgrade = dict) -> None:
+def register_family(
+    name: str, build: Build, upgrade: Upgrade = dict, starting_model: Upgrade = lambda card: card["model"]
+) -> None:
     """Make a family known under the name that configs and cards use.
 
     build: typed keyword arguments (the `model` options) -> a colorizer with fresh weights. upgrade: `model` options as
-    older cards and configs have them -> those that `build` takes.
+    older cards and configs have them -> those that `build` takes. starting_model: card of published weights -> `model`
+    options of a training that starts from them.
     """
-    _families[name] = build, upgrade
+    _families[name] = build, upgrade, starting_model
 
 
 def register_loader(load: Loader) -> None:
@@ -68,6 +71,12 @@ def upgraded(family: str, model: dict) -> dict:
     return _families[family][1](model)
 
 
+def starting_model(card: dict) -> dict:
+    """`model` options of a training that starts from the published weights with this card."""
+    family_builder(card["family"])
+    return upgraded(card["family"], _families[card["family"]][2](card))
+
+
 def build_colorizer(family: str, **model: object) -> Colorizer:
     """Build a family's colorizer with fresh weights. Raises UserError for an unknown family or option."""
     build = family_builder(family)
@@ -90,15 +99,10 @@ def load_colorizer(path: str | Path, device: str | torch.device = "cpu") -> Colo
     state, card, fingerprints = read_weights(path)
     colorizer = _of_card(card, path)
     own = colorizer.state_dict()
-    try:
-        missing, unexpected = colorizer.load_state_dict(state, strict=False)
-    except RuntimeError:
-        missing, unexpected = ["shapes"], []
-    missing = [key for key in missing if not only_trains(colorizer, key)]
-    if missing or unexpected:
+    if wrong := load_published(colorizer, state):
         raise UserError(
             f"the weights {path} do not fit the {card['family']} network that their card names"
-            f" ({len(missing)} missing, {len(unexpected)} unexpected): they were written by another version"
+            f" ({len(wrong)} tensors, such as {wrong[0]}): they were written by another version"
         )
     for key, value in state.items():
         if value.is_floating_point() != own[key].is_floating_point():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import sys
 import tempfile
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     from common.data.batches import DataConfig
     from common.utils.device import machine
 
-    data = DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1)
+    data = DataConfig(train=args.data, size=args.size, cache=args.cache, val_limit=1, max_enlargement=math.inf)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photographs"
         count = write_folder(args.data, folder)

@@ -8,7 +8,8 @@ examples:
 Batch-norm statistics and biases stay in 32 bits. Files in common/weights are installed models, which `colorize models`
 lists.
 --shift makes a classifier that was trained without rebalancing predict rare colors more often: it adds SHIFT times the
-logarithm of the class weights to the logits. For an ideal classifier this equals training with rebalancing.
+logarithm of the class weights to the logits. For an ideal classifier this equals training with rebalancing. It replaces
+the shift that the weights have. Those of a training that started from shifted weights (--init) have the shift of these.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", help="a run folder or a .safetensors file")
     parser.add_argument("--name", required=True, help="title in tables and in the metadata of pictures")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
-    parser.add_argument("--shift", type=float, default=0.0, help="add SHIFT (0 to 1) * log(class weights) to logits")
+    parser.add_argument("--shift", type=float, help="0 to 1, times log(class weights) added to logits (default: as is)")
     parser.add_argument("--data", help="source to measure the written weights on; the card stores the scores")
     parser.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
     args = parser.parse_args(argv)
-    if not 0 <= args.shift <= 1:
+    if args.shift is not None and not 0 <= args.shift <= 1:
         raise UserError(f"--shift is {args.shift:g}: it takes a share from 0 to 1")
     if args.out.suffix != ".safetensors" or not args.out.resolve().parent.is_dir():
         raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
@@ -55,37 +56,35 @@ def main(argv: list[str] | None = None) -> int:
     }
     if args.data:
         card |= measured(colorizer, state, args.data, args.cache, args.temperature)
-    elif args.shift or args.temperature:
+    elif args.shift is not None or args.temperature:
         card["validation"] = {}  # the scores of the unchanged model no longer apply
     save_weights(args.out, state, card, colorizer.fingerprints)
     print(f"written: {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
-def change(colorizer: Colorizer, weights: str, shift: float, temperature: float | None) -> None:
+def change(colorizer: Colorizer, weights: str, shift: float | None, temperature: float | None) -> None:
     """Shift a classifier's logits, set its temperature, and record both in its card.
 
-    weights: where the colorizer was loaded from. shift: 0 for none. temperature: None to keep it.
+    weights: where the colorizer was loaded from. shift and temperature: None to keep them.
     Raises UserError if the colorizer is not a classifier, or is to be shifted and was trained with rebalancing.
     """
-    if not (shift or temperature):
+    if shift is None and not temperature:
         return
-    import torch
-
     from classification import ClassificationColorizer
-    from classification.rebalancing import class_weights
 
     if not isinstance(colorizer, ClassificationColorizer):
         raise UserError(f"--shift or --temperature is given and {weights} is not a classifier: leave it out")
-    if shift:
-        if colorizer.uniform_share < 1:
+    if shift is not None:
+        if shift and colorizer.uniform_share < 1:
             raise UserError(
                 f"--shift is given and {weights} was trained with rebalancing: take one trained with"
                 " --model.rebalancing_lambda 1"
             )
-        with torch.no_grad():
-            colorizer.network.head.bias.add_(shift * class_weights(colorizer.prior).log())
-        colorizer.card["shifted"] = f"logits + {shift:g} log(class weights of lambda 0.5)"
+        colorizer.hooks.start_from(colorizer.card)  # removes the shift from the bias of older weights
+        colorizer.card.pop("shifted", None)
+        colorizer.shift = shift
+        colorizer.card["model"] |= {"shift": shift}
     if temperature:
         colorizer.card["model"] |= {"temperature": temperature}
 
@@ -124,8 +123,16 @@ def portable(card: dict) -> dict:
         model |= {"members": [portable(member) for member in model["members"]]}
     trained_on = card["trained_on"] | {"source": names(card["trained_on"]["source"])}
     run = Path(card["config"]["run"]).name
-    config = card["config"] | {"data": data, "model": model, "run": run}
-    return card | {"model": model, "trained_on": trained_on, "config": config}
+    config = card["config"] | {"data": data, "model": model, "run": run, "init": names(card["config"].get("init"))}
+    return card | {"model": model, "trained_on": trained_on, "config": config} | _portable_base(card)
+
+
+def _portable_base(card: dict) -> dict:
+    if "base" not in card:
+        return {}
+    base = card["base"]
+    source = ",".join(Path(part).name for part in base["trained_on"]["source"].split(","))
+    return {"base": base | {"trained_on": base["trained_on"] | {"source": source}} | _portable_base(base)}
 
 
 if __name__ == "__main__":

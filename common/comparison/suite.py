@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from common.data.batches import DataConfig, training_packs
+from common.data.sources import without_shares
 from common.evaluation.evaluate import TRIVIAL, pick_metrics
 from common.training.config import TrainConfig, load_config, seconds
 from common.training.parser import config_from_dict
@@ -70,7 +71,7 @@ class Suite:
     @property
     def measured_source(self) -> str:
         """Source of the photographs that are measured: those for validation if they are named, else all."""
-        return self.data.get("val") or self.data.get("train") or DataConfig.train
+        return without_shares(self.data.get("val") or self.data.get("train") or DataConfig.train)
 
     def overridden(
         self, *, train: str | None = None, data: str | None = None, size: int | None = None, cache: str | None = None,

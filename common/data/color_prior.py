@@ -45,6 +45,8 @@ def compute_prior(
 ) -> Prior:
     """Compute the prior of photographs: the smoothed histogram of their pixels over bins (Zhang et al. 2016, 2.2).
 
+    Each photograph counts once, whatever the share of its source.
+
     Args:
         pack: the photographs.
         grid: side of the bins, in ab units.

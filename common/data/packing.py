@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import torch
 
 from common.color.lab import rgb8_to_lab
 from common.data.fingerprints import BYTES, fingerprints
-from common.data.sources import Listing, Photo, cache_dir, list_photos
+from common.data.sources import Listing, Photo, cache_dir, list_photos, without_shares
 from common.data.splits import Split
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError, one_sentence
@@ -49,6 +50,7 @@ class Pack:
     fingerprints: np.ndarray  # uint8 [N, 16], see `common.data.fingerprints`
     manifest: dict
     held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, or not be measured
+    shares: np.ndarray | None = None  # float64 [N], of their sources (see `list_photos`); None if all are equal
 
     def __len__(self) -> int:
         return len(self.names)
@@ -109,6 +111,7 @@ def open_pack(
     split: Split = "all",
     *,
     val_fraction: float = 0.1,
+    max_enlargement: float = math.inf,
     cache: str | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -120,12 +123,14 @@ def open_pack(
         size: side of the central squares to which photographs are cropped, in pixels.
         split: the split of the source.
         val_fraction: fraction for validation if the source has no validation split.
+        max_enlargement: photographs, and tiles of them, that would be enlarged by a larger factor are left out.
         cache: folder for packs and downloads (default: see `cache_dir`).
         workers: number of decoding threads (default: one per processor).
         progress: called with (done, total) while packing.
 
     Raises:
-        UserError: the split has no usable photograph, or the cache folder cannot be written.
+        UserError: the split has no usable photograph, all photographs of one of several sources are too small, or the
+            cache folder cannot be written.
     """
     listing = source if isinstance(source, Listing) else list_photos(source, cache)
     source = listing.spec
@@ -136,7 +141,9 @@ def open_pack(
             f"source {source} has no photographs for '{split}' (of {len(listing.photos)}{own}): give another source for"
             " it, more photographs, or another validation fraction"
         )
-    key = hashlib.sha256(json.dumps([_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos]]).encode())
+    min_side = math.ceil(size / max_enlargement)
+    parts = [_VERSION, size, [(p.name, p.stamp, p.tiles) for p in photos], *([min_side] if min_side else [])]
+    key = hashlib.sha256(json.dumps(parts).encode())
     root = cache_dir(cache) / "packs"
     home = root / f"{_slug(source)}-{split}-{size}-{key.hexdigest()[:16]}"
     if not (home / "manifest.json").exists():
@@ -144,8 +151,30 @@ def open_pack(
             if not (home / "manifest.json").exists():  # another process may have created it meanwhile
                 need = sum(max(1, len(p.tiles)) for p in photos) * size * size * 3
                 left_out = list(listing.skipped)
-                _make(home, need, lambda to: _write(to, source, split, photos, left_out, size, workers, progress))
-    return _open(home, source)
+                options = (left_out, size, min_side, workers, progress)
+                _make(home, need, lambda to: _write(to, source, split, photos, *options))
+    pack = _open(home, source)
+    _check_sizes(photos, pack.manifest["left_out"], source, size, min_side)
+    if len({p.share for p in photos}) > 1:
+        share = {p.name: p.share for p in photos}
+        pack = replace(pack, shares=np.array([share[name] for name in pack.photographs]))
+    return pack
+
+
+def _too_small(min_side: int) -> str:
+    return f"smaller than {min_side} px"
+
+
+def _check_sizes(photos: list[Photo], left_out: Sequence, source: str, size: int, min_side: int) -> None:
+    """Raise UserError if all photographs of one of the sources are left out because they are too small."""
+    small = {name for name, why in left_out if why == _too_small(min_side)}
+    total = Counter(p.source or source for p in photos)
+    for part, count in Counter(p.source or source for p in photos if p.name in small).items():
+        if count == total[part]:
+            raise UserError(
+                f"all {count} photographs of {part} are {_too_small(min_side)}, too small to be enlarged to {size} px"
+                " for training: leave this source out, or train at a smaller data.size"
+            )
 
 
 def _open(home: Path, source: str) -> Pack:
@@ -220,6 +249,7 @@ def _write(
     photos: list[Photo],
     left_out: list[tuple[str, str]],
     size: int,
+    min_side: int,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -236,16 +266,19 @@ def _write(
         for start in range(0, len(photos), chunk_length):
             chunk = photos[start : start + chunk_length]
             squares = []
-            for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size), chunk), strict=True):
+            for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size, min_side), chunk), strict=True):
                 if isinstance(result, str):
                     left_out.append((photo.name, result))
                     continue
                 cuts, digest, side = result
-                whole += 1
-                smaller += side < size
-                names += [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
-                digests += [digest] * len(cuts)
-                squares += cuts
+                cut_names = [photo.name + (f"#{i}" if i else "") for i in range(len(cuts))]
+                left_out += [(n, _too_small(min_side)) for n, cut in zip(cut_names, cuts, strict=True) if cut is None]
+                kept = [(n, cut) for n, cut in zip(cut_names, cuts, strict=True) if cut is not None]
+                whole += bool(kept)
+                smaller += bool(kept) and side < size
+                names += [name for name, _ in kept]
+                digests += [digest] * len(kept)
+                squares += [cut for _, cut in kept]
             if squares:
                 rows = np.stack(squares)
                 ab = rgb8_to_lab(torch.from_numpy(rows).permute(0, 3, 1, 2))[:, 1:]
@@ -261,6 +294,7 @@ def _write(
         file.flush()
         os.fsync(file.fileno())
     if not names:
+        _check_sizes(photos, left_out, source, size, min_side)
         first = "; ".join(f"{name}: {why}" for name, why in left_out[:2])
         raise UserError(f"source {source} has no usable photograph for '{split}' ({len(left_out)} left out: {first})")
     color = len(grey) - sum(grey)
@@ -276,12 +310,12 @@ def _write(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str:
+def _squares(photo: Photo, size: int, min_side: int) -> tuple[list[np.ndarray | None], str, int] | str:
     """Cut the squares of one photograph.
 
-    Returns (squares uint8 [size, size, 3], digest of the file, shorter side in pixels), or a reason why the photograph
-    is skipped. The shorter side can be that of a JPEG decoded at a fraction of its size, which is at least `size` if
-    the full side is.
+    Returns (squares uint8 [size, size, 3], or None where the photograph has less than `min_side` pixels for a square;
+    digest of the file; shorter side in pixels), or a reason why the photograph is skipped. The shorter side can be that
+    of a JPEG decoded at a fraction of its size, which is at least `size` if the full side is.
     """
     try:
         whole = not photo.tiles
@@ -292,16 +326,17 @@ def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str
     except OSError as error:
         return f"unreadable ({error.strerror})"
     digest = hashlib.sha256(data).hexdigest()[:24]
-    if whole:
-        return [square(rgb, size)], digest, min(rgb.shape[:2])
     side = min(rgb.shape[:2])
+    if whole:
+        return [square(rgb, size) if side >= min_side else None], digest, side
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     cuts = []
     for x, y, share in photo.tiles:
         x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
-        cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size))
+        cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size) if n >= min_side else None)
     return cuts, digest, side
 
 
 def _slug(source: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in Path(source.split(",")[0]).name)[:40].strip("-") or "source"
+    name = Path(without_shares(source).split(",")[0]).name
+    return "".join(c if c.isalnum() else "-" for c in name)[:40].strip("-") or "source"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from common.data.splits import Split, folder_splits, shard_splits, split_of
 from common.imaging.read import SUFFIXES
 from common.utils.errors import UserError, one_sentence
 from common.utils.files import locked, walk
+
+SHARES = (0.01, 100)  # the smallest and the largest
+_SHARE = re.compile(r"(?<=\.tar)@[^@/,]*(?=,|$)")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Photo:
     read: Callable[[], bytes]
     split: str | None = None  # "train", "val" or "test", if the source has splits
     tiles: tuple[tuple[float, float, float], ...] = ()  # (left, top, side) as fractions of the shorter side
+    source: str | None = None  # its part of a source of several, as `photos-*.tar`
+    share: float = 1.0  # how often it is drawn in training, relative to the photographs of other sources
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,10 @@ class Listing:
 def list_photos(spec: str, cache: str | None = None) -> Listing:
     """List the photographs of a source.
 
-    spec: a folder; a glob of .tar files, or several globs separated by commas; `demo`; or a name of `NAMED_SETS`, which
-    is downloaded into the folder `cache` on first use. Raises UserError if it is none of these, has no photographs, or
-    has ambiguous splits (see `common.data.splits`).
+    spec: a folder; a glob of .tar files, or several globs separated by commas, each with an optional share, as in
+    `a-*.tar,b-*.tar@2`; `demo`; or a name of `NAMED_SETS`, which is downloaded into the folder `cache` on first use.
+    Raises UserError if it is none of these, has no photographs, a share outside of `SHARES`, or ambiguous splits (see
+    `common.data.splits`).
     """
     if spec == "demo":
         return _list_demo()
@@ -125,14 +132,15 @@ def _list_folder(spec: str, root: Path) -> Listing:
 
 
 def _list_shards(spec: str) -> Listing:
-    paths = []
-    for pattern in filter(None, (part.strip() for part in spec.split(","))):
+    sources: dict[str, tuple[str, float]] = {}  # path -> (pattern, share) of the first source that it belongs to
+    for pattern, share in _shares(spec):
         found = sorted(glob.glob(os.path.expanduser(pattern)))
         if not found:
             raise UserError(f"no tar shard matches {pattern}: check the path")
-        paths += found
+        for path in found:
+            sources.setdefault(path, (pattern, share))
     photos, skipped, seen = [], [], set()
-    paths = list(dict.fromkeys(paths))
+    paths = list(sources)
     for path, split in zip(paths, shard_splits(spec, paths), strict=True):
         mtime, members = _tar_members(path)
         for name, offset, size in members:
@@ -143,13 +151,32 @@ def _list_shards(spec: str) -> Listing:
                 skipped.append((name, "name seen before"))
             else:
                 seen.add(name)
-                photos.append(Photo(name, f"{size}:{offset}:{mtime}", _range_reader(path, offset, size), split))
+                stamp = f"{size}:{offset}:{mtime}"
+                photos.append(Photo(name, stamp, _range_reader(path, offset, size), split, (), *sources[path]))
     if not photos:
         raise UserError(f"no picture files in the shards {spec} ({len(skipped)} other files)")
     if not any(p.split for p in photos):
         splits = folder_splits(spec, [p.name for p in photos], strict=False)
         photos = [replace(p, split=s) for p, s in zip(photos, splits, strict=True)]
     return Listing(spec, photos, skipped)
+
+
+def _shares(spec: str) -> Iterator[tuple[str, float]]:
+    """(pattern, share) of each source of a spec of tar shards."""
+    for part in filter(None, (part.strip() for part in spec.split(","))):
+        pattern, _, text = part.rpartition("@") if _SHARE.search(part) else (part, "", "1")
+        try:
+            share = float(text)
+        except ValueError:
+            share = 0.0
+        if not SHARES[0] <= share <= SHARES[1]:
+            raise UserError(f"source {part} has the share {text!r}: it takes a number from {SHARES[0]} to {SHARES[1]}")
+        yield pattern, share
+
+
+def without_shares(spec: str) -> str:
+    """The source without the shares of its parts."""
+    return _SHARE.sub("", spec)
 
 
 def _tar_members(path: str) -> tuple[int, list[tuple[str, int, int]]]:

@@ -13,7 +13,7 @@ from common.colorizer import Colorizer
 from common.data.color_prior import read_prior
 from common.data.fingerprints import resembling
 from common.data.packing import Pack, open_pack
-from common.data.sources import list_photos
+from common.data.sources import list_photos, without_shares
 from common.evaluation.evaluate import (
     TRIVIAL,
     Cell,
@@ -164,12 +164,14 @@ def open_measured(options: MeasureOptions, rows: Rows, progress: Progress) -> Pa
         size = max((card["size"] for card in cards.values()), default=64)
     check_value("size", size, 16 <= size <= 4096, "16 to 4096 pixels")
     data, listing = options.data, list_photos(options.data, options.cache)
+    if len({photo.share for photo in listing.photos} - {1.0}):
+        raise UserError(f"--data is {data}: shares are for training, leave them out")
     split, fraction = options.split, options.val_fraction
     if split == "auto":
         split = listing.measured_split
         for title, card in ((t, inner) for t, whole in cards.items() for inner in _with_member_cards(whole)):
             seen = card.get("trained_on") or {}
-            same = Path(str(seen.get("source"))).resolve() == Path(data).resolve()
+            same = Path(without_shares(str(seen.get("source")))).resolve() == Path(data).resolve()
             if split == "all" and seen.get("split") == "train" and same:
                 split, fraction = "val", card["config"]["data"]["val_fraction"]
                 progress.say(f"{title} was trained on a part of {data}: the rest is measured (--split all: all)")

@@ -70,6 +70,9 @@ class RunConfig:
 
     Attributes:
         run: folder of the run; the same command resumes it.
+        init: published weights to start from (an installed name, a run folder or a .safetensors file). Their card gives
+            the defaults of family, model, augment, optim, batch_size, data.size and data.margin, and a tenth of its
+            learning rate. The weights are read once: a resumed run does not need them.
         fresh: delete the files of the run in its folder, and no others, and start again.
         steps: optimizer steps.
         epochs: passes over the training photographs.
@@ -92,6 +95,7 @@ class RunConfig:
     """
 
     run: str = "runs/unnamed"
+    init: str | None = None
     fresh: bool = False
     steps: int | None = None
     epochs: float | None = None

@@ -12,9 +12,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import jsonargparse
+import yaml
 
 from common.registry import families, family_builder
 from common.training.config import GROUPS, RUN_OPTIONS, RunConfig, TrainConfig, load_config
+from common.training.start import starting_values
 from common.utils.errors import UserError
 from common.utils.options import option_names
 
@@ -24,11 +26,13 @@ def config_from_dict(values: dict) -> TrainConfig:
 
     Raises UserError with one line that names the key, its value and what it takes.
     """
-    family = values.get("family")
-    _check_family(family)
-    known = _known_keys(str(family))
+    family, start = _family_and_start(values)
+    known = _known_keys(family)
     _check_keys(values, known)
-    return _resolve(_parser(str(family)), lambda parser: parser.parse_object(values), str(family), known)
+    if start:
+        argv = [*start, "--config", yaml.safe_dump(values)]
+        return _resolve(_parser(family), lambda parser: parser.parse_args(argv), family, known)
+    return _resolve(_parser(family), lambda parser: parser.parse_object(values), family, known)
 
 
 def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
@@ -36,12 +40,13 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
 
     Raises UserError with one line that names the key, its value and what it takes.
     """
-    family, files = _family_and_files(argv)
+    outline, files = _outline(argv)
+    family, start = _family_and_start(outline)
     known = _known_keys(family)
     for file in files:
         _check_keys(file, known)
     parser = _parser(family, description, prog)
-    return _resolve(parser, lambda parser: parser.parse_args(argv), family, known)
+    return _resolve(parser, lambda parser: parser.parse_args([*start, *argv]), family, known)
 
 
 def _parser(family: str | None, description: str = "", prog: str = "train") -> jsonargparse.ArgumentParser:
@@ -69,33 +74,53 @@ def _resolve(parser: jsonargparse.ArgumentParser, parse: object, family: str | N
         values = parse(parser)
     except jsonargparse.ArgumentError as error:
         raise UserError(_one_line(str(error), known)) from None
-    _check_family(family)
+    if not family:
+        raise UserError(f"no family is given: use --config FILE or --family with one of {', '.join(families())}")
     values = _plain(values)
     loop = RunConfig(**{name: values[name] for name in RUN_OPTIONS})
     groups = {name: config(**values[name]) for name, config in GROUPS.items()}
     return TrainConfig(family=family, model=values.get("model") or {}, loop=loop, **groups)
 
 
-def _check_family(family: object) -> None:
-    if not family:
-        raise UserError(f"no family is given: use --config FILE or --family with one of {', '.join(families())}")
-    family_builder(str(family))
-
-
-def _family_and_files(argv: list[str]) -> tuple[str | None, list[dict]]:
-    """The family that the command line or its config files name, and the contents of those files."""
-    family, files = None, []
+def _outline(argv: list[str]) -> tuple[dict, list[dict]]:
+    """The options that the command line or its config files give, without groups, and the contents of those files."""
+    outline, files = {}, []
     for i, word in enumerate(argv):
         key, _, value = word.partition("=")
         value = value or (argv[i + 1] if i + 1 < len(argv) else "")
         if key == "--config":
             files.append(load_config(Path(value)))
-            family = files[-1].get("family", family)
-        elif key == "--family":
-            family = value
+            outline |= files[-1]
+        elif key in ("--family", "--init", "--run", "--fresh"):
+            outline[key[2:]] = value
+    return outline, files
+
+
+def _family_and_start(outline: dict) -> tuple[str | None, list[str]]:
+    """The family, and the arguments that give the defaults of a run that starts from published weights.
+
+    outline: of the options, `family`, `init`, `run` and `fresh`. Raises UserError for an unknown family, and for
+    another one than that of the weights.
+    """
+    family, init = outline.get("family"), outline.get("init")
     if family is not None:
         family_builder(str(family))
-    return family, files
+    if not init or init == "null":
+        return family, []
+    fresh = str(outline.get("fresh", "")).lower() == "true"
+    start = starting_values(str(init), Path(str(outline.get("run", RunConfig.run))), fresh)
+    if family not in (None, start["family"]):
+        raise UserError(f"family is {family} and init is {init}, of the family {start['family']}: leave the family out")
+    return start["family"], ["--config", yaml.safe_dump(_only(start, _known_keys(start["family"])))]
+
+
+def _only(values: dict, known: list[str], prefix: str = "") -> dict:
+    """The nested values whose dotted keys are known; cards of older versions may have others."""
+    return {
+        key: value if f"{prefix}{key}" in known else _only(value, known, f"{prefix}{key}.")
+        for key, value in values.items()
+        if f"{prefix}{key}" in known or isinstance(value, dict)
+    }
 
 
 def _known_keys(family: str | None) -> list[str]:
@@ -105,17 +130,17 @@ def _known_keys(family: str | None) -> list[str]:
 
 
 def _check_keys(values: dict, known: list[str]) -> None:
-    for key in _keys(values):
+    for key in _keys(values, known):
         if key not in known:
             raise UserError(_unknown(key, known))
 
 
-def _keys(values: dict, prefix: str = "") -> list[str]:
+def _keys(values: dict, known: list[str], prefix: str = "") -> list[str]:
     """Dotted keys of nested values. Only the groups, and the groups of the model, are opened."""
     keys = []
     for key, value in values.items():
-        group = (key in (*GROUPS, "model") and not prefix) or prefix == "model."
-        keys += _keys(value, f"{prefix}{key}.") if group and isinstance(value, dict) else [f"{prefix}{key}"]
+        group = ((key in (*GROUPS, "model") and not prefix) or prefix == "model.") and f"{prefix}{key}" not in known
+        keys += _keys(value, known, f"{prefix}{key}.") if group and isinstance(value, dict) else [f"{prefix}{key}"]
     return keys
 
 

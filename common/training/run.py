@@ -25,6 +25,7 @@ from common.training.ema import MovingAverage
 from common.training.logger import Logger
 from common.training.run_dir import check_photographs, check_run_dir, hold_run_dir, make_card, validation_identity
 from common.training.schedule import Plateau, lr_factor
+from common.training.start import load_start, with_base
 from common.training.state import STATE, check_optimizer, check_tensors, read_state, restoring, save_state
 from common.utils.device import pick_device, pick_precision
 from common.utils.distributed import average_buffers, join_processes
@@ -94,7 +95,7 @@ class Run:
         """The colorizer on the device. Wrong options are reported here, before photographs are read."""
         config = self.config
         torch.manual_seed(config.loop.seed)
-        model = without_downloads(config.model) if self._resumes else config.model
+        model = without_downloads(config.model) if self._resumes or config.loop.init else config.model
         colorizer = build_colorizer(config.family, **model)
         if config.data.size % colorizer.multiple:
             raise UserError(f"data.size is {config.data.size}: this network takes multiples of {colorizer.multiple}")
@@ -108,6 +109,7 @@ class Run:
             )
         if config.data.grey and not colorizer.hooks.unpaired:
             raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
+        self.base = load_start(colorizer, config) if config.loop.init and not self._resumes else None
         return colorizer.to(device=self.device, memory_format=torch.channels_last).train()
 
     def _load_photographs(self) -> None:
@@ -236,6 +238,7 @@ class Run:
             "plateau": self.plateau.state(),
             "content": self.data.content,
             "validation": validation_identity(self.train_pack, self.val_pack),
+            "base": self.base,
             "weights": self.colorizer.state_dict(),
             "ema": self.average.state_dict() if self.average else {},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -246,7 +249,7 @@ class Run:
         """Restore what `state_dict` returned. Raises UserError where it was trained on other photographs."""
         check_photographs(self.config, state, self.data.content, self.train_pack, self.val_pack)
         self.step, self.last_step, self.low_color = state["step"], state["last_step"], state["low_color"]
-        self.scores, self.planned_for = state["scores"], state["planned_for"]
+        self.scores, self.planned_for, self.base = state["scores"], state["planned_for"], state.get("base")
         self.eval_every = self.config.loop.eval_every or state["eval_every"]
         self._seconds_before, self._start = state["seconds"], time.perf_counter()
         self.plateau = Plateau(self.config.higher_is_better, **state["plateau"])
@@ -284,7 +287,11 @@ class Run:
                 self.scores,
             )
             hooks = self.colorizer.hooks
-            fingerprints = hooks.complete_fingerprints(self.data.fingerprints)
+            if self.base:
+                card |= {"base": self.base["card"]}
+                fingerprints = with_base(self.data.fingerprints, self.base)
+            else:
+                fingerprints = hooks.complete_fingerprints(self.data.fingerprints)
             save_weights(self.folder / name, published_state(self.published), hooks.complete_card(card), fingerprints)
 
     @property

@@ -32,9 +32,10 @@ _WRITTEN = (
 _FREE = {
     "run", "fresh", "steps", "epochs", "budget", "device", "compile", "log_every", "eval_every", "sample_every",
     "samples", "save_every", "keep_every", "early_stop", "data.cache", "data.workers", "data.val_limit",
+    "data.max_enlargement",  # a change of the photographs is found by their content
 }  # fmt: skip
 # Options that older runs do not have, with the value that they trained with.
-_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None}
+_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None, "init": None}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -160,14 +161,15 @@ def _comparable(config: dict) -> dict:
     model = config.get("model") or {}
     if not isinstance(model, dict):
         raise UserError(f"the saved config.yaml has model {model}, which is no mapping: use another --run")
-    return _flat(config | {"model": upgraded(str(config.get("family")), model)})
+    return flat(config | {"model": upgraded(str(config.get("family")), model)})
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
+def flat(config: dict, prefix: str = "") -> dict:
+    """Nested options as one dict with dotted keys."""
     out: dict = {}
     for key, value in config.items():
         if isinstance(value, dict) and key != "lr_ratio":
-            out |= _flat(value, f"{prefix}{key}.")
+            out |= flat(value, f"{prefix}{key}.")
         else:
             out[prefix + key] = value
     return out
