@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from common.color.lab import rgb8_to_lab
 from common.data.fingerprints import BYTES, fingerprints
 from common.data.sources import Listing, Photo, cache_dir, list_photos
 from common.data.splits import Split
+from common.imaging.header import TooManyPixels
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError
 from common.utils.files import locked
@@ -31,6 +33,8 @@ from common.utils.files import locked
 _VERSION = 5
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK_BYTES = 16_000_000  # of images that are packed at once; their float Lab takes about twenty times this
+_PARALLEL_PIXELS = 16_000_000  # larger pictures are decoded one at a time: the largest takes more than a gigabyte
+_one_large_picture = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,13 @@ def _squares(photo: Photo, size: int) -> tuple[list[np.ndarray], str, int] | str
     try:
         whole = not photo.tiles
         data = photo.read()
-        rgb = open_image(data, name=photo.name, draft=size if whole else None).on_white()
+        draft = size if whole else None
+        try:
+            picture = open_image(data, photo.name, draft, _PARALLEL_PIXELS)
+        except TooManyPixels:
+            with _one_large_picture:
+                picture = open_image(data, photo.name, draft)
+        rgb = picture.on_white()
     except PictureError as error:
         return "unreadable" if "damaged" in str(error) else str(error).replace(photo.name, "it")
     except OSError as error:

@@ -67,9 +67,7 @@ def count_pages(image: Image.Image, name: str) -> int:
 
 
 def check_pixels(image: Image.Image, size: int, max_pixels: int, name: str) -> None:
-    """Raise TooManyPixels if an opened picture has more pixels than `max_pixels`, or than its format may have in a file of
-    `size` bytes.
-    """
+    """Raise TooManyPixels if an opened picture has more than `max_pixels`, or than its format may have in this size."""
     pixels, form = image.width * image.height, image.format
     limit, instead = max_pixels, "make it smaller first"
     if form in _SLOW_FORMATS:

@@ -12,7 +12,15 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from common.imaging.header import MAX_PIXELS, TooManyPixels, check_complete, check_pixels, count_pages, seekable
+from common.imaging.header import (
+    MAX_PIXELS,
+    TooManyPixels,
+    check_complete,
+    check_pixels,
+    count_pages,
+    read_bytes,
+    seekable,
+)
 from common.imaging.sixteen_bit import has_sixteen_bits, is_srgb, read_sixteen_bits
 from common.utils.errors import PictureError, one_sentence
 
@@ -152,9 +160,14 @@ def _decode(image: Image.Image, file: BinaryIO, name: str, deep: bool) -> Pictur
         image = Image.fromarray(eight_bits(values))
         image.info = {"icc_profile": profile} if profile else {}
     else:
+        directory = image.tile[0].args[-1] if form == "TIFF" and image.tile[0].codec_name == "libtiff" else 0
+        if directory >= 2**32:
+            raise PictureError(f"page {image.tell() + 1} of {name} lies beyond 4 GB: split the file first")
         image.load()
+        if image.getbbox() is None and directory and image.tell() and not _opencv_decodes(file, image.tell()):
+            raise OSError(f"page {image.tell() + 1} cannot be decoded")
         ImageOps.exif_transpose(image, in_place=True)
-    rgb, alpha, icc = _to_srgb(image, name)
+    rgb, alpha, icc = to_srgb(image, name)
     if values is not None:
         alpha = None if deep_alpha is None else eight_bits(deep_alpha)
         # Pillow converts only 8-bit values between profiles
@@ -176,6 +189,15 @@ def _decode(image: Image.Image, file: BinaryIO, name: str, deep: bool) -> Pictur
     )
 
 
+def _opencv_decodes(file: BinaryIO, page: int) -> bool:
+    """Whether OpenCV can decode a page that Pillow decoded as black, which it does if libtiff refuses the directory."""
+    import cv2
+
+    file.seek(0)
+    data = np.frombuffer(read_bytes(file, "the file"), np.uint8)
+    return cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))[0]
+
+
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation to an array [H, W] or [H, W, C]."""
     turns = {2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
@@ -183,12 +205,13 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(turns[orientation](values)) if orientation in turns else values
 
 
-def _to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bytes]:
-    """(uint8 [H, W, 3], alpha uint8 [H, W] or None, the RGB profile of the file or nothing) of a loaded image.
+def to_srgb(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bytes]:
+    """Convert an image of any mode to sRGB, in strips, so that only one copy of a large picture is in memory.
 
-    It is converted in strips, so that only one copy of a large picture is in memory.
+    Returns (uint8 [H, W, 3], alpha uint8 [H, W] or None, the image's color profile if it is one of RGB). Raises
+    PictureError, with `name`, if the values have more than 16 bits or are floats.
     """
-    if image.mode.startswith("I"):  # 16-bit grey of a PPM: Pillow's convert("RGB") would clip it at 255
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's convert("RGB") would clip it at 255
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise PictureError(f"{name} has values of more than 16 bits: save it with 8 or 16 bits a channel")

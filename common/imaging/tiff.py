@@ -29,8 +29,8 @@ class TiffWriter:
 
     def __init__(self, file: BinaryIO, big: bool = False) -> None:
         self.file, self.big = file, big
-        self.header = b"II+\0\x08\0\0\0" if big else b"II*\0\0\0\0\0"
-        file.write(self.header + bytes(8) if big else self.header)
+        self.header = b"II+\0\x08\0\0\0" + bytes(8) if big else b"II*\0" + bytes(4)
+        file.write(self.header)
         self.link = 8 if big else 4  # where the offset of the next page belongs
 
     def add(
