@@ -51,7 +51,7 @@ def test_more_pixels_than_the_bytes_can_hold(monkeypatch):
     struct.pack_into(">II", data, 16, 12000, 12000)
     struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
     for wrong in (bytes(data), b"P6\n12000 12000\n255\n" + bytes(99)):
-        with pytest.raises(PictureError, match="damaged or cut short .* bytes for 144000000 pixels"):
+        with pytest.raises(PictureError, match=r"damaged or cut short .* bytes for 144000000 pixels"):
             open_image(wrong)
 
 

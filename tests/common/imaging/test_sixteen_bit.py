@@ -111,7 +111,7 @@ def test_12_bits_use_the_whole_range():
 def test_transparent_values_of_png():
     grey, place = RGB[..., 0], RGB[3, 4]
     check(png(grey, 0, place[0]), np.repeat(grey[..., None], 3, axis=2), np.where(grey == place[0], 0, 65535))
-    check(png(RGB, 2, place), RGB, np.where((RGB == place).all(axis=2), 0, 65535))
+    check(png(RGB, 2, place), RGB, np.where((place == RGB).all(axis=2), 0, 65535))
     check(png(RGBA[..., [0, 3]], 4), np.repeat(grey[..., None], 3, axis=2), ALPHA)
 
 

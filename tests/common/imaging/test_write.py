@@ -6,8 +6,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from common.imaging.read import open_image
-from common.imaging.write import encode_pages, save_image, write_pages
 from common.imaging.tiff import TiffWriter
+from common.imaging.write import encode_pages, save_image, write_pages
 from common.utils.errors import PictureError
 from tests.conftest import photo_array
 
@@ -185,7 +185,7 @@ def test_unusual_errors_of_encoders_are_one_sentence(monkeypatch):
         raise RuntimeError("Error setting from dictionary")
 
     monkeypatch.setattr("common.imaging.write._save", fails)
-    with pytest.raises(PictureError, match="a.png cannot be written .Error setting from dictionary.: choose another"):
+    with pytest.raises(PictureError, match=r"a\.png cannot be written \(Error setting from dictionary\): choose"):
         encode_pages([(photo_array(0), None)], "PNG", "a.png")
 
 
