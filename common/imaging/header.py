@@ -6,6 +6,8 @@ import io
 from typing import BinaryIO
 
 from PIL import Image
+from PIL.ExifTags import Base
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from common.utils.errors import PictureError
 
@@ -82,9 +84,26 @@ def check_pixels(image: Image.Image, size: int, max_pixels: int, name: str) -> N
 def check_complete(image: Image.Image, size: int, name: str) -> None:
     """Raise PictureError if the pixels in the header of an opened picture cannot come from a file of `size` bytes."""
     pixels, form = image.width * image.height, image.format
+    if form == "TIFF" and not _tiff_is_complete(image.tag_v2):
+        raise PictureError(f"{name} is damaged or cut short (strips or tiles are missing): get a complete copy")
     most = {"PNG": 8 * _DEFLATE_RATIO * size, "PPM": 8 * size}.get(form, pixels)  # bits
     if pixels * (_png_bits(image) if form == "PNG" else 1) > most:
         raise PictureError(f"{name} is damaged or cut short ({size} bytes for {pixels} pixels): get a complete copy")
+
+
+def _tiff_is_complete(tags: ImageFileDirectory_v2) -> bool:
+    """Whether a page has all of its strips or tiles, the missing ones of which Pillow leaves black."""
+    width, height = tags[Base.ImageWidth], tags[Base.ImageLength]
+    bits, channels = tags.get(Base.BitsPerSample, (1,))[0], tags.get(Base.SamplesPerPixel, 1)
+    tiled = Base.TileWidth in tags
+    across = -(-width // tags[Base.TileWidth]) if tiled else 1
+    rows = tags[Base.TileLength] if tiled else tags.get(Base.RowsPerStrip, height)
+    planes = channels if tags.get(Base.PlanarConfiguration) == 2 else 1
+    count = len(tags[Base.TileOffsets if tiled else Base.StripOffsets])
+    lengths = tags.get(Base.TileByteCounts if tiled else Base.StripByteCounts)
+    stored = planes * height * -(-width * bits * (channels // planes) // 8)  # bytes, at least, without compression
+    is_short = tags.get(Base.Compression, 1) == 1 and lengths is not None and sum(lengths) < stored
+    return count >= planes * across * -(-height // rows) and not is_short
 
 
 def _png_bits(image: Image.Image) -> int:

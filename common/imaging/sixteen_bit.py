@@ -84,7 +84,7 @@ def _read_tiff(image: Image.Image, file: BinaryIO, name: str) -> np.ndarray:
         grey = _decode_plane(tags, file, 0, 1)
         if tags[Base.BitsPerSample] == (12,):
             grey = grey << 4 | grey >> 8
-        return ~grey if tags.get(Base.PhotometricInterpretation) == _WHITE_IS_ZERO else grey
+        return ~grey if tags.get(Base.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO else grey
     if tags.get(Base.PlanarConfiguration) == _SEPARATE:
         samples = np.stack([_decode_plane(tags, file, plane, 1) for plane in range(count)], axis=2)
     else:
@@ -110,8 +110,7 @@ def _decode_plane(tags: ImageFileDirectory_v2, file: BinaryIO, plane: int, count
     each = len(tags[offsets_tag]) // planes
     offsets, lengths = (tags[tag][plane * each : (plane + 1) * each] for tag in (offsets_tag, lengths_tag))
     width, bits = tags[Base.ImageWidth] * count, tags[Base.BitsPerSample][0]
-    stored = sum(lengths)
-    if stored > file.seek(0, io.SEEK_END) or (tags[Base.Compression] == 1 and stored < _plane_bytes(tags, width, bits)):
+    if sum(lengths) > file.seek(0, io.SEEK_END):
         raise OSError("image file is truncated")
     page = ImageFileDirectory_v2(b"II*\0\0\0\0\0" if tags.prefix == b"II" else b"MM\0*\0\0\0\0")
     for tag in (Base.ImageLength, Base.Compression, Base.RowsPerStrip, Base.TileLength, Base.FillOrder):
@@ -136,10 +135,6 @@ def _decode_plane(tags: ImageFileDirectory_v2, file: BinaryIO, plane: int, count
         grey.write(file.read(length))
     with Image.open(grey, formats=("TIFF",)) as decoded:
         return np.asarray(decoded).astype(np.uint16)
-
-
-def _plane_bytes(tags: ImageFileDirectory_v2, width: int, bits: int) -> int:
-    return (width * bits + 7) // 8 * tags[Base.ImageLength]
 
 
 def _divide_by_alpha(samples: np.ndarray) -> None:
