@@ -20,6 +20,7 @@ _SLOW_FORMATS = ("AVIF", "WEBP")
 _SLOW_PIXELS, _SLOW_MAX_PIXELS, _SLOW_PIXELS_PER_BYTE = 16_000_000, 64_000_000, 250
 _DEFLATE_RATIO = 1032  # the largest that the format allows
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SEPARATE, _SIGNED = 2, 2  # values of TIFF's PlanarConfiguration and SampleFormat
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 
 
@@ -84,11 +85,22 @@ def check_pixels(image: Image.Image, size: int, max_pixels: int, name: str) -> N
 def check_complete(image: Image.Image, size: int, name: str) -> None:
     """Raise PictureError if the pixels in the header of an opened picture cannot come from a file of `size` bytes."""
     pixels, form = image.width * image.height, image.format
-    if form == "TIFF" and not _tiff_is_complete(image.tag_v2):
-        raise PictureError(f"{name} is damaged or cut short (strips or tiles are missing): get a complete copy")
+    if form == "TIFF":
+        _check_tiff(image, name)
     most = {"PNG": 8 * _DEFLATE_RATIO * size, "PPM": 8 * size}.get(form, pixels)  # bits
     if pixels * (_png_bits(image) if form == "PNG" else 1) > most:
         raise PictureError(f"{name} is damaged or cut short ({size} bytes for {pixels} pixels): get a complete copy")
+
+
+def _check_tiff(image: Image.Image, name: str) -> None:
+    """Raise PictureError for a page that Pillow decodes wrongly without an error."""
+    tags = image.tag_v2
+    if not _tiff_is_complete(tags):
+        raise PictureError(f"{name} is damaged or cut short (strips or tiles are missing): get a complete copy")
+    if _SIGNED in tags.get(Base.SampleFormat, ()):
+        raise PictureError(f"{name} has signed values: save it with unsigned values of 8 or 16 bits a channel")
+    if image.mode == "CMYK" and tags.get(Base.PlanarConfiguration) == _SEPARATE and max(tags[Base.BitsPerSample]) > 8:
+        raise PictureError(f"{name} has separate planes of 16-bit CMYK, which are not supported: save it as RGB")
 
 
 def _tiff_is_complete(tags: ImageFileDirectory_v2) -> bool:
@@ -98,7 +110,7 @@ def _tiff_is_complete(tags: ImageFileDirectory_v2) -> bool:
     tiled = Base.TileWidth in tags
     across = -(-width // tags[Base.TileWidth]) if tiled else 1
     rows = tags[Base.TileLength] if tiled else tags.get(Base.RowsPerStrip, height)
-    planes = channels if tags.get(Base.PlanarConfiguration) == 2 else 1
+    planes = channels if tags.get(Base.PlanarConfiguration) == _SEPARATE else 1
     count = len(tags[Base.TileOffsets if tiled else Base.StripOffsets])
     lengths = tags.get(Base.TileByteCounts if tiled else Base.StripByteCounts)
     stored = planes * height * -(-width * bits * (channels // planes) // 8)  # bytes, at least, without compression

@@ -110,7 +110,9 @@ def open_image(
                 pages = count_pages(image, name)
                 if page:
                     image.seek(page)
-                check_pixels(image, size, MAX_PIXELS, name)
+                # of a progressive JPEG, Pillow holds the full size in memory at any scale
+                whole = not draft or image.info.get("progressive")
+                check_pixels(image, size, max_pixels if whole else MAX_PIXELS, name)
                 if draft:
                     _draft(image, draft)
                 check_pixels(image, size, max_pixels, name)
@@ -145,8 +147,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 def _draft(image: Image.Image, draft: int) -> None:
     short = min(image.size)
-    # Pillow holds the whole of a progressive JPEG in memory at any scale
-    if image.format == "JPEG" and short >= 2 * draft and not image.info.get("progressive"):
+    if image.format == "JPEG" and short >= 2 * draft:
         image.draft(None, (image.width * draft // short, image.height * draft // short))
 
 

@@ -178,12 +178,14 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     for i in range(8):
         save(tmp_path / "p", f"{i}.png", photo_array(i, 200 if i % 2 else 20, 100))
     save(tmp_path / "p", "draft.jpg", photo_array(9, 800, 800))  # of which 100x100 pixels are decoded
+    progressive = tmp_path / "p" / "progressive.jpg"  # of which all pixels are decoded
+    Image.fromarray(photo_array(10, 800, 800)).save(progressive, progressive=True)
     real, alone = packing.open_image, threading.Lock()
 
     def counted_open(data, name, draft, max_pixels=MAX_PIXELS):
         large = max_pixels == MAX_PIXELS
         if large:
-            assert name in ("1.png", "3.png", "5.png", "7.png")
+            assert name in ("1.png", "3.png", "5.png", "7.png", "progressive.jpg")
             assert alone.acquire(blocking=False)
         try:
             return real(data, name, draft, max_pixels)
@@ -194,7 +196,7 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "open_image", counted_open)
     monkeypatch.setattr(packing, "_PARALLEL_PIXELS", 10_000)
     pack = open_pack(str(tmp_path / "p"), 16, cache=str(tmp_path / "c"), workers=4)
-    assert len(pack) == 9
+    assert len(pack) == 10
 
 
 def test_large_files_are_left_out_unread(photos, tmp_path, monkeypatch):

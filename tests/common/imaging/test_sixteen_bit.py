@@ -164,3 +164,18 @@ def test_strips_that_overlap_are_refused():
         struct.pack_into(f"<{lengths.count}L", data, lengths.valueoffset, *[len(data) // 2] * lengths.count)
     with pytest.raises(PictureError, match="damaged"):
         open_image(bytes(data), deep=True)
+
+
+def test_what_pillow_decodes_wrongly_without_an_error_is_refused():
+    planes = tiff(RGBA.transpose(2, 0, 1), photometric="separated", planarconfig="separate")
+    signed = tiff((RGB[..., 0] >> 1).astype(np.int16), photometric="minisblack")
+    missing = bytearray(tiff(RGB, photometric="rgb"))
+    with tifffile.TiffFile(io.BytesIO(missing)) as file:
+        struct.pack_into("<L", missing, file.pages[0].tags["RowsPerStrip"].valueoffset, 1)
+    for data, says in (
+        (planes, "a.tif has separate planes of 16-bit CMYK"),
+        (signed, "a.tif has signed values"),
+        (bytes(missing), "strips or tiles are missing"),
+    ):
+        with pytest.raises(PictureError, match=says):
+            open_image(data, "a.tif")
