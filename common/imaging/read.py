@@ -165,7 +165,7 @@ def _decode(image: Image.Image, file: BinaryIO, name: str, deep: bool) -> Pictur
         if directory >= 2**32:
             raise PictureError(f"page {image.tell() + 1} of {name} lies beyond 4 GB: split the file first")
         image.load()
-        if image.getbbox() is None and directory and image.tell() and not _opencv_decodes(file, image.tell()):
+        if directory and image.tell() and image.getbbox() is None and not _opencv_decodes(file, image.tell()):
             raise OSError(f"page {image.tell() + 1} cannot be decoded")
         ImageOps.exif_transpose(image, in_place=True)
     rgb, alpha, icc = to_srgb(image, name)
