@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import mimetypes
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     from common.photo.edit import Edit
 
     edit = Edit(args.saturation, args.hue, args.temperature_kelvin)
-    found, failures = find_pictures(args.inputs, args.recursive)
+    found, failures = find_pictures(args.inputs, args.recursive, args.out)
     tasks = make_tasks(found, args)
     outcomes: list[Outcome] = []
     if tasks:
@@ -108,13 +110,15 @@ def make_parser() -> Parser:
 
 def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[Task]:
     """Pair each picture with its target. Raises UserError if --out does not fit the inputs."""
+    from common.imaging.header import read_bytes
     from common.imaging.read import SUFFIXES
     from common.photo.batch import Task
 
     out = args.out
     to_pipe = out == Path("-") or (out is None and [name for name, _ in found] == ["-"])
     one_file = bool(out and not to_pipe and out.suffix.lower() in SUFFIXES and not out.is_dir())
-    if out and not to_pipe and out.suffix and not one_file and not out.is_dir():
+    other_format = out and not one_file and (mimetypes.guess_type(out.name)[0] or "").startswith("image/")
+    if other_format and not to_pipe and not out.is_dir():
         raise UserError(f"--out {out} names no picture format: use {', '.join(SUFFIXES)}, or a folder's name")
     if (one_file or to_pipe) and (len(found) > 1 or len(args.inputs) > 1):
         raise UserError(f"--out {out or '-'} names one file for {max(len(found), len(args.inputs))} pictures: give a"
@@ -123,7 +127,7 @@ def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[
         raise UserError("--json and the picture would both go to standard output: give --out FILE")
     tasks = []
     for name, relative in found:
-        data = sys.stdin.buffer.read() if name == "-" else None
+        data = read_bytes(sys.stdin.buffer, "standard input") if name == "-" else None
         if to_pipe:
             target = None
         elif one_file:
@@ -195,7 +199,7 @@ def write_distribution(
 
     figure, page = sibling(target, "distribution", ".png"), sibling(target, "distribution", ".html")
     for path in (figure, page):
-        if path.exists() and not args.overwrite:
+        if os.path.lexists(path) and not args.overwrite:
             raise PictureError(f"{path} exists already: use --overwrite, or another --out")
     distribution = d.predict_distribution(colorizer, picture.rgb, size)
     pixels = args.pixel or d.representative_pixels(distribution, picture.rgb.shape[:2])

@@ -13,9 +13,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from common.color.lab import rgb8_to_lab
 from common.data.fingerprints import BYTES, fingerprints
 from common.data.sources import Listing, Photo, cache_dir, list_photos, without_shares
 from common.data.splits import Split
+from common.imaging.header import MAX_PIXELS, TooManyPixels
 from common.imaging.read import open_image, square
 from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import locked
@@ -37,6 +39,7 @@ _MANIFEST = {
 }
 GREY_MAX_AB = 5.0  # a photograph with max |ab| below this is grey
 _CHUNK_BYTES = 16_000_000  # of images that are packed at once; their float Lab takes about twenty times this
+_PARALLEL_PIXELS = 16_000_000  # larger pictures are decoded by one thread: the largest takes more than a gigabyte
 
 
 @dataclass(frozen=True)
@@ -262,11 +265,16 @@ def _write(
     whole = smaller = 0
     chunk_length = _CHUNK_BYTES // (size * size * 3 * max(1, *(len(p.tiles) for p in photos)))
     chunk_length = max(1, min(256, chunk_length))
-    with open(folder / "images.u8", "wb") as file, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with (
+        open(folder / "images.u8", "wb") as file,
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        ThreadPoolExecutor(1) as large,
+    ):
         for start in range(0, len(photos), chunk_length):
             chunk = photos[start : start + chunk_length]
             squares = []
-            for photo, result in zip(chunk, pool.map(lambda p: _squares(p, size, min_side), chunk), strict=True):
+            cut = partial(_squares, size=size, min_side=min_side, large=large)
+            for photo, result in zip(chunk, pool.map(cut, chunk), strict=True):
                 if isinstance(result, str):
                     left_out.append((photo.name, result))
                     continue
@@ -310,31 +318,38 @@ def _write(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def _squares(photo: Photo, size: int, min_side: int) -> tuple[list[np.ndarray | None], str, int] | str:
-    """Cut the squares of one photograph.
+def _squares(photo: Photo, size: int, min_side: int, large: Executor) -> tuple[list[np.ndarray | None], str, int] | str:
+    """Cut the squares of one photograph. large: the single thread in which large pictures are decoded.
 
     Returns (squares uint8 [size, size, 3], or None where the photograph has less than `min_side` pixels for a square;
     digest of the file; shorter side in pixels), or a reason why the photograph is skipped. The shorter side can be that
     of a JPEG decoded at a fraction of its size, which is at least `size` if the full side is.
     """
     try:
-        whole = not photo.tiles
         data = photo.read()
-        rgb = open_image(data, name=photo.name, draft=size if whole else None).on_white()
+        try:
+            cuts, side = _cut(photo, data, size, min_side, _PARALLEL_PIXELS)
+        except TooManyPixels:
+            cuts, side = large.submit(_cut, photo, data, size, min_side, MAX_PIXELS).result()
     except PictureError as error:
         return "unreadable" if "damaged" in str(error) else str(error).replace(photo.name, "it")
     except OSError as error:
         return f"unreadable ({error.strerror})"
-    digest = hashlib.sha256(data).hexdigest()[:24]
+    return cuts, hashlib.sha256(data).hexdigest()[:24], side
+
+
+def _cut(photo: Photo, data: bytes, size: int, min_side: int, max_pixels: int) -> tuple[list[np.ndarray | None], int]:
+    """(squares, shorter side) of `_squares`. Raises PictureError."""
+    rgb = open_image(data, photo.name, None if photo.tiles else size, max_pixels).on_white()
     side = min(rgb.shape[:2])
-    if whole:
-        return [square(rgb, size) if side >= min_side else None], digest, side
+    if not photo.tiles:
+        return [square(rgb, size) if side >= min_side else None], side
     top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
     cuts = []
     for x, y, share in photo.tiles:
         x0, y0, n = left + int(x * side), top + int(y * side), int(share * side)
         cuts.append(square(np.ascontiguousarray(rgb[y0 : y0 + n, x0 : x0 + n]), size) if n >= min_side else None)
-    return cuts, digest, side
+    return cuts, side
 
 
 def _slug(source: str) -> str:

@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.data.splits import Split, folder_splits, shard_splits, split_of
+from common.imaging.header import MAX_BYTES
 from common.imaging.read import SUFFIXES
 from common.utils.errors import UserError, one_sentence
 from common.utils.files import locked, walk
 
 SHARES = (0.01, 100)  # the smallest and the largest
 _SHARE = re.compile(r"(?<=\.tar)@[^@/,]*(?=,|$)")
+
+_TOO_LARGE = f"larger than {MAX_BYTES / 1e9:g} GB"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,9 @@ def _list_folder(spec: str, root: Path) -> Listing:
         except OSError as error:
             failed(path, error)
             continue
+        if stat.st_size > MAX_BYTES:
+            skipped.append((name, _TOO_LARGE))
+            continue
         photos.append(Photo(name, f"{stat.st_size}:{stat.st_mtime_ns}", path.read_bytes))
     if not photos:
         others = f" (only {len(skipped)} other files)" if skipped else ""
@@ -147,6 +153,8 @@ def _list_shards(spec: str) -> Listing:
             name = f"{split}/{name}" if split else name  # shards of two splits may use the same names
             if not name.lower().endswith(SUFFIXES):
                 skipped.append((name, "not a picture file"))
+            elif size > MAX_BYTES:
+                skipped.append((name, _TOO_LARGE))
             elif name in seen:
                 skipped.append((name, "name seen before"))
             else:

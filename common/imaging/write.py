@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from common.imaging.read import Picture
-from common.imaging.sixteen_bit import deep_png, deep_tiff, is_srgb
-from common.utils.errors import PictureError, one_sentence
+from common.imaging.sixteen_bit import deep_png, is_srgb
+from common.imaging.tiff import TiffWriter
+from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import replace_file
 
 FORMAT_OF_SUFFIX = {
@@ -26,14 +27,13 @@ _SAVE_OPTIONS = {
     "JPEG": {"quality": 99, "subsampling": 0},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
-    "TIFF": {"compression": "tiff_deflate"},
     "PNG": {"compress_level": 4},
 }
 _KEEPS_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF")
-_KEEPS_EXIF = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
-_KEEPS_PROFILE = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+_KEEPS_METADATA = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")  # EXIF and color profile
 _KEEPS_DPI = ("JPEG", "PNG", "TIFF", "BMP")
-_PROCESSING_SOFTWARE = 0x000B
+_PROCESSING_SOFTWARE, _SOFTWARE = 0x000B, 0x0131
+_MAX_TIFF_BYTES = 4_000_000_000  # beyond it a TIFF is a BigTIFF
 _SRGB = ImageCms.createProfile("sRGB")
 
 
@@ -46,18 +46,26 @@ def format_of(path: str | Path) -> str:
 
 
 def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None, provenance: str = "") -> None:
-    """Encode one picture (see `encode_pages`) and write it atomically. Raises PictureError if that fails."""
-    write_picture(path, encode_pages([(rgb, like)], format_of(path), str(path), provenance))
+    """Encode one picture (see `write_pages`) and write it atomically. Raises PictureError if that fails."""
+    form = format_of(path)
+    write_picture(path, lambda file: write_pages(file, [(rgb, like)], 1, form, str(path), provenance))
 
 
-def write_picture(path: str | Path, data: bytes) -> None:
-    """Write an encoded picture atomically. Raises PictureError if that fails."""
+def write_picture(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file atomically. write: writes its content. Raises PictureError if that fails."""
     path = Path(path)
+
+    def to_path(temporary: Path) -> None:
+        with temporary.open("w+b") as file:
+            write(file)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda to: to.write_bytes(data), tag=f".{os.getpid()}")
+        replace_file(path, to_path, tag=f".{os.getpid()}")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
-        raise PictureError(f"{path} cannot be written ({one_sentence(error)})") from None
+        raise PictureError(f"{path} cannot be written ({one_sentence(error)}): choose another place") from None
 
 
 def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
@@ -70,80 +78,93 @@ def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
 def encode_pages(
     pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, name: str = "picture", provenance: str = ""
 ) -> bytes:
-    """Encode one or several pages as a picture file.
+    """Encode one or several pages in memory. The arguments and errors are those of `write_pages`."""
+    file = io.BytesIO()
+    write_pages(file, pages, len(pages), form, name, provenance)
+    return file.getvalue()
+
+
+def write_pages(
+    file: BinaryIO,
+    pages: Iterable[tuple[np.ndarray, Picture | None]],
+    count: int,
+    form: str,
+    name: str = "picture",
+    provenance: str = "",
+) -> None:
+    """Encode one or several pages, and write each before the next is taken from `pages`.
 
     Args:
+        file: an empty file, open for reading and writing.
         pages: for each page, sRGB [H, W, 3], uint8 or uint16, and the picture whose alpha, EXIF, color profile and
             resolution it gets, or None. Formats without 16 bits get 8.
+        count: number of pages.
         form: a format of `FORMAT_OF_SUFFIX`.
         name: name of the file in errors.
         provenance: name of the software in the metadata, for formats that have metadata.
 
-    Returns:
-        The content of the file.
-
     Raises:
         PictureError: the format does not support the transparency, the number of pages or the size.
     """
-    if len(pages) > 1 and form != "TIFF":
-        raise PictureError(f"{name} cannot hold {len(pages)} pages: write .tif instead")
+    if count > 1 and form != "TIFF":
+        raise PictureError(f"{name} cannot hold {count} pages: write .tif instead")
+    tiff = None
     try:
-        if all(rgb.dtype == np.uint16 for rgb, _ in pages) and form in ("PNG", "TIFF"):
-            return _encode_deep(pages, form, provenance)
-        images = [_prepared(rgb, like, form, name) for rgb, like in pages]
-        options = dict(_SAVE_OPTIONS.get(form, {}))
-        like = pages[0][1]
-        if len(images) > 1:
-            options |= {"save_all": True, "append_images": images[1:]}
-        if form in _KEEPS_EXIF and (exif := _exif(like, provenance)):
-            options["exif"] = exif
-        if like is not None and like.dpi and form in _KEEPS_DPI:
-            options["dpi"] = like.dpi
-        if like is not None and like.icc and form in _KEEPS_PROFILE:
-            options["icc_profile"] = like.icc
-        file = io.BytesIO()
-        images[0].save(file, format=form, **options)
-        return file.getvalue()
-    except PictureError:
+        for rgb, like in pages:
+            if form == "TIFF":
+                tiff = tiff or TiffWriter(file, big=count * rgb.nbytes > _MAX_TIFF_BYTES)
+                exif = _exif(like, provenance)
+                if provenance:
+                    exif.setdefault(_SOFTWARE, provenance)
+                tiff.add(_with_alpha(rgb, like, form, name), exif, like and like.dpi, like.icc if like else b"")
+            elif form == "PNG" and rgb.dtype == np.uint16:
+                values, dpi, icc = _with_alpha(rgb, like, form, name), like and like.dpi, like.icc if like else b""
+                file.write(deep_png(values, _exif(like, provenance).tobytes(), dpi, icc))
+            else:
+                _save(file, rgb, like, form, name, provenance)
+    except (UserError, MemoryError):
         raise
-    except (OSError, ValueError, struct.error) as error:
-        raise PictureError(f"{name} cannot be written ({one_sentence(error)})") from None
+    except Exception as error:  # Pillow's encoders raise nearly every type on unusual metadata
+        raise PictureError(f"{name} cannot be written ({one_sentence(error)}): choose another format") from None
 
 
-def _prepared(rgb: np.ndarray, like: Picture | None, form: str, name: str) -> Image.Image:
+def _save(file: BinaryIO, rgb: np.ndarray, like: Picture | None, form: str, name: str, provenance: str) -> None:
     if rgb.dtype == np.uint16:
         rgb = ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.fromarray(rgb)
+    options = dict(_SAVE_OPTIONS.get(form, {}))
+    if form in _KEEPS_METADATA and len(exif := _exif(like, provenance)):
+        options["exif"] = exif.tobytes()
+    if like is not None and like.dpi and form in _KEEPS_DPI:
+        options["dpi"] = like.dpi
+    if like is not None and like.icc and form in _KEEPS_METADATA:
+        options["icc_profile"] = like.icc
+    Image.fromarray(_with_alpha(rgb, like, form, name)).save(file, format=form, **options)
+
+
+def _with_alpha(rgb: np.ndarray, like: Picture | None, form: str, name: str) -> np.ndarray:
+    """Pixels of a file, [H, W, 3 or 4]: those of a page in the color profile of `like` and with its alpha."""
     if like is None:
-        return image
-    if like.icc and form in _KEEPS_PROFILE and not is_srgb(like.icc):
+        return rgb
+    if like.icc and form in _KEEPS_METADATA and not is_srgb(like.icc):
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(like.icc))
-            image = ImageCms.profileToProfile(image, _SRGB, profile, outputMode="RGB")
-    if like.alpha is not None:
-        if form not in _KEEPS_ALPHA and not (like.alpha == 255).all():
-            raise PictureError(f"{name} cannot hold the transparency of {like.name}: write .png instead")
-        if form in _KEEPS_ALPHA:
-            image.putalpha(Image.fromarray(like.alpha))
-    return image
+            rgb = np.asarray(ImageCms.profileToProfile(Image.fromarray(rgb), _SRGB, profile, outputMode="RGB"))
+    if like.alpha is None:
+        return rgb
+    if form not in _KEEPS_ALPHA:
+        if (like.alpha == 255).all():
+            return rgb
+        raise PictureError(f"{name} cannot hold the transparency of {like.name}: write .png instead")
+    alpha = like.alpha
+    if rgb.dtype == np.uint16:
+        alpha = like.alpha.astype(np.uint16) * 257 if like.deep_alpha is None else like.deep_alpha
+    return np.dstack([rgb, alpha])
 
 
-def _encode_deep(pages: Sequence[tuple[np.ndarray, Picture | None]], form: str, provenance: str) -> bytes:
-    found = []
-    for values, like in pages:
-        if like is not None and like.alpha is not None:
-            values = np.dstack([values, like.alpha.astype(np.uint16) * 257])
-        found.append((values, like.dpi if like else None, like.icc if like else b"", provenance))
-    if form == "TIFF":
-        return deep_tiff(found)
-    values, dpi, icc, _ = found[0]
-    return deep_png(values, _exif(pages[0][1], provenance), dpi, icc)
-
-
-def _exif(like: Picture | None, provenance: str) -> bytes:
+def _exif(like: Picture | None, provenance: str) -> Image.Exif:
     exif = Image.Exif()
     if like is not None and like.exif:
         exif.load(like.exif)
     if provenance:
         exif[_PROCESSING_SOFTWARE] = provenance
-    return exif.tobytes() if len(exif) else b""
+    return exif

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.colorizer import Colorizer
+from common.imaging.read import to_srgb
 from common.photo.edit import Edit
 from common.predictor import PredictorConfig, colorize_photo
 from common.utils.errors import UserError
@@ -26,7 +27,8 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
         edit: changes to the predicted color.
 
     Returns:
-        The same type, dtype and device, with three channels. A PIL image keeps its alpha channel.
+        The same type, dtype and device, with three channels. A PIL image keeps its alpha channel, and becomes sRGB with
+        8 bits.
 
     Raises:
         UserError: `image` has another type, dtype, shape or range, or there is no size.
@@ -40,9 +42,10 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
     if isinstance(image, list):
         return [colorize(colorizer, item, size=size, edit=edit) for item in image]
     if isinstance(image, Image.Image):
-        colored = Image.fromarray(colorize_photo(colorizer, np.asarray(image.convert("RGB")), config, edit))
-        if image.has_transparency_data:
-            colored.putalpha(image.convert("RGBA").getchannel("A"))
+        rgb, alpha, _ = to_srgb(image, "the picture")
+        colored = Image.fromarray(colorize_photo(colorizer, rgb, config, edit))
+        if alpha is not None:
+            colored.putalpha(Image.fromarray(alpha))
         return colored
     if isinstance(image, Tensor):
         return _colorize_tensor(colorizer, image, config, edit)

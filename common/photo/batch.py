@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
-from common.imaging.write import encode_pages, format_of, write_picture
+from common.imaging.write import encode_pages, format_of, write_pages, write_picture
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
 from common.photo.restore import restore
 from common.predictor import PredictorConfig, colorize_photo
-from common.utils.errors import PictureError, UserError
+from common.utils.errors import UserError, one_sentence
 from common.utils.files import walk
 
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
@@ -91,10 +94,10 @@ def sibling(target: Path, kind: str, suffix: str) -> Path:
 def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], config: BatchConfig) -> Iterator[Outcome]:
     """Colorize pictures, and yield one outcome per task in the order of the tasks.
 
-    A file that cannot be read or written is reported in its outcome and does not stop the others. Only a few pictures
-    are in memory at once.
+    A file that cannot be read, colorized or written is reported in its outcome and does not stop the others. Only a few
+    pages are in memory at once.
     """
-    targets: set[Path] = set()
+    taken: set[Path] = set()
     with ThreadPoolExecutor(_QUEUE_SIZE) as readers, ThreadPoolExecutor(_QUEUE_SIZE) as writers:
         waiting = deque(tasks)
         reading: deque[tuple[Task, Future]] = deque()
@@ -102,58 +105,100 @@ def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], config: BatchCon
         while waiting or reading or writing:
             while waiting and len(reading) < _QUEUE_SIZE:
                 task = waiting.popleft()
-                reading.append((task, readers.submit(_read, task, config, task.target in targets)))
-                if task.target is not None:
-                    targets.add(task.target)
+                outputs = _outputs(task, config)
+                reading.append((task, readers.submit(_read, task, config, not taken.isdisjoint(outputs))))
+                taken.update(outputs)
             while writing and (len(writing) > _QUEUE_SIZE or not reading or writing[0].done()):
                 yield writing.popleft().result()
             if reading:
                 task, read = reading.popleft()
-                writing.append(writers.submit(*_colorize(colorizer, task, read.result(), config)))
+                writing.append(_colorize(colorizer, task, read.result(), config, readers, writers))
 
 
-def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[list[Picture], float]:
-    """Decode all pages of a task: (pages, seconds), or an outcome if the task ends here."""
+def _outputs(task: Task, config: BatchConfig) -> list[Path]:
+    """The files that a task writes, without those of `write_extra`."""
+    if task.target is None:
+        return []
+    return [task.target, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
+
+
+def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[Picture, float]:
+    """Decode the first page of a task: (page, seconds), or an outcome if the task ends here."""
     started = time.perf_counter()
-    targets = [task.target] if task.target else []
-    if task.target and config.compare:
-        targets.append(sibling(task.target, "compare", ".png"))
     try:
-        for target in targets:
-            if duplicate or (target.exists() and not config.overwrite):
+        for target in _outputs(task, config):
+            if duplicate or (os.path.lexists(target) and not config.overwrite):  # a link counts, even to a missing file
                 reason = f"{target} exists already: use --overwrite, or another --out"
                 return Outcome(task.name, "skipped", reason=reason)
         if task.target is not None:
             format_of(task.target)
-        source = Path(task.name) if task.data is None else task.data
-        first = open_image(source, task.name, deep=True)
-        config.check(first)
-        rest = [open_image(source, task.name, page=page, deep=True) for page in range(1, first.pages)]
-    except UserError as error:
-        return Outcome(task.name, "refused", reason=str(error))
-    except OSError as error:  # of `exists`, where the name of the target is too long
-        reason = f"{targets[-1]} cannot be written ({error.strerror}): choose another --out"
-        return Outcome(task.name, "refused", reason=reason)
-    return [first, *rest], time.perf_counter() - started
+        picture = _open_page(task, 0)
+        config.check(picture)
+    except Exception as error:
+        return _refused(task, error)
+    return picture, time.perf_counter() - started
+
+
+def _open_page(task: Task, page: int) -> Picture:
+    return open_image(Path(task.name) if task.data is None else task.data, task.name, page=page, deep=True)
+
+
+def _refused(task: Task, error: Exception, **known: int) -> Outcome:
+    """The outcome of a task that raised an error, of which only UserErrors and OSErrors were foreseen."""
+    reason = str(error)
+    if isinstance(error, OSError):
+        path = error.filename or task.name
+        reason = f"{path} cannot be used ({one_sentence(error)}): check the path and its permissions"
+    elif not isinstance(error, UserError):
+        what = f"{type(error).__name__}: {one_sentence(error)}"
+        reason = f"{task.name} could not be colorized ({what}): report this error together with the file"
+    return Outcome(task.name, "refused", reason=reason, **known)
 
 
 def _colorize(
-    colorizer: Colorizer, task: Task, read: Outcome | tuple[list[Picture], float], config: BatchConfig
-) -> tuple:
-    """Run the network on a task. Returns the call, as a tuple, that finishes the task in another thread."""
+    colorizer: Colorizer,
+    task: Task,
+    read: Outcome | tuple[Picture, float],
+    config: BatchConfig,
+    readers: Executor,
+    writers: Executor,
+) -> Future[Outcome]:
+    """Colorize and write a task. A single page is encoded in another thread; of several pages, one is in memory while
+    the next is decoded in another thread.
+    """
+    done: Future[Outcome] = Future()
     if isinstance(read, Outcome):
-        return (lambda: read,)
-    pages, seconds = read
+        done.set_result(read)
+        return done
+    first, seconds = read
     started = time.perf_counter()
     try:
-        colored = [_colorize_page(colorizer, picture, config) for picture in pages]
+        colored = _colorize_page(colorizer, first, config)
         extra: list[Path] = []
         if config.write_extra and task.target:
-            extra = config.write_extra(pages[0], eight_bits(colored[0]), task.target)
-    except UserError as error:
-        outcome = Outcome(task.name, "refused", reason=str(error))
-        return (lambda: outcome,)
-    return _write, task, pages, colored, extra, config, seconds + time.perf_counter() - started
+            extra = config.write_extra(first, eight_bits(colored), task.target)
+    except Exception as error:
+        done.set_result(_refused(task, error))
+        return done
+    if first.pages == 1:
+        seconds += time.perf_counter() - started
+        return writers.submit(_write, task, first, colored, iter(()), extra, config, seconds)
+    rest = _later_pages(colorizer, task, first.pages, config, readers)
+    done.set_result(_write(task, first, colored, rest, extra, config, seconds + time.perf_counter() - started))
+    return done
+
+
+def _later_pages(
+    colorizer: Colorizer, task: Task, count: int, config: BatchConfig, readers: Executor
+) -> Iterator[tuple[np.ndarray, Picture]]:
+    """Colorize the pages after the first."""
+    following = readers.submit(_open_page, task, 1)
+    for page in range(1, count):
+        picture = following.result()
+        if page + 1 < count:
+            following = readers.submit(_open_page, task, page + 1)
+        yield _colorize_page(colorizer, picture, config), picture
+        del picture
 
 
 def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) -> np.ndarray:
@@ -167,37 +212,54 @@ def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) 
 
 
 def _write(
-    task: Task, pages: list[Picture], colored: list[np.ndarray], extra: list[Path], config: BatchConfig, seconds: float
+    task: Task,
+    first: Picture,
+    colored: np.ndarray,
+    rest: Iterator[tuple[np.ndarray, Picture]],
+    extra: list[Path],
+    config: BatchConfig,
+    seconds: float,
 ) -> Outcome:
     started = time.perf_counter()
-    height, width = pages[0].rgb.shape[:2]
-    known = {"width": width, "height": height, "pages": len(pages)}
-    form = format_of(task.target) if task.target else pages[0].format
+    height, width = first.rgb.shape[:2]
+    known = {"width": width, "height": height, "pages": first.pages}
     try:
+        form = format_of(task.target) if task.target else first.format
         name = str(task.target or task.name)
-        data = encode_pages(list(zip(colored, pages, strict=True)), form, name, config.provenance)
-        outputs = []
+        outputs, memory = _outputs(task, config), io.BytesIO()
+        if config.compare and task.target:
+            pair = np.concatenate([first.on_white(), eight_bits(colored)], axis=int(width <= 1.5 * height))
+            compared = encode_pages([(pair, None)], "PNG", str(outputs[-1]))
+        pages = itertools.chain([(colored, first)], rest)
+        del colored
+
+        def write(file: BinaryIO) -> None:
+            write_pages(file, pages, first.pages, form, name, config.provenance)
+
         if task.target:
-            write_picture(task.target, data)
-            outputs.append(task.target)
+            write_picture(task.target, write)
             if config.compare:
-                outputs.append(sibling(task.target, "compare", ".png"))
-                pair = np.concatenate([pages[0].on_white(), eight_bits(colored[0])], axis=int(width <= 1.5 * height))
-                write_picture(outputs[-1], encode_pages([(pair, None)], "PNG", str(outputs[-1])))
-    except PictureError as error:
-        return Outcome(task.name, "refused", reason=str(error), **known)
+                write_picture(outputs[-1], lambda file: file.write(compared))
+        else:
+            write(memory)
+    except Exception as error:
+        return _refused(task, error, **known)
     seconds += time.perf_counter() - started
     names = [str(path) for path in [*outputs, *extra]]
-    return Outcome(task.name, "done", names, seconds=round(seconds, 3), data=None if task.target else data, **known)
+    data = None if task.target else memory.getvalue()
+    return Outcome(task.name, "done", names, seconds=round(seconds, 3), data=data, **known)
 
 
-def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str, Path]], list[str]]:
+def find_pictures(
+    names: Sequence[str], recursive: bool, out: Path | None = None
+) -> tuple[list[tuple[str, Path]], list[str]]:
     """Expand files, folders and glob patterns.
 
     Args:
         names: paths, patterns, or "-" for standard input. A folder stands for the pictures in it, except those that
             `colorize` wrote.
         recursive: also look into the sub-folders of folders.
+        out: folder that results are written to. If it lies inside a named folder, it is left out.
 
     Returns:
         (name, path relative to the named folder) of each picture, and one error message for each name that matches no
@@ -211,14 +273,14 @@ def find_pictures(names: Sequence[str], recursive: bool) -> tuple[list[tuple[str
 
     for name in names:
         try:
-            found += _pictures(name, recursive, failures, failed)
+            found += _pictures(name, recursive, out, failures, failed)
         except OSError as error:  # a name that is too long, or a folder above it that cannot be entered
             failed(Path(name), error)
     return found, failures
 
 
 def _pictures(
-    name: str, recursive: bool, failures: list[str], failed: Callable[[Path, OSError], None]
+    name: str, recursive: bool, out: Path | None, failures: list[str], failed: Callable[[Path, OSError], None]
 ) -> list[tuple[str, Path]]:
     """The pictures that one name stands for; see `find_pictures`."""
     path, known = Path(name), len(failures)
@@ -226,7 +288,7 @@ def _pictures(
         return [("-", Path("-"))]
     if path.is_dir():
         inside = [Path(entry.path) for entry in walk(path, failed, recursive=recursive, hidden=True)]
-        inside = [p for p in inside if p.suffix.lower() in SUFFIXES and not _is_output(p)]
+        inside = [p for p in inside if p.suffix.lower() in SUFFIXES and not _is_output(p, path, out)]
         if not inside and len(failures) == known:
             deeper = "" if recursive else "; --recursive looks into its folders"
             failures.append(f"folder {path} holds no pictures: looked for {', '.join(SUFFIXES)}{deeper}")
@@ -235,7 +297,8 @@ def _pictures(
         return [(name, Path(path.name))]
     if any(character in name for character in "*?["):
         matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-        matches = [p for p in matches if p.is_file() and not _is_output(p)]
+        folder = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts))
+        matches = [p for p in matches if p.is_file() and not _is_output(p, folder, out)]
         if not matches:
             failures.append(f"{name} matches no file: check the pattern")
         return [(str(p), Path(p.name)) for p in matches]
@@ -243,5 +306,8 @@ def _pictures(
     return []
 
 
-def _is_output(path: Path) -> bool:
-    return path.stem.endswith((".color", ".distribution", ".compare"))
+def _is_output(path: Path, folder: Path, out: Path | None) -> bool:
+    """Whether a file below a folder was written by `colorize`, by its name or since it is in `out` below the folder."""
+    if path.stem.endswith((".color", ".distribution", ".compare")):
+        return True
+    return out is not None and folder.resolve() in out.resolve().parents and out.resolve() in path.resolve().parents

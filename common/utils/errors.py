@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -48,8 +50,8 @@ def report_failures(failures: list[str]) -> int:
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap the main function of a script, so that expected errors are printed as one line and become an exit code.
 
-    The exit code is 2 for UserError and for paths that the system refuses, 128 + signal for Stopped, 130 for Ctrl-C,
-    and 141 for a closed pipe.
+    The exit code is 2 for UserError and for paths that the system refuses, 1 for a full disk, 128 + signal for Stopped,
+    130 for Ctrl-C, and 141 for a closed pipe.
     """
 
     @functools.wraps(main)
@@ -58,7 +60,9 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return main(*args, **kwargs) or 0
+            code = main(*args, **kwargs) or 0
+            sys.stdout.flush()
+            return code
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -72,6 +76,13 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
             sys.stderr.close()  # the reading end of a pipe was closed, as with `| head`
             return 141
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or "standard output"
+                print(
+                    f"error: {where} cannot be written ({error.strerror}): free space, then run again", file=sys.stderr
+                )
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left when it ends
+                return 1
             if error.filename is None:
                 raise
             print(f"error: {error.filename} cannot be used ({one_sentence(error)}): check the path and its permissions",

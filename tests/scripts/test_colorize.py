@@ -16,6 +16,7 @@ from common import checkpoint
 from common.imaging.read import open_image
 from common.imaging.write import encode_pages, save_image
 from common.photo import batch
+from common.utils.errors import PictureError
 from scripts import colorize
 from tests.conftest import ROOT, photo_array, save_painter
 
@@ -202,7 +203,7 @@ def test_a_bad_file_does_not_stop_the_others(weights, tmp_path, monkeypatch, cap
 
     def full(path, data):
         if path.name == "6.png":
-            raise batch.PictureError(f"{path} cannot be written (No space left on device)")
+            raise PictureError(f"{path} cannot be written (No space left on device)")
         real(path, data)
 
     monkeypatch.setattr(batch, "write_picture", full)

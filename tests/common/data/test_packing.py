@@ -1,13 +1,16 @@
 import json
 import multiprocessing
 import os
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.data import packing
 from common.data.batches import DataConfig, training_packs
 from common.data.packing import open_pack
+from common.imaging.header import MAX_PIXELS
 from common.imaging.read import open_image, square
 from common.utils.errors import UserError
 from common.utils.progress import Progress
@@ -168,3 +171,36 @@ def test_two_processes_make_one_good_pack(photos, tmp_path):
     assert len(set(results)) == 1
     names = sorted(p.name for p in (tmp_path / "c" / "packs").iterdir() if not p.name.endswith(".lock"))
     assert len(names) == 1
+
+
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """Their memory would otherwise be multiplied by the number of threads."""
+    for i in range(8):
+        save(tmp_path / "p", f"{i}.png", photo_array(i, 200 if i % 2 else 20, 100))
+    save(tmp_path / "p", "draft.jpg", photo_array(9, 800, 800))  # of which 100x100 pixels are decoded
+    progressive = tmp_path / "p" / "progressive.jpg"  # of which all pixels are decoded
+    Image.fromarray(photo_array(10, 800, 800)).save(progressive, progressive=True)
+    real, alone = packing.open_image, threading.Lock()
+
+    def counted_open(data, name, draft, max_pixels=MAX_PIXELS):
+        large = max_pixels == MAX_PIXELS
+        if large:
+            assert name in ("1.png", "3.png", "5.png", "7.png", "progressive.jpg")
+            assert alone.acquire(blocking=False)
+        try:
+            return real(data, name, draft, max_pixels)
+        finally:
+            if large:
+                alone.release()
+
+    monkeypatch.setattr(packing, "open_image", counted_open)
+    monkeypatch.setattr(packing, "_PARALLEL_PIXELS", 10_000)
+    pack = open_pack(str(tmp_path / "p"), 16, cache=str(tmp_path / "c"), workers=4)
+    assert len(pack) == 10
+
+
+def test_large_files_are_left_out_unread(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.data.sources.MAX_BYTES", 5000)
+    (photos / "large.png").write_bytes(bytes(6000))
+    pack = open_pack(str(photos), 16, cache=str(tmp_path / "c"))
+    assert "large.png" in [name for name, _ in pack.manifest["left_out"]]

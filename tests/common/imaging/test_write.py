@@ -6,7 +6,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from common.imaging.read import open_image
-from common.imaging.write import encode_pages, save_image
+from common.imaging.tiff import TiffWriter
+from common.imaging.write import encode_pages, save_image, write_pages
 from common.utils.errors import PictureError
 from tests.conftest import photo_array
 
@@ -127,3 +128,83 @@ def test_a_damaged_16_bit_file_is_refused(tmp_path):
     data = (tmp_path / "a.png").read_bytes()
     with pytest.raises(PictureError):
         open_image(io.BytesIO(data[: len(data) // 2]), "half", deep=True)
+
+
+def camera_exif():
+    """Tags in the Exif and GPS directories, as cameras write them."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x010E] = "A camera", "süß"
+    exif.get_ifd(0x8769).update({0x829A: 0.01, 0x9003: "2020:01:01 00:00:00", 0x8827: 100, 0xA005: {1: "R98"}})
+    exif.get_ifd(0x8825).update({1: "N", 2: (50.0, 3.0, 2.5)})
+    return exif
+
+
+@pytest.mark.parametrize("values", [photo_array(0), deep_array(0)], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_exif_of_cameras_is_kept(tmp_path, values, suffix):
+    Image.fromarray(photo_array(0)).save(tmp_path / "a.jpg", exif=camera_exif().tobytes())
+    save_image(tmp_path / f"b{suffix}", values, open_image(tmp_path / "a.jpg"), provenance="a test")
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        exif = image.getexif()
+        assert (exif[0x010F], exif[0x000B]) == ("A camera", "a test")
+        assert exif.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+        assert exif.get_ifd(0x8769)[0x829A] == 0.01
+        assert exif.get_ifd(0x8825)[2] == (50, 3, 2.5)
+    assert np.array_equal(open_image(tmp_path / f"b{suffix}", deep=True).finest, values)
+    if suffix == ".tif":
+        assert tifffile.imread(tmp_path / "b.tif").tolist() == values.tolist()
+
+
+def test_each_page_is_written_before_the_next_is_made(tmp_path):
+    sizes = []
+
+    def pages(file):
+        for i in range(4):
+            sizes.append(file.tell() and file.seek(0, 2))
+            yield deep_array(i), open_image(encode_pages([(photo_array(i), None)], "PNG"))._replace(dpi=(10.0 + i, 10))
+
+    with open(tmp_path / "a.tif", "w+b") as file:
+        write_pages(file, pages(file), 4, "TIFF")
+    assert sizes == sorted(set(sizes))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert [page.tags["XResolution"].value[0] for page in file.pages] == [10, 11, 12, 13]
+    for i in range(4):
+        assert np.array_equal(open_image(tmp_path / "a.tif", page=i, deep=True).deep, deep_array(i))
+
+
+def test_beyond_4_gb_it_is_a_bigtiff(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.imaging.write._MAX_TIFF_BYTES", 10_000)
+    data = encode_pages([(photo_array(i), None) for i in range(2)], "TIFF", provenance="a test")
+    assert data[:4] == b"II+\0"
+    assert tifffile.imread(io.BytesIO(data), key=1).tolist() == photo_array(1).tolist()
+    assert np.array_equal(open_image(data, page=1).rgb, photo_array(1))
+
+
+def test_unusual_errors_of_encoders_are_one_sentence(monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("Error setting from dictionary")
+
+    monkeypatch.setattr("common.imaging.write._save", fails)
+    with pytest.raises(PictureError, match=r"a\.png cannot be written \(Error setting from dictionary\): choose"):
+        encode_pages([(photo_array(0), None)], "PNG", "a.png")
+
+
+def test_pages_that_pillow_cannot_reach_are_refused(tmp_path):
+    """Pillow returns a black page if libtiff refuses the directory of a page, or if it is beyond 4 GB."""
+    with open(tmp_path / "a.tif", "w+b") as file:
+        writer = TiffWriter(file, big=True)
+        writer.add(photo_array(0), Image.Exif())
+        file.truncate(5 << 30)  # takes no space
+        writer.add(photo_array(1), Image.Exif())
+    assert np.array_equal(open_image(tmp_path / "a.tif").rgb, photo_array(0))
+    with pytest.raises(PictureError, match=r"page 2 of .*a\.tif lies beyond 4 GB: split the file first"):
+        open_image(tmp_path / "a.tif", page=1)
+    black = np.zeros((40, 48, 3), np.uint8)
+    data = bytearray(encode_pages([(black, None), (black, None)], "TIFF"))
+    assert not open_image(bytes(data), page=1).rgb.any()
+    with Image.open(io.BytesIO(data)) as image:
+        image.seek(1)
+        rows_per_strip = image.tile[0].args[-1] + 2 + 12 * sorted(image.tag_v2).index(278)
+    data[rows_per_strip + 2] = 0  # no type
+    with pytest.raises(PictureError, match="page 2 cannot be decoded"):
+        open_image(bytes(data), page=1)

@@ -90,6 +90,15 @@ def test_transparency_is_kept():
     assert np.array_equal(np.asarray(found.getchannel("A")), np.asarray(alpha))
 
 
+def test_16_bit_pil_pictures_are_divided_not_clipped():
+    grey = np.linspace(0, 65535, 40 * 48).reshape(40, 48).astype(np.uint16)
+    expected = colorize(Orange(), (grey >> 8).astype(np.uint8))
+    assert np.array_equal(np.asarray(colorize(Orange(), Image.fromarray(grey))), expected)
+    assert np.array_equal(np.asarray(colorize(Orange(), Image.fromarray(grey.astype(np.int32)))), expected)
+    with pytest.raises(UserError, match="the picture has floating-point values"):
+        colorize(Orange(), Image.fromarray(grey.astype(np.float32)))
+
+
 def test_an_edit_is_applied():
     rgb = photo_array(3)
     grey = colorize(Orange(), rgb, edit=Edit(saturation=0))

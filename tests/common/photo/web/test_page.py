@@ -75,6 +75,17 @@ def test_the_download_keeps_format_depth_alpha_and_dpi(client):
         assert open_image(result.content).format == form
 
 
+def test_a_tiff_with_the_exif_of_a_camera_is_downloaded(client):
+    """Pillow's own writer of TIFF raises RuntimeError for it."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    about = send(client, encoded(photo_array(3), "TIFF", exif=exif.tobytes()), "x.tif").json()
+    result = client.post(f"/pictures/{about['id']}/result", json={"model": "one"})
+    assert result.status_code == 200
+    with Image.open(io.BytesIO(result.content)) as image:
+        assert image.getexif().get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+
+
 def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, models, monkeypatch):
     runs = []
     run = session.predict_within_memory
