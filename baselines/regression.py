@@ -94,7 +94,7 @@ def build(
     if network == "resnet18":
         library = encoder or "torchvision"
         if library not in get_args(Library):
-            raise UserError(f"model.encoder is {library}: with resnet18 it takes {', '.join(get_args(Library))}")
+            raise UserError(f"model.encoder is {library}: with resnet18, expected {', '.join(get_args(Library))}")
         return RegressionColorizer(ResNet18Regressor(library, pretrained), mixed)
     unused = {"encoder": encoder, "pretrained": pretrained}
     refuse_unused_arguments("model", build, unused, f"the network {network}")

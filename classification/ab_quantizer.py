@@ -12,7 +12,7 @@ from common.utils.errors import UserError
 def check_temperature(temperature: float) -> float:
     """Return the temperature. Raises UserError unless it is above 0."""
     if not temperature > 0:  # NaN too
-        raise UserError(f"temperature is {temperature}: it takes a number above 0 (1 is the mean, towards 0 the mode)")
+        raise UserError(f"temperature is {temperature}: expected a number above 0 (1 is the mean, towards 0 the mode)")
     return temperature
 
 
@@ -29,7 +29,7 @@ class ABQuantizer(ABBins):
         super().__init__(grid)
         self.sigma = grid / 2 if sigma is None else sigma
         if not self.sigma > 0:
-            raise UserError(f"sigma is {sigma}: it takes a number of ab units above 0")
+            raise UserError(f"sigma is {sigma}: expected a number of ab units above 0")
 
     def soft_encode(self, ab: Tensor) -> tuple[Tensor, Tensor]:
         """The five nearest bins and their Gaussian weights (section 2.1).

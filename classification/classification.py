@@ -50,7 +50,7 @@ class ClassificationColorizer(Colorizer):
         uniform_share: lambda of the class weights.
         prior_file: file of the prior (default: it is computed from the training photographs).
         temperature: of the annealed mean.
-        upsample: whether ab or the logits are enlarged to full size.
+        upsample: what is upsampled to the input size, ab or the logits.
         shift: 0 to 1.
     """
 
@@ -69,7 +69,7 @@ class ClassificationColorizer(Colorizer):
         super().__init__()
         if not 0 <= shift <= 1 or (shift and uniform_share < 1):
             raise UserError(
-                f"model.shift is {shift} and model.rebalancing_lambda {uniform_share}: it takes a share from 0 to 1,"
+                f"model.shift is {shift} and model.rebalancing_lambda {uniform_share}: expected a share from 0 to 1,"
                 " and above 0 model.rebalancing_lambda 1, which is training without rebalancing"
             )
         self.shift = shift
@@ -106,7 +106,7 @@ class ClassificationColorizer(Colorizer):
         return self.quantizer.distribution(self.logits(L)), self.quantizer.ab_bins
 
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """Yield one objective: soft cross-entropy, weighted by the class of each pixel's true color (equation 2)."""
+        """Yield one objective: soft cross-entropy with class weights (Zhang et al. 2016, equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
         logits = self.logits(batch.L)
@@ -246,7 +246,7 @@ def build(
 
     if loss != "cross_entropy":
         if loss not in PIXEL_LOSSES:
-            raise UserError(f"model.loss is {loss}: it takes cross_entropy, {', '.join(PIXEL_LOSSES)}")
+            raise UserError(f"model.loss is {loss}: expected cross_entropy, {', '.join(PIXEL_LOSSES)}")
         unused = {"grid": grid, "rebalancing_lambda": rebalancing_lambda, "prior": prior, "temperature": temperature,
                   "upsample": upsample, "shift": shift}  # fmt: skip
         refuse_unused_arguments("model", build, unused, f"the loss {loss}")

@@ -35,9 +35,9 @@ class Trunk(nn.Sequential):
 
     def __init__(self, name: str, out_channels: int, width: float = 1.0) -> None:
         if name not in TRUNKS:
-            raise UserError(f"model.network is {name}: it takes {', '.join(TRUNKS)}")
+            raise UserError(f"model.network is {name}: expected {', '.join(TRUNKS)}")
         if not 0.05 <= width <= 4:
-            raise UserError(f"model.width is {width}: it takes a factor from 0.05 to 4")
+            raise UserError(f"model.width is {width}: expected a factor from 0.05 to 4")
         layers: list[nn.Module] = []
         before = 1
         for channels, convolutions, stride, dilation in TRUNKS[name]:

@@ -18,7 +18,7 @@ def class_weights(prior: Tensor, uniform_share: float = 0.5) -> Tensor:
     occur only through augmentation. Returns [Q] in the dtype of the prior. Raises UserError for a lambda outside 0..1.
     """
     if not 0 <= uniform_share <= 1:
-        raise UserError(f"rebalancing lambda is {uniform_share}: it takes a share in [0, 1]")
+        raise UserError(f"rebalancing lambda is {uniform_share}: expected a share in [0, 1]")
     seen = prior > 0
     mixed = (1 - uniform_share) * prior + uniform_share / len(prior)
     weights = torch.where(seen, 1 / mixed.clamp(min=torch.finfo(prior.dtype).tiny), 0.0)

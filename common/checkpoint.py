@@ -108,7 +108,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({one_sentence(error)}): check its permissions") from None
     except SafetensorError as error:
-        raise UserError(f"{path} is no whole .safetensors file ({one_sentence(error)}): copy it again") from None
+        raise UserError(f"{path} is not a whole .safetensors file ({one_sentence(error)}): copy it again") from None
 
 
 def _checked_card(path: Path, metadata: dict[str, str] | None) -> dict:
@@ -123,7 +123,7 @@ def _checked_card(path: Path, metadata: dict[str, str] | None) -> dict:
             raise UserError(f"the card of {path} has {key} {card.get(key)!s:.60}: it was not written by this project")
     size = card.get("size")
     if type(size) is not int or not 16 <= size <= 4096:
-        raise UserError(f"the card of {path} has size {size!s:.60}: it takes a whole number of pixels from 16 to 4096")
+        raise UserError(f"the card of {path} has size {size!s:.60}: expected a whole number of pixels from 16 to 4096")
     return card
 
 

@@ -119,7 +119,7 @@ class Colorizer(nn.Module, ABC):
 
     @abstractmethod
     def training_step(self, batch: Batch) -> Iterator[Objective]:
-        """Yield one Objective per optimizer update. The loop runs backward and the optimizer between two yields."""
+        """Yield one Objective per optimizer update. The loop calls `backward()` and `optimizer.step()` after each."""
 
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name; by default `network`."""

@@ -60,7 +60,7 @@ def family_builder(family: str) -> Build:
     if family not in _families:
         modules = _modules()
         if family not in modules:
-            raise UserError(f"family is '{family}': it takes one of {', '.join(families())}{near(family, families())}")
+            raise UserError(f"family is '{family}': expected one of {', '.join(families())}{near(family, families())}")
         importlib.import_module(modules[family])
     return _families[family][0]
 

@@ -41,7 +41,7 @@ def build(
     size = 64 if size is None else size
     if loss.adversarial == "wgan-gp" and discriminator.norm == "batch":
         raise UserError(
-            "model.discriminator.norm is batch: with wgan-gp it takes instance or none, since the gradient penalty is"
+            "model.discriminator.norm is batch: with wgan-gp, expected instance or none, since the gradient penalty is"
             " computed for each picture separately"
         )
     if method == "cyclegan":

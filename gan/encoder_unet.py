@@ -60,7 +60,7 @@ class TimmUNet(nn.Module):
         self.multiple = scales[-1]
         if attention and attention not in scales[1:]:
             takes = ", ".join(map(str, scales[1:]))
-            raise UserError(f"model.generator.attention is {attention}: with {encoder} it takes 0 or one of {takes}")
+            raise UserError(f"model.generator.attention is {attention}: with {encoder}, expected 0 or one of {takes}")
         self.up = nn.ModuleList()
         before = channels[-1]
         self.attention = SelfAttention(before) if attention == scales[-1] else nn.Identity()

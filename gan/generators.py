@@ -63,18 +63,18 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
-            raise UserError(f"model.generator.dropout is {self.dropout}: it takes a share in [0, 1)")
+            raise UserError(f"model.generator.dropout is {self.dropout}: expected a share in [0, 1)")
         if self.width < 1:
-            raise UserError(f"model.generator.width is {self.width}: it takes 1 or more")
+            raise UserError(f"model.generator.width is {self.width}: expected 1 or more")
         if self.noise_channels < 0:
-            raise UserError(f"model.generator.noise_channels is {self.noise_channels}: it takes 0 or more")
+            raise UserError(f"model.generator.noise_channels is {self.noise_channels}: expected 0 or more")
         if self.encoder == TIMM_ENCODER and "encoder" not in _OPTIONS[self.network]:
             object.__setattr__(self, "encoder", None)
         for option in fields(self):
             if getattr(self, option.name) != option.default and option.name not in ("network", *_OPTIONS[self.network]):
                 raise UserError(
                     f"model.generator.{option.name} is {getattr(self, option.name)}: the network {self.network} does"
-                    f" not use it, it takes {', '.join(_OPTIONS[self.network])}"
+                    f" not use it: its options are {', '.join(_OPTIONS[self.network])}"
                 )
 
 
@@ -97,8 +97,8 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
         depth = halvings(size) if config.depth is None else config.depth
         if not 3 <= depth <= halvings(size):
             raise UserError(
-                f"model.generator.depth is {depth}: at {size} px it takes {_range(3, halvings(size))}, as often as that"
-                " can be halved"
+                f"model.generator.depth is {depth}: at {size} px, expected {_range(3, halvings(size))}, so that"
+                " the size can be halved as often"
             )
         generator = UNet(
             depth, config.width, config.norm, config.dropout, **channels, skips=config.network == "unet",
@@ -108,7 +108,7 @@ def build_generator(config: GeneratorConfig, size: int, in_channels: int = 1, ou
     if size % generator.multiple:
         raise UserError(
             f"model.size (or data.size, where that is not given) is {size}: this generator halves it until it is"
-            f" {generator.multiple} times smaller, so it takes a multiple of {generator.multiple}"
+            f" {generator.multiple} times smaller: expected a multiple of {generator.multiple}"
         )
     return generator
 
@@ -121,7 +121,7 @@ def halvings(size: int) -> int:
     if depth < 3:
         raise UserError(
             f"model.size (or data.size, where that is not given) is {size}: the U-Net halves it three times or more, so"
-            " it takes a multiple of 8"
+            " expected a multiple of 8"
         )
     return depth
 

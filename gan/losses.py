@@ -43,13 +43,13 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("l1_weight", "adversarial_weight", "gradient_penalty", "cycle_weight", "identity_weight"):
             if getattr(self, name) < 0:
-                raise UserError(f"model.loss.{name} is {getattr(self, name)}: it takes 0 or more")
+                raise UserError(f"model.loss.{name} is {getattr(self, name)}: expected 0 or more")
         smooths = self.adversarial in ("vanilla", "lsgan")
         if not 0 <= self.label_smoothing < 0.5 or (self.label_smoothing and not smooths):
             raise UserError(
-                f"model.loss.label_smoothing is {self.label_smoothing}: it takes a number in [0, 0.5), and 0 with"
+                f"model.loss.label_smoothing is {self.label_smoothing}: expected a number in [0, 0.5), and 0 with"
                 f" {self.adversarial}" if not smooths else
-                f"model.loss.label_smoothing is {self.label_smoothing}: it takes a number in [0, 0.5)"
+                f"model.loss.label_smoothing is {self.label_smoothing}: expected a number in [0, 0.5)"
             )  # fmt: skip
 
 

@@ -46,13 +46,13 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if self.receptive_field not in LAYERS:
             takes = ", ".join(map(str, LAYERS))
-            raise UserError(f"model.discriminator.receptive_field is {self.receptive_field}: it takes {takes}")
+            raise UserError(f"model.discriminator.receptive_field is {self.receptive_field}: expected {takes}")
         for name in ("width", "scales", "updates"):
             if getattr(self, name) < 1:
-                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: it takes 1 or more")
+                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: expected 1 or more")
         for name in ("instance_noise", "pool"):
             if getattr(self, name) < 0:
-                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: it takes 0 or more")
+                raise UserError(f"model.discriminator.{name} is {getattr(self, name)}: expected 0 or more")
 
 
 class PatchGAN(nn.Module):
@@ -120,7 +120,7 @@ def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int
     if config.receptive_field not in fits:
         raise UserError(
             f"model.discriminator.receptive_field is {config.receptive_field}: at {smallest} px"
-            f"{', its smallest scale,' if config.scales > 1 else ''} it takes {', '.join(map(str, fits))}"
+            f"{', its smallest scale,' if config.scales > 1 else ''} expected one of {', '.join(map(str, fits))}"
         )
     channels = in_channels or (3 if config.conditional else 2)
     networks = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]

@@ -42,7 +42,7 @@ def check_stages(stages: list[StageConfig]) -> None:
         raise wrong("is empty", "give one stage or more, or leave it out")
     for stage in stages:
         if not 0 < stage.share <= 1:
-            raise wrong(f"has the share {stage.share}", "it takes shares in (0, 1]")
+            raise wrong(f"has the share {stage.share}", "expected a fraction in (0, 1]")
         if stage.until_accuracy is not None and (stage.train != "discriminator" or not 0.5 < stage.until_accuracy < 1):
             raise wrong(
                 f"has until_accuracy {stage.until_accuracy} in a stage of the {stage.train}",
@@ -109,7 +109,8 @@ class StageSchedule:
             return []
         return [
             f"warning: the discriminator has won: for {int(self.steps_won)} steps its accuracy has been above"
-            f" {WON_ACCURACY:.0%}, so the generator learns little from it; see 'The discriminator wins' in README.md"
+            f" {WON_ACCURACY:.0%}, so the generator learns little from it; see"
+            " 'Discriminator overpowers the generator' in README.md"
         ]
 
     def state_dict(self) -> dict:

@@ -152,12 +152,12 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
 
     if args.temperature is not None:
         if colorizer.temperature is None:
-            raise UserError(f"--temperature is given and {args.model} predicts no distribution: use a classifier")
+            raise UserError(f"--temperature requires a classifier, and {args.model} is not one: use another --model")
         colorizer.temperature = args.temperature
     if args.distribution and not hasattr(colorizer, "distribution"):
-        raise UserError(f"--distribution is given and {args.model} predicts none: use a classifier")
+        raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
     if args.size is not None and not 16 <= args.size <= 2048:
-        raise UserError(f"--size is {args.size}: it takes 16 to 2048 pixels")
+        raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
     if args.palette:
         edit = replace(edit, palette=open_image(args.palette).on_white())
     size = args.size or colorizer.card["size"]

@@ -34,12 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder of preprocessed photographs (default: ~/.cache/colorization-lab)")
     args = parser.parse_args(argv)
     if not 0 <= args.sigma <= 100:
-        raise UserError(f"--sigma is {args.sigma}: it takes 0 to 100 ab units")
+        raise UserError(f"--sigma is {args.sigma}: expected 0 to 100 ab units")
     if not 16 <= args.size <= 4096:
-        raise UserError(f"--size is {args.size}: it takes 16 to 4096 pixels")
+        raise UserError(f"--size is {args.size}: expected 16 to 4096 pixels")
     picture = args.picture or args.out.with_suffix(".png")
     if picture.suffix.lower() != ".png":
-        raise UserError(f"--picture is {picture}: it takes a name that ends in .png")
+        raise UserError(f"--picture is {picture}: expected a name that ends in .png")
     if picture.resolve() == args.out.resolve():
         raise UserError(f"--out is {args.out}, which is also the picture: give the JSON file a name such as prior.json")
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
     bins = ABBins(args.grid)
     if not 0 <= args.uniform_share <= 1:
-        raise UserError(f"--lambda is {args.uniform_share:g}: it takes a share in [0, 1]")
+        raise UserError(f"--lambda is {args.uniform_share:g}: expected a share in [0, 1]")
     progress = Progress()
     listing = list_photos(args.data, args.cache)
     with progress.task(f"packing {args.data}") as report:

@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=above_zero, metavar="T", help="of a classifier (default: as trained)")
     args = parser.parse_args(argv)
     if args.shift is not None and not 0 <= args.shift <= 1:
-        raise UserError(f"--shift is {args.shift:g}: it takes a share from 0 to 1")
+        raise UserError(f"--shift is {args.shift:g}: expected a share from 0 to 1")
     if args.out.suffix != ".safetensors" or not args.out.resolve().parent.is_dir():
-        raise UserError(f"--out is {args.out}: it takes a name that ends in .safetensors, in a folder that exists")
+        raise UserError(f"--out is {args.out}: expected a name that ends in .safetensors, in a folder that exists")
 
     from common.checkpoint import published_state, save_weights
     from common.registry import load_colorizer
@@ -74,7 +74,7 @@ def change(colorizer: Colorizer, weights: str, shift: float | None, temperature:
     from classification import ClassificationColorizer
 
     if not isinstance(colorizer, ClassificationColorizer):
-        raise UserError(f"--shift or --temperature is given and {weights} is not a classifier: leave it out")
+        raise UserError(f"--shift and --temperature require a classifier, and {weights} is not one: leave them out")
     if shift is not None:
         if shift and colorizer.uniform_share < 1:
             raise UserError(

@@ -167,7 +167,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     given = args.report_token or os.environ.get("TURING_REPORT_TOKEN")
     if given and len(given) < _TOKEN_LENGTH:
-        raise UserError(f"the report token has {len(given)} characters and takes {_TOKEN_LENGTH} or more")
+        raise UserError(f"the report token has {len(given)} characters: use {_TOKEN_LENGTH} or more")
     token = given or secrets.token_urlsafe(18)
     with bind(args.host, args.port) as bound:
         study, gallery, progress = _study(args)

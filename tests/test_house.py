@@ -68,7 +68,7 @@ def fault(importer, imported):
     """Why one module must not import another, or None."""
     (layer, room), (other_layer, other_room) = place(importer), place(imported)
     if other_layer not in LAYERS:
-        return "tests are imported by tests only" if other_layer == "tests" else f"{other_layer} is no known layer"
+        return "tests are imported by tests only" if other_layer == "tests" else f"{other_layer} is not a known layer"
     if LAYERS.index(layer) < LAYERS.index(other_layer):
         return f"{layer} is below {other_layer} in the order {' < '.join(LAYERS)}"
     if layer == other_layer and room != other_room:

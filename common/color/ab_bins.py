@@ -76,7 +76,7 @@ class ABBins(nn.Module):
     def __init__(self, grid: int = 10) -> None:
         super().__init__()
         if not (isinstance(grid, int) and 2 <= grid <= 50):
-            raise UserError(f"grid is {grid}: it takes a whole number of ab units from 2 to 50")
+            raise UserError(f"grid is {grid}: expected a whole number of ab units from 2 to 50")
         self.grid = grid
         bins, cells, candidates = _tables(grid)
         self.register_buffer("ab_bins", bins.clone(), persistent=False)

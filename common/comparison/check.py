@@ -27,7 +27,7 @@ def known_metrics(names: Iterable[str] | None) -> tuple[list[str] | None, list[s
     names = list(dict.fromkeys(map(metric_name, names)))
     there = (*METRICS, "default")
     known = [n for n in names if n in there]
-    wrong = [f"'{n}' is no metric: use {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
+    wrong = [f"'{n}' is not a metric: use {', '.join(METRICS)}{near(n, METRICS)}" for n in names if n not in there]
     if not known:
         raise UserError("; ".join(wrong))
     return known, wrong

@@ -45,7 +45,7 @@ def expand_groups(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str,
             continue
         members = [path.strip() for path in paths.split(",")]
         if not all(members) or not title:
-            raise UserError(f"row {name} is no group: write NAME=RUN,RUN with a name and no empty member")
+            raise UserError(f"row {name} is not a group: write NAME=RUN,RUN with a name and no empty member")
         titles = tuple(f"{title} {i}" for i in range(1, len(members) + 1))
         groups[title] = titles
         rows += [f"{title}={path}" for title, path in zip(titles, members, strict=True)]

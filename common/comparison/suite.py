@@ -70,7 +70,7 @@ class Suite:
 
     @property
     def measured_source(self) -> str:
-        """Source of the photographs that are measured: those for validation if they are named, else all."""
+        """Source of the measured photographs: that for validation if one is given, else that for training."""
         return without_shares(self.data.get("val") or self.data.get("train") or DataConfig.train)
 
     def overridden(
@@ -80,7 +80,7 @@ class Suite:
         """A copy in which the given values replace those of the file.
 
         train: source of the training photographs; the file's validation source is then dropped, too. data: source that
-        is measured and used for validation. Raises UserError if there is no folder for the results.
+        is measured and used for validation. Raises UserError if no folder for the results is given.
         """
         if not (out or self.out):
             raise UserError(f"suite {self.path} has no 'out', a folder for the results: give --out")
@@ -107,11 +107,11 @@ def read_suite(path: str | Path) -> Suite:
     values = load_config(path)
     for key in values:
         if key not in _KEYS:
-            raise UserError(f"suite {path} has a key '{key}': it takes {', '.join(_KEYS)}{near(str(key), _KEYS)}")
+            raise UserError(f"suite {path} has a key '{key}': expected {', '.join(_KEYS)}{near(str(key), _KEYS)}")
     data = _typed(path, "data", values.get("data") or {}, dict, "a mapping such as {train: demo, size: 64}")
     entries = _typed(path, "experiments", values.get("experiments") or [], list, "a list of {config: FILE}")
     if not entries:
-        raise UserError(f"suite {path} has no experiments: it takes a list of {{config: FILE}}")
+        raise UserError(f"suite {path} has no experiments: expected a list of {{config: FILE}}")
     runs = Path(_typed(path, "runs", values.get("runs", "runs"), str, "a folder"))
     experiments = [run for entry in entries for run in _experiments(path, entry)]
     names = [experiment.name for experiment in experiments]
@@ -204,7 +204,7 @@ def _experiments(path: Path, entry: object) -> list[Experiment]:
     """The runs of an entry of the suite, one per seed."""
     entry = _typed(path, "experiments", entry, dict, "entries such as {config: experiments/baselines/cnn.yaml}")
     if not isinstance(entry.get("config"), str):
-        raise UserError(f"suite {path} has an experiment without 'config': it takes the file of an experiment")
+        raise UserError(f"suite {path} has an experiment without 'config': expected the file of an experiment")
     file = Path(entry["config"])
     if not file.exists():
         raise UserError(
@@ -212,11 +212,11 @@ def _experiments(path: Path, entry: object) -> list[Experiment]:
         )
     name = str(entry.get("name", file.stem))
     if not name or set(name) & set("/=,() ") or name in TRIVIAL:
-        raise UserError(f"suite {path} calls an experiment '{name}': it takes a word without / = , ( ) or spaces")
+        raise UserError(f"suite {path} calls an experiment '{name}': expected a word without / = , ( ) or spaces")
     seeds = entry.get("seeds")
     valid = isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)
     if "seeds" in entry and not (valid and len(set(seeds)) == len(seeds)):
-        raise UserError(f"suite {path} gives {name} the seeds {seeds}: it takes a list of different whole numbers")
+        raise UserError(f"suite {path} gives {name} the seeds {seeds}: expected a list of different whole numbers")
     options = {key: value for key, value in entry.items() if key not in _ENTRY}
     if "run" in options:
         raise UserError(
@@ -282,7 +282,7 @@ def _expanded(row: str, folders: dict[str, str], groups: dict[str, list[str]]) -
 
 def _typed(path: Path, key: str, value: object, kind: type, takes: str):
     if not isinstance(value, kind):
-        raise UserError(f"suite {path} has {key} {value}: it takes {takes}")
+        raise UserError(f"suite {path} has {key} {value}: expected {takes}")
     return value
 
 
@@ -290,5 +290,5 @@ def _words(path: Path, key: str, value: object) -> list[str] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise UserError(f"suite {path} has {key} {value}: it takes a list of names")
+        raise UserError(f"suite {path} has {key} {value}: expected a list of names")
     return value

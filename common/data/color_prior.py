@@ -93,7 +93,7 @@ def read_prior(path: str | Path) -> Prior:
     except ValueError:
         values = None
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
-        raise UserError(f"{path} is no prior: make one with python -m scripts.compute_prior --data SOURCE --out FILE")
+        raise UserError(f"{path} is not a prior: run python -m scripts.compute_prior --data SOURCE --out FILE")
     try:
         p = torch.tensor(values["p"], dtype=torch.float64)
         prior = Prior(values["grid"], p, values["sigma"], values["source"], values["photographs"])

@@ -177,5 +177,5 @@ def pick_damages(kinds: Iterable[str]) -> list[str]:
     named = list(dict.fromkeys(kinds))
     for kind in named:
         if kind not in DAMAGES:
-            raise UserError(f"'{kind}' is no damage: it takes {', '.join(DAMAGES)}{near(kind, DAMAGES)}")
+            raise UserError(f"'{kind}' is not a kind of damage: expected {', '.join(DAMAGES)}{near(kind, DAMAGES)}")
     return named or list(DAMAGES)

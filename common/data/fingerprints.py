@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import dctn
 
 from common.color.lab import rgb8_to_L
 
@@ -35,6 +34,8 @@ def fingerprints(images: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [N, 16].
     """
+    from scipy.fft import dctn  # takes a tenth of a second to import
+
     rows, columns = _lowest()
     out = [np.empty((0, BYTES), np.uint8)]
     for start in range(0, len(images), _CHUNK):

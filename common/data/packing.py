@@ -52,7 +52,7 @@ class Pack:
     digests: list[str]  # of each photograph's file
     fingerprints: np.ndarray  # uint8 [N, 16], see `common.data.fingerprints`
     manifest: dict
-    held_out: np.ndarray | None = None  # bool [N]: photographs that must not be trained on, or not be measured
+    held_out: np.ndarray | None = None  # bool [N]: photographs that are excluded from training or evaluation
     shares: np.ndarray | None = None  # float64 [N], of their sources (see `list_photos`); None if all are equal
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Pack:
 
     @property
     def photographs(self) -> list[str]:
-        """For each item, the name of the photograph that it was cut from, which is its own name unless it is a tile."""
+        """Name of the source photograph of each item, which differs from the item's name only for tiles."""
         tiled = self.manifest.get("photographs", len(self)) < len(self)
         return [name.rpartition("#")[0] or name for name in self.names] if tiled else list(self.names)
 

@@ -28,5 +28,5 @@ class Prefetcher:
         return self._data.augmented(gathered)
 
     def close(self) -> None:
-        """Stop the thread once its current gather is done. `batch` must not be called afterwards."""
+        """Stop the thread after the batch that it is loading. `batch` must not be called afterwards."""
         self._thread.shutdown(cancel_futures=True)

@@ -178,7 +178,7 @@ def _shares(spec: str) -> Iterator[tuple[str, float]]:
         except ValueError:
             share = 0.0
         if not SHARES[0] <= share <= SHARES[1]:
-            raise UserError(f"source {part} has the share {text!r}: it takes a number from {SHARES[0]} to {SHARES[1]}")
+            raise UserError(f"source {part} has the share {text!r}: expected a number from {SHARES[0]} to {SHARES[1]}")
         yield pattern, share
 
 

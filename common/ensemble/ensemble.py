@@ -119,7 +119,7 @@ class EnsembleHooks(TrainingHooks):
         self.ensemble = ensemble
 
     def complete_card(self, card: dict) -> dict:
-        """Replace the members' files by their cards, and add their parameters to the count."""
+        """Replace the paths of the base models by their cards, and add their parameters to the count."""
         model = card["model"] | {"members": self.ensemble.cards}
         return card | {"model": model, "parameters": card["parameters"] + self.ensemble.member_parameters}
 
@@ -166,10 +166,10 @@ def build(
     """
     if not members or len(members) < 2:
         raise UserError(
-            f"model.members names {len(members or ())} models: it takes two or more, as in [calm64, vivid64]"
+            f"model.members names {len(members or ())} models: expected two or more, as in [calm64, vivid64]"
         )
     if width < 1:
-        raise UserError(f"model.width is {width}: it takes 1 or more")
+        raise UserError(f"model.width is {width}: expected 1 or more")
     built = [member_of(member) for member in members]
     cards = [member if isinstance(member, dict) else one.card for member, one in zip(members, built, strict=True)]
     return Ensemble(built, cards, Mixer(len(built), width) if kind == "stack" else None, MixedLoss(loss_weights(loss)))

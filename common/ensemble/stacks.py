@@ -54,7 +54,7 @@ class ResolvedRows(NamedTuple):
 
 
 def resolve_stacks(names: Sequence[str], options: StackOptions, progress: Progress) -> ResolvedRows:
-    """Train every stack in the names of rows, also inside `mean(...)`, and replace it by its run folder.
+    """Train every `stack(...)` in the names of models, also inside `mean(...)`, and replace it by its run folder.
 
     A stack without a title gets one from its members' names: `stack(a,b)=FOLDER`. Other names do not change. A row
     whose stack cannot be trained is dropped and reported.

@@ -188,7 +188,7 @@ def file_digest(*files: Path) -> str:
 
 
 def code_digest(*objects: object) -> str:
-    """A digest of the source code that can change what these objects compute.
+    """Hash of all source files that may affect what these objects compute.
 
     objects: functions, classes, or their instances. The source files are all of `common`, and the whole top-level
     package in which each function or class is defined.

@@ -165,7 +165,7 @@ def trivial_predictor(name: str, pack: Pack, mean_ab: Iterable[float] | None = N
         )
     if name == "original":
         return keyed(lambda batch, indices: batch.ab, lambda: name)
-    raise UserError(f"'{name}' is no trivial row: it takes one of {', '.join(TRIVIAL)}")
+    raise UserError(f"'{name}' is not a reference row: expected one of {', '.join(TRIVIAL)}")
 
 
 @torch.no_grad()

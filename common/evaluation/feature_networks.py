@@ -98,7 +98,7 @@ def _of_timm(name: str) -> tuple:
 
     if not timm.is_model(name):
         known = [DEFAULT_FEATURES, *timm.list_models()]
-        raise UserError(f"'{name}' is no network of timm{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
+        raise UserError(f"'{name}' is not a timm model{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
     network = local_network(name, num_classes=0)
     config = network.pretrained_cfg
     return network, tuple(config["input_size"][-2:]), config["mean"], config["std"]

@@ -294,7 +294,7 @@ def pick_metrics(names: Iterable[str] | None, features: str = DEFAULT_FEATURES) 
     chosen: dict[str, Metric] = {}
     for name in map(metric_name, names or ["default"]):
         if name != "default" and name not in known:
-            raise UserError(f"'{name}' is no metric: it takes {', '.join(known)}{near(name, [*known, *_ALIASES])}")
+            raise UserError(f"'{name}' is not a metric: expected {', '.join(known)}{near(name, [*known, *_ALIASES])}")
         chosen |= {each: known[each] for each in (cheap if name == "default" else [name])}
     return chosen
 

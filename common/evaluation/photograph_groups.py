@@ -21,7 +21,7 @@ def compile_group(expression: str) -> re.Pattern[str]:
     try:
         return re.compile(expression)
     except re.error as error:
-        raise UserError(f"'{expression}' is no regular expression ({one_sentence(error)}): correct it") from None
+        raise UserError(f"'{expression}' is not a regular expression ({one_sentence(error)}): correct it") from None
 
 
 def group_numbers(photographs: Sequence[str], expression: str | None = None) -> np.ndarray:

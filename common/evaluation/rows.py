@@ -132,7 +132,7 @@ def load_rows(
             predictor = model_predictor(colorizer, temperature, predict_size)
             rows.add(Row(title + suffix, predictor, "", colorizer.card, file, colorizer.fingerprints))
     if temperatures and not used:
-        raise UserError("--temperature is given and no row predicts a distribution: name a classification model")
+        raise UserError("--temperature requires a classification model, and no row is one: add one, or leave it out")
     return rows
 
 
@@ -143,7 +143,7 @@ def _load_model(path: str, device: str) -> tuple[Colorizer, Path | None]:
     if not Path(path).exists() and path not in installed_models():
         known = [*TRIVIAL, *installed_models()]
         raise UserError(
-            f"row {path} is no run folder, no weights file, no mean(a,b) or stack(a,b), and none of"
+            f"row {path} is not a run folder, a weights file, mean(a,b), stack(a,b) or one of"
             f" {', '.join(known)}{near(path, known)}"
         )
     file = Path(path) if Path(path).exists() else weights_file(path)

@@ -153,7 +153,7 @@ def deep_png(values: np.ndarray, exif: bytes, dpi: tuple[float, float] | None, i
     order = [2, 1, 0, 3][: values.shape[2]]
     good, data = cv2.imencode(".png", values[..., order], [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not good:
-        raise OSError("OpenCV could not encode it")
+        raise OSError("OpenCV could not encode the PNG")
     chunks = b""
     if icc:
         chunks += _chunk(b"iCCP", b"profile\0\0" + zlib.compress(icc))

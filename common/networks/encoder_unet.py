@@ -60,9 +60,9 @@ class EncoderUNet(nn.Module):
     ) -> None:
         super().__init__()
         if freeze not in get_args(Freeze):
-            raise UserError(f"{prefix}.freeze is {freeze}: it takes {', '.join(get_args(Freeze))}")
+            raise UserError(f"{prefix}.freeze is {freeze}: expected {', '.join(get_args(Freeze))}")
         if not 0.1 <= width <= 4:
-            raise UserError(f"{prefix}.width is {width}: with encoder_unet it takes a factor from 0.1 to 4")
+            raise UserError(f"{prefix}.width is {width}: with encoder_unet, expected a factor from 0.1 to 4")
         self.full_size = full_size
         take = f"a convolutional one such as {DEFAULT_ENCODER} or resnet18"
         self.encoder = timm_features(f"{prefix}.encoder", encoder, take, 1)
@@ -158,7 +158,7 @@ def frozen_layers(encoder: nn.Module, freeze: Freeze, prefix: str = "model") -> 
     named = dict(encoder.named_modules())
     last = named.get(name, named.get(name.replace(".", "_")))
     if last is None:
-        raise UserError(f"{prefix}.freeze is stages: with this encoder it takes all or none")
+        raise UserError(f"{prefix}.freeze is stages: with this encoder, expected all or none")
     layers = list(named.values())  # each module comes before its children
     end = next(i for i, layer in enumerate(layers) if layer is last) + len(list(last.modules()))
     return [layer for i, layer in enumerate(layers) if i + len(list(layer.modules())) <= end]

@@ -79,7 +79,7 @@ def checkpoints() -> Path:
 
 
 def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
-    """The path of downloaded weights of torchvision. It does not access the network.
+    """The path of torchvision weights in the cache. Nothing is downloaded.
 
     file: name in `checkpoints()`. of: the network, for the message. otherwise: further text at the end of the message.
     Raises UserError if the file is missing.
@@ -91,7 +91,7 @@ def cached_weights(file: str, of: str, otherwise: str = "") -> Path:
 
 
 def cached_timm_weights(name: str) -> Path | None:
-    """The path of downloaded weights of a timm network, or None. It does not access the network."""
+    """The path of the weights of a timm model in the cache, or None. Nothing is downloaded."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

@@ -37,7 +37,7 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
     if size is None:
         raise UserError("size is not given, and this colorizer has no card with its size: pass size=64, for example")
     if not 16 <= size <= 2048:
-        raise UserError(f"size is {size}: it takes 16 to 2048 pixels")
+        raise UserError(f"size is {size}: expected 16 to 2048 pixels")
     config = PredictorConfig(size)
     if isinstance(image, list):
         return [colorize(colorizer, item, size=size, edit=edit) for item in image]
@@ -55,7 +55,7 @@ def colorize(colorizer: Colorizer, image: ImageLike, *, size: int | None = None,
         if image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3)):
             return colorize_photo(colorizer, _three_channels(image), config, edit)
     what = f"{image.dtype} of shape {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise UserError(f"colorize got {what}: it takes PIL pictures, uint8 or uint16 [H, W, 3] arrays, or float tensors")
+    raise UserError(f"colorize got {what}: expected PIL pictures, uint8 or uint16 [H, W, 3] arrays, or float tensors")
 
 
 def _three_channels(image: np.ndarray) -> np.ndarray:
@@ -66,10 +66,10 @@ def _three_channels(image: np.ndarray) -> np.ndarray:
 def _colorize_tensor(colorizer: Colorizer, image: Tensor, config: PredictorConfig, edit: Edit | None) -> Tensor:
     shape, batch = list(image.shape), image[None] if image.ndim == 3 else image
     if not image.is_floating_point() or batch.ndim != 4 or batch.shape[1] not in (1, 3):
-        raise UserError(f"colorize got a tensor {image.dtype} of shape {shape}: it takes floats [N, 1 or 3, H, W]")
+        raise UserError(f"colorize got a tensor {image.dtype} of shape {shape}: expected floats [N, 1 or 3, H, W]")
     low, high = (float(x) for x in torch.aminmax(image))
     if not (low >= -1e-4 and high <= 1 + 1e-4):
-        raise UserError(f"colorize got a tensor with values {low:.3g} to {high:.3g}: it takes 0 to 1")
+        raise UserError(f"colorize got a tensor with values {low:.3g} to {high:.3g}: expected 0 to 1")
     colored = []
     for item in batch.expand(-1, 3, -1, -1):
         # 16 bits are finer than any visible difference

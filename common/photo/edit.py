@@ -36,7 +36,7 @@ class Edit:
         check_value("saturation", f"{self.saturation:g}", 0 <= self.saturation <= 5, "a factor from 0 to 5")
         check_value("hue", f"{self.hue:g}", -360 <= self.hue <= 360, "degrees from -360 to 360")
         if self.kelvin is not None and not KELVIN_RANGE[0] <= self.kelvin <= KELVIN_RANGE[1]:
-            raise UserError(f"the color temperature is {self.kelvin:g}: it takes kelvin from 1700 to 25000")
+            raise UserError(f"the color temperature is {self.kelvin:g}: expected kelvin from 1700 to 25000")
 
     def __call__(self, L: Tensor, ab: Tensor) -> Tensor:
         """Apply the edit to a prediction: L [1, 1, h, w] in 0..100 and ab [1, 2, h, w] -> ab [1, 2, h, w]."""

@@ -25,16 +25,17 @@ class OptimConfig:
     Attributes:
         optimizer: algorithm.
         lr: peak learning rate.
-        lr_ratio: factor on the learning rate of a network, by its name, as in {discriminator: 0.5}.
+        lr_ratio: factor on the learning rate per network, as in {discriminator: 0.5}.
         betas: decay of the first and second moment in Adam and AdamW; the first is SGD's momentum.
         weight_decay: decoupled in AdamW, L2 in Adam and SGD.
         clip: maximum gradient norm of each network (0: no clipping).
-        schedule: `linear` is constant for the first half of the run, then falls to 0 (pix2pix); `cosine` falls to 0
-            after the warm-up; `plateau` is multiplied by `plateau_factor` when `monitor` stops improving.
+        schedule: of the learning rate. `linear`: constant for the first half of the run, then linear decay to 0
+            (pix2pix); `cosine`: decay to 0 after the warm-up; `plateau`: multiplied by `plateau_factor` when `monitor`
+            stops improving.
         warmup: fraction of the run over which the learning rate rises from 0.
         plateau_factor: factor of the schedule `plateau`.
         plateau_patience: validations without improvement before the schedule `plateau` applies its factor.
-        ema: decay of the moving average of the weights, which is what is validated and published (0: no average).
+        ema: EMA decay of the weights. If above 0, the averaged weights are validated and saved.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -66,7 +67,7 @@ class OptimConfig:
 
 @dataclass
 class RunConfig:
-    """Length and bookkeeping of a run. It ends at the first of `steps`, `epochs` and `budget` that is given.
+    """Length and bookkeeping of a run. It stops as soon as one of `steps`, `epochs` and `budget` is reached.
 
     Attributes:
         run: folder of the run; the same command resumes it.
@@ -77,21 +78,21 @@ class RunConfig:
         steps: optimizer steps.
         epochs: passes over the training photographs.
         budget: training time, as in 90s, 20m or 2h. The speed is measured at the start and the budget converted to a
-            number of steps, which is then fixed.
+            fixed number of steps, so a run can end earlier or later.
         batch_size: photographs per step, over all processes.
         accumulate: number of sub-batches that each process splits its part of a batch into, to save memory.
-        seed: of all random numbers.
-        device: auto takes a GPU where there is one.
-        precision: auto is bf16 autocast where the processor has fast bf16, else fp32.
+        seed: random seed.
+        device: auto uses a GPU if available.
+        precision: auto is bf16 autocast if the device has hardware support for bf16, else fp32.
         compile: torch.compile (default: on CUDA only).
-        log_every: steps between two entries of the log.
-        eval_every: steps between two validations (default: a twentieth of the run).
-        sample_every: steps between two sample sheets (0: none).
+        log_every: write a log entry every so many steps.
+        eval_every: validate every so many steps (default: 20 times per run).
+        sample_every: write a sample sheet every so many steps (0: never).
         samples: photographs on a sample sheet.
-        save_every: steps between two saved states.
-        keep_every: steps between two sets of weights that are never overwritten (0: none).
-        monitor: validation metric that `best.safetensors`, `plateau` and `early_stop` follow.
-        early_stop: validations without improvement after which the run ends (0: never).
+        save_every: save a checkpoint every so many steps.
+        keep_every: keep a permanent copy of the weights every so many steps (0: never).
+        monitor: validation metric that selects `best.safetensors`, for the schedule `plateau` and for `early_stop`.
+        early_stop: number of validations without improvement after which the run stops (0: never).
     """
 
     run: str = "runs/unnamed"
@@ -144,7 +145,7 @@ class TrainConfig:
             self.model = self.model | {"size": self.data.size}
 
     def to_dict(self) -> dict:
-        """Nested plain values, as `config.yaml` and cards hold them. The fields of `loop` are at the top level."""
+        """Convert to the nested dict of `config.yaml` and of cards. The fields of `loop` are at the top level."""
         out = asdict(self)
         optim = out["optim"] | {"betas": list(out["optim"]["betas"])}
         return {"family": self.family, "model": out["model"], "data": out["data"], "augment": out["augment"],
@@ -181,7 +182,7 @@ def load_config(path: Path) -> dict:
     except OSError as error:
         raise UserError(f"config {path} cannot be read ({error.strerror}): check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} is no YAML ({' '.join(str(error).split())})") from None
+        raise UserError(f"config {path} is not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise UserError(f"config {path} holds no options: it takes lines such as 'steps: 1000'")
+        raise UserError(f"config {path} holds no options: expected lines such as 'steps: 1000'")
     return values

@@ -33,9 +33,9 @@ def loss_weights(loss: str | dict[str, float], option: str = "model.loss") -> di
     known = [*PIXEL_LOSSES, PERCEPTUAL]
     for name, weight in weights.items():
         if name not in known:
-            raise UserError(f"{option} names {name}: it takes {', '.join(known)}{near(name, known)}")
+            raise UserError(f"{option} names {name}: expected {', '.join(known)}{near(name, known)}")
         if weight < 0:
-            raise UserError(f"{option} gives {name} the weight {weight}: it takes 0 or more")
+            raise UserError(f"{option} gives {name} the weight {weight}: expected 0 or more")
     if not any(weights.values()):
         raise UserError(f"{option} is {loss}: one weight must be above 0")
     return weights

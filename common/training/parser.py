@@ -168,7 +168,7 @@ def _one_line(message: str, known: list[str]) -> str:
     takes = re.findall(r"Expected an? (.+?)(?:\. Got| Given| -|$)", text)
     if key and takes and got:
         kinds = dict.fromkeys(_in_words(kind) for kind in takes)
-        return f"{key[1]} is {(got[1] or got[2]).strip()}: it takes {' or '.join(kinds)}"
+        return f"{key[1]} is {(got[1] or got[2]).strip()}: expected {' or '.join(kinds)}"
     return f"{key[1]}: {text}" if key else text
 
 
@@ -179,7 +179,7 @@ def _of_entry(problem: str) -> str:
     if match := re.search(r"arguments are required: (.+)", problem):
         return f"lacks {match[1]}: give it"
     match = re.search(r"Parser key \"(\w+)\": Expected an? (.+?)\. Got value: (.*)", problem)
-    return f"has the {match[1]} {match[3]}: it takes {_in_words(match[2])}" if match else f"cannot be read ({problem})"
+    return f"has the {match[1]} {match[3]}: expected {_in_words(match[2])}" if match else f"cannot be read ({problem})"
 
 
 def _in_words(kind: str) -> str:

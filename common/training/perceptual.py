@@ -43,19 +43,19 @@ class PerceptualConfig:
 
     def __post_init__(self) -> None:
         if self.weight < 0:
-            raise UserError(f"model.perceptual.weight is {self.weight}: it takes 0 or more")
+            raise UserError(f"model.perceptual.weight is {self.weight}: expected 0 or more")
 
     def check(self) -> None:
         """Raise UserError where the options do not fit together. Builds a timm network, so it takes a second."""
         if not self.layers:
-            raise UserError("model.perceptual.layers is empty: it takes one or more layers of the network")
+            raise UserError("model.perceptual.layers is empty: expected one or more layers of the network")
         if self.random and self.weights:
             raise UserError("model.perceptual.random and model.perceptual.weights exclude each other: give one")
         if self.layer_weights is not None and (
             len(self.layer_weights) != len(self.layers) or min(self.layer_weights) < 0 or not any(self.layer_weights)
         ):
             raise UserError(
-                f"model.perceptual.layer_weights is {self.layer_weights}: it takes a weight of 0 or more for each of"
+                f"model.perceptual.layer_weights is {self.layer_weights}: expected a weight of 0 or more for each of"
                 f" the {len(self.layers)} layers, one of them above 0"
             )
         if self.network in _VGG:
@@ -65,7 +65,7 @@ class PerceptualConfig:
         for layer in self.layers:
             if layer not in known:
                 raise UserError(
-                    f"model.perceptual.layers has {layer}, which {self.network} has not: it takes"
+                    f"model.perceptual.layers has {layer}, which is not a layer of {self.network}: expected"
                     f" {', '.join(known)}{near(layer, known)}"
                 )
 

@@ -53,7 +53,7 @@ class Run:
         self.shards = self.processes.count * loop.accumulate
         if loop.batch_size % self.shards:
             raise UserError(
-                f"batch_size is {loop.batch_size}: it takes a multiple of processes x accumulate, {self.shards}"
+                f"batch_size is {loop.batch_size}: expected a multiple of processes x accumulate ({self.shards})"
             )
         torch.backends.cudnn.deterministic = True  # a resumed run must repeat the same numbers
 
@@ -102,10 +102,10 @@ class Run:
         for name in config.optim.lr_ratio:
             if name not in colorizer.networks():
                 known = ", ".join(colorizer.networks())
-                raise UserError(f"optim.lr_ratio names {name}, which {config.family} has not: it takes {known}")
+                raise UserError(f"optim.lr_ratio names {name}, no network of {config.family}: expected {known}")
         if colorizer.hooks.repeats and config.loop.accumulate > 1:
             raise UserError(
-                f"accumulate is {config.loop.accumulate}: with several updates of one network a step it takes 1"
+                f"accumulate is {config.loop.accumulate}: with several updates of one network a step, expected 1"
             )
         if config.data.grey and not colorizer.hooks.unpaired:
             raise UserError(f"data.grey is {config.data.grey}: this {config.family} learns from pairs, leave it out")
@@ -196,7 +196,7 @@ class Run:
                 group["lr"] = self.config.optim.lr * ratio * factor
 
     def autocast(self) -> torch.autocast:
-        """The context in which networks run."""
+        """Autocast context of forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def objectives(self, batch: Batch) -> Iterator[Objective]:
@@ -338,7 +338,7 @@ class Run:
         return {n: cell["mean"] for n, cell in result.table["model"].items() if cell["mean"] is not None}
 
     def validate(self, initial: bool = False) -> None:
-        """Measure, log, warn of collapse, and publish the best weights. `initial` is the one before the first step."""
+        """Validate, log, warn of collapse, save the best weights. initial: it is before the first step."""
         self.scores = self.measure()
         self.logger.scalars("val", self.step, self.scores)
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())

@@ -160,7 +160,7 @@ def _comparable(config: dict) -> dict:
     """Flat options of a config, with those of the model as the family takes them today."""
     model = config.get("model") or {}
     if not isinstance(model, dict):
-        raise UserError(f"the saved config.yaml has model {model}, which is no mapping: use another --run")
+        raise UserError(f"the saved config.yaml has model {model}, which is not a mapping: use another --run")
     return flat(config | {"model": upgraded(str(config.get("family")), model)})
 
 

@@ -1,4 +1,4 @@
-"""A run that starts from published weights: what it takes from their card, and what it records of them."""
+"""A run that starts from published weights: which options come from their card, and what is recorded of them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def people_needed(share: float, difference: float, *, wanted: float, pairs: int,
     or if more than 100,000 people would be needed.
     """
     if not deviation >= 0:
-        raise UserError(f"spread is {deviation:g}: it takes a number of 0 or more")
+        raise UserError(f"spread is {deviation:g}: expected a number of 0 or more")
     for p in (share, share + difference):
         if not 0 < p < 1:
             raise UserError(

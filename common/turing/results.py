@@ -25,7 +25,7 @@ class Rules:
     min_response_ms: float = 150.0  # an answer sooner than this after the pictures disappear is excluded
 
     def describe(self) -> list[str]:
-        """One sentence per rule, in the order in which they are applied."""
+        """Descriptions of what is excluded, in the order in which the rules are applied."""
         return [
             "a pair without an answer (never reached, or the page was closed while it was displayed)",
             f"all pairs of a person who answered less than {100 * self.min_vigilance:g} % of the vigilance pairs"

@@ -35,7 +35,7 @@ def templates() -> Environment:
 
 
 def study_values(study: Study) -> dict:
-    """The values that all templates of a study get."""
+    """Template variables shared by all pages of a study."""
     counted = study.test - study.vigilance_pairs
     return {
         "chance": round(98 / counted**0.5),  # 1.96 standard deviations of the share at chance, in points

@@ -214,10 +214,10 @@ def read_form(path: Path, pairs: int) -> dict[tuple[str, int], str]:
         at = f"{path}, line {line_number}"
         person, number, fake = ((line[name] or "").strip() for name in ("person", "pair", "fake"))
         if not (number.isascii() and number.isdigit() and 1 <= int(number) <= pairs):
-            raise UserError(f"{at}: pair is '{number}' and takes 1 to {pairs}")
+            raise UserError(f"{at}: pair must be 1 to {pairs}, got '{number}'")
         fake = {"l": "left", "r": "right"}.get(fake.lower(), fake.lower())
         if fake not in ("", *SIDES):
-            raise UserError(f"{at}: fake is '{fake}' and takes left, right, or nothing")
+            raise UserError(f"{at}: fake must be left, right or empty, got '{fake}'")
         place = (person or "1", int(number) - 1)
         if answers.get(place, "") not in ("", fake) and fake:
             raise UserError(f"{at}: person {place[0]} answered pair {number} twice, differently")

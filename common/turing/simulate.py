@@ -37,7 +37,7 @@ class Observers:
 
     @classmethod
     def of_share(cls, share: float, deviation: float = 0.0) -> Observers:
-        """Observers with this expected share and this standard deviation of the share between people.
+        """Simulated observers with this mean fooling rate and this standard deviation of the rate between people.
 
         Raises ValueError for a deviation that would need people who are always or never fooled.
         """

@@ -111,7 +111,7 @@ def merge_answers(key: Path, files: list[Path], db: Path) -> tuple[int, int, lis
 def _merge(store: Store, study: Study, plans: list[dict], file: Path) -> bool:
     try:
         if file.stat().st_size > _MAX_ANSWERS:
-            raise UserError(f"{file} is larger than answers can be: it was skipped")
+            raise UserError(f"{file} is too large for a file of answers, and was skipped")
         found = json.loads(file.read_text())
         if not isinstance(found, dict):
             raise ValueError("it is not a JSON object")
@@ -129,7 +129,7 @@ def _merge(store: Store, study: Study, plans: list[dict], file: Path) -> bool:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): it was skipped") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} holds no answers of this test ({one_sentence(error)}): it was skipped") from None
+        raise UserError(f"{file} has no answers to this test ({one_sentence(error)}): it was skipped") from None
 
 
 def _answers(found: dict, plan: dict) -> dict[int, Answer]:

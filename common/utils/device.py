@@ -17,7 +17,7 @@ def pick_device(name: str) -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(name):
         have = ", ".join(k for k, v in there.items() if v)
-        raise UserError(f"device is {name}, which this machine does not have: it takes auto, {have}")
+        raise UserError(f"device is {name}, which this machine does not have: expected auto, {have}")
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # set by torchrun
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", torch.cuda.current_device())

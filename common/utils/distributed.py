@@ -26,7 +26,7 @@ class Processes:
         return self.rank == 0
 
     def gather(self, mine: object) -> list:
-        """The values `mine` of all processes, in the order of ranks. All processes must call it."""
+        """Gather `mine` of all processes, in the order of ranks. All processes must call it."""
         if self.count == 1:
             return [mine]
         import torch.distributed as dist

@@ -34,7 +34,7 @@ class Expression(NamedTuple):
     def check_members(self) -> None:
         """Raise UserError if this ensemble, or a member of it, has fewer than two members."""
         if len(self.members) < 2:
-            raise UserError(f"{self} has one member: it takes two models or more")
+            raise UserError(f"{self} has one model: expected two or more")
         for member in self.members:
             if isinstance(member, Expression):
                 member.check_members()
@@ -64,12 +64,12 @@ def parse_ensemble(text: str) -> Expression | None:
         if depth == 0 and letter == ")":
             break
     if depth > 0:
-        raise UserError(f"{text} has a bracket that is not closed: add )")
+        raise UserError(f"{text} has a bracket that is not closed: add ')'")
     rest = text[start:].strip()
     if rest:
         raise UserError(f"{text} has '{rest}' after its closing bracket: leave it out")
     if not any(parts):
-        raise UserError(f"{text} has no member: it takes two models or more, as in {head[1]}(calm64,vivid64)")
+        raise UserError(f"{text} has no model: expected two or more, as in {head[1]}(calm64,vivid64)")
     if not all(parts):
         raise UserError(f"{text} has a comma with no member beside it: leave the comma out")
     return Expression(head[1], tuple(parse_ensemble(part) or part for part in parts))

@@ -30,7 +30,7 @@ def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict
 
 def _typed(kinds: dict, key: str, value: object, prefix: str) -> object:
     if key not in kinds:
-        raise UserError(f"{prefix}{key} is no option: it takes {', '.join(kinds)}{near(key, kinds)}")
+        raise UserError(f"{prefix}{key} is not an option: expected {', '.join(kinds)}{near(key, kinds)}")
     for kind in (kinds[key], *typing.get_args(kinds[key])):  # list[X] of `list[X] | None`
         items = typing.get_args(kind)
         if is_dataclass(kind) and isinstance(value, dict):
@@ -72,4 +72,4 @@ def _refuse_changed(prefix: str, values: dict[str, object], defaults: dict[str, 
 def check_value(name: str, value: object, valid: object, expected: str) -> None:
     """Raise UserError unless `valid`. name: of the option. expected: the valid values, in words."""
     if not valid:
-        raise UserError(f"{name} is {value}: it takes {expected}")
+        raise UserError(f"{name} is {value}: expected {expected}")

@@ -17,7 +17,7 @@ class Progress:
         self.live = not quiet and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
-        """Print one line. A bar stays below it."""
+        """Print a line above the progress bar, if there is one."""
         if self.quiet:
             return
         if self.live:

@@ -153,7 +153,7 @@ def same_secret(given: str, wanted: str) -> bool:
 def bind(host: str, port: int) -> socket.socket:
     """Open a listening socket. Raises UserError if the host is unknown or the port cannot be opened."""
     if port > 65535:  # getaddrinfo would take it modulo 65536
-        raise UserError(f"port is {port}: it takes 0 to 65535")
+        raise UserError(f"port is {port}: expected 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

@@ -97,7 +97,7 @@ def test_decoding_is_in_fp32_under_autocast():
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan")])
 def test_a_temperature_must_be_above_zero(temperature):
-    with pytest.raises(UserError, match=f"temperature is {temperature}: it takes a number above 0"):
+    with pytest.raises(UserError, match=f"temperature is {temperature}: expected a number above 0"):
         ABQuantizer(10).annealed_mean(torch.zeros(1, 261, 1, 1), temperature)
 
 

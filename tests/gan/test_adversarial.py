@@ -147,8 +147,8 @@ def test_frozen_passes_gradients_through_and_restores():
         ({"loss": {"adversarial_weight": 0.0}, "stages": [{"train": "both", "share": 1.0}]}, "leave the stages out"),
         ({"loss": {"l1_weight": 0.0, "adversarial_weight": 0.0}}, "needs one of them"),
         ({"los": {}}, "did you mean 'loss'"),
-        ({"loss": {"l1_wieght": 1.0}}, "model.loss.l1_wieght is no option"),
-        ({"stages": [{"train": "both", "shore": 1.0}]}, "model.stages.shore is no option"),
+        ({"loss": {"l1_wieght": 1.0}}, "model.loss.l1_wieght is not an option"),
+        ({"stages": [{"train": "both", "shore": 1.0}]}, "model.stages.shore is not an option"),
     ],
 )
 def test_bad_options_are_one_sentence(options, says):

@@ -74,7 +74,7 @@ def test_lightness_is_seen_when_it_is_conditional():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"receptive_field": 33}, "model.discriminator.receptive_field is 33: it takes 1, 16, 34, 70, 142, 286"),
+        ({"receptive_field": 33}, "model.discriminator.receptive_field is 33: expected 1, 16, 34, 70, 142, 286"),
         ({"receptive_field": 142}, "at 32 px it takes 1, 16, 34, 70"),
         ({"receptive_field": 70, "scales": 2}, "at 16 px, its smallest scale, it takes 1, 16, 34"),
         ({"updates": 0}, "model.discriminator.updates is 0"),

@@ -134,7 +134,7 @@ def test_saturation_zero_is_grey_and_a_size_is_a_size(weights, album, capsys):
     rgb = open_image(album / "a.color.png").rgb.astype(int)
     assert (rgb.max(axis=2) - rgb.min(axis=2)).max() <= 1
     for more, says in (
-        (["--size=8"], "--size is 8: it takes 16 to 2048"),
+        (["--size=8"], "--size is 8: expected 16 to 2048"),
         (["--saturation=-1"], "saturation is -1"),
         (["--temperature-kelvin=3"], "it takes kelvin"),
         (["--palette=nowhere.jpg"], "nowhere.jpg does not exist"),

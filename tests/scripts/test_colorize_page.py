@@ -332,7 +332,7 @@ def test_closing_the_tab_removes_the_picture(visit, old, server):
         (["--model", "nowhere"], "weights nowhere do not exist"),
         (["--max-upload", "0"], "--max-upload: must be a number above 0, got 0"),
         (["--port", "x"], "--port"),
-        (["--port", "70000"], "port is 70000: it takes 0 to 65535"),
+        (["--port", "70000"], "port is 70000: expected 0 to 65535"),
         (["--device", "tpu"], "device is tpu"),
         (["--host", "no.such.host.invalid"], "host no.such.host.invalid cannot be found"),
         (["picture.jpg"], "unrecognized arguments: picture.jpg"),

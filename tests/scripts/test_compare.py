@@ -79,7 +79,7 @@ def test_everything_wrong_at_once(runs, tmp_path, capsys):
     assert len(lines) == 6
     for line, word in zip(
         lines,
-        ["did you mean 'rmse_ab'?", "gone is no run folder", "do not fit", "has no card of this project",
+        ["did you mean 'rmse_ab'?", "gone is not a run folder", "do not fit", "has no card of this project",
          "cut is at step 4 of 400", "2 of 6 photographs are smaller than 32 px"],
         strict=True,
     ):  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_model_that_diverged_does_not_spoil_the_others(runs, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["RUNS/none", "--data=demo"], "RUNS/none is no run folder"),
+        (["RUNS/none", "--data=demo"], "RUNS/none is not a run folder"),
         (["RUNS/tiny_s0", "--data=EMPTY"], "EMPTY"),
         (["RUNS/tiny_s0", "--data=demo", "--metrics", "psnrr"], "did you mean 'psnr'?"),
         (["all=RUNS/tiny_s0,", "--data=demo"], "no empty member"),

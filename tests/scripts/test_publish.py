@@ -65,7 +65,7 @@ def test_shifting_is_for_classifiers_trained_without_rebalancing(tmp_path, capsy
     assert publish.main([str(weights), *argv, "--shift=0.5"]) == 2
     assert "was trained with rebalancing" in capsys.readouterr().err
     assert publish.main([str(weights), *argv, "--shift=2"]) == 2
-    assert "--shift is 2: it takes a share" in capsys.readouterr().err
+    assert "--shift is 2: expected a share" in capsys.readouterr().err
     assert publish.main([str(weights), "--name=mine", f"--out={tmp_path / 'no' / 'x.safetensors'}"]) == 2
     assert "in a folder that exists" in capsys.readouterr().err
     assert not out.exists()

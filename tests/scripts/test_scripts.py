@@ -67,7 +67,7 @@ def test_a_row_that_cannot_be_read_does_not_spoil_the_others(run, tmp_path, caps
     assert evaluate.main([f"mine={run}", f"{tmp_path}/none.safetensors", *argv]) == 1
     captured = capsys.readouterr()
     assert "| mine | " in captured.out
-    assert "none.safetensors is no run folder" in captured.err
+    assert "none.safetensors is not a run folder" in captured.err
 
 
 def test_compare_writes_table_grid_and_curves(run, tmp_path, capsys):
@@ -195,8 +195,8 @@ def test_large_pictures_go_in_strips_without_seams(run):
     [
         (evaluate.main, ["grey"], "--data"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "5"], "size is 5"),
-        (evaluate.main, ["grey", "--data", "demo", "--metrics", "psnrr"], "'psnrr' is no metric"),
-        (evaluate.main, ["grai", "--data", "demo"], "row grai is no run folder, no weights file"),
+        (evaluate.main, ["grey", "--data", "demo", "--metrics", "psnrr"], "'psnrr' is not a metric"),
+        (evaluate.main, ["grai", "--data", "demo"], "row grai is not a run folder, a weights file"),
         (evaluate.main, ["gray", "--data", "demo"], "did you mean 'grey'?"),
         (evaluate.main, ["grey", "--data", "nowhere"], "source nowhere"),
         (evaluate.main, ["grey", "--data", "demo", "--temperature", "0"], "must be a number above 0"),
@@ -205,8 +205,16 @@ def test_large_pictures_go_in_strips_without_seams(run):
         (colorize.main, ["LICENSE", "--weights", "nowhere"], "nowhere do not exist"),
         (benchmark.main, ["infer"], "invalid choice"),
         (evaluate.main, ["grey", "--data", "demo", "--limit", "0"], "error: --limit: must be a whole number above 0"),
-        (evaluate.main, ["grey", "--data", "demo", "--group", "("], "--group: '(' is no regular expression (missing )"),
-        (compare.main, ["x", "--data", "demo", "--out", "x", "--group", "*"], "--group: '*' is no regular expression"),
+        (
+            evaluate.main,
+            ["grey", "--data", "demo", "--group", "("],
+            "--group: '(' is not a regular expression (missing )",
+        ),
+        (
+            compare.main,
+            ["x", "--data", "demo", "--out", "x", "--group", "*"],
+            "--group: '*' is not a regular expression",
+        ),
         (
             evaluate.main,
             ["grey", "--data", "demo", "--size", "32", "--group", "china"],

@@ -93,7 +93,7 @@ def version_9(path):
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--size=32"], "fewer than the 50 pairs of a session"),
         (["sheet", "--models", "W", "--data=D", "--out=O", "--size=32"], "fewer than the 20 pairs of the sheet"),
         (["sheet", "--models", "original", "--data=D", "--out=O", "--size=32"], "leave the row original out"),
-        (["serve", "--models", "W", "nowhere", "--data=D", "--db=B"], "row nowhere is no run folder"),
+        (["serve", "--models", "W", "nowhere", "--data=D", "--db=B"], "row nowhere is not a run folder"),
         (
             ["serve", "--models", "W", "grey", "--data=D", "--db=B", "--report_token=short"],
             "has 5 characters and takes 16",

@@ -176,7 +176,7 @@ def _vertical_ticks(low: float, high: float, logarithmic: bool) -> list[float]:
 def plane_chart(title: str, counts: np.ndarray) -> str:
     """Draw counts over the ab plane and the boundary of sRGB.
 
-    Each cell has its own color at L = 65; its opacity grows with the logarithm of the count.
+    Each cell is drawn in the color of its center at L = 65; its opacity grows with the logarithm of the count.
 
     counts: int [b, a] of square cells from -AB_REACH to AB_REACH.
     """

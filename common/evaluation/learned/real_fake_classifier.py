@@ -99,7 +99,9 @@ def training_indices(source: Pack, pack: Pack) -> np.ndarray:
 
 
 def check_photographs(pack: Pack, indices: np.ndarray, source: Pack | None) -> int:
-    """The number of photographs that a network is trained on, the held-out ones included.
+    """Check that there are enough color photographs, and return the number that one classifier is trained on.
+
+    The number includes the fifth that selects the best weights.
 
     Raises UserError if there are fewer than FEWEST to train on, or to test on.
     """

@@ -178,7 +178,7 @@ def timm_recognizer(given: str, device: str | torch.device = "cpu") -> tuple[Rec
     if not timm.is_model(name):
         close = timm.list_models(f"{name[:6]}*")[:3] if name else []
         hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-        raise UserError(f"--semantics_network {name} is no network of timm{hint}: timm.list_models() names them all")
+        raise UserError(f"--semantics_network {name} is not a timm model{hint}: timm.list_models() names them all")
     if file and not Path(file).is_file():
         raise UserError(f"--semantics_network {given}: the weights {file} do not exist: give a file")
     network = local_network(name, Path(file) if file else None)

@@ -57,5 +57,5 @@ def test_a_bin_is_nearest_to_itself():
 def test_the_tables_are_not_saved_and_a_grid_must_be_one():
     assert not ABBins(10).state_dict()
     for grid in (0, -5, 1, 51, 2.5):
-        with pytest.raises(UserError, match=f"grid is {grid}: it takes a whole number"):
+        with pytest.raises(UserError, match=f"grid is {grid}: expected a whole number"):
             ABBins(grid)

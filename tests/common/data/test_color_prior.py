@@ -77,7 +77,7 @@ def test_reading_a_prior_returns_what_was_saved(prior, tmp_path):
         ({"p": [1.0] * 261}, "of sum 261"),
         ({"p": "many"}, "is damaged"),
         ({"grid": 0}, "grid is 0"),
-        ({"format": "another"}, "is no prior: make one with"),
+        ({"format": "another"}, "is not a prior: run python -m"),
     ],
 )
 def test_an_invalid_prior_is_refused_in_one_sentence(prior, tmp_path, change, says):
@@ -93,7 +93,7 @@ def test_another_file_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_prior(tmp_path / "none.json")
     (tmp_path / "text.json").write_text("not JSON")
-    with pytest.raises(UserError, match="is no prior"):
+    with pytest.raises(UserError, match="is not a prior"):
         read_prior(tmp_path / "text.json")
 
 

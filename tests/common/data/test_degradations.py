@@ -245,7 +245,7 @@ def first(pack, count):
 def test_names(capsys):
     assert pick_damages([]) == list(DAMAGES)
     assert pick_damages(["blur", "grain", "blur"]) == ["blur", "grain"]
-    with pytest.raises(UserError, match=r"'grian' is no damage: .*did you mean 'grain'"):
+    with pytest.raises(UserError, match=r"'grian' is not a kind of damage: .*did you mean 'grain'"):
         pick_damages(["grian"])
     with pytest.raises(SystemExit):
         evaluate_main(["--help"])

@@ -109,7 +109,7 @@ def test_grey_photographs_of_unpaired_runs_have_shares(shards):
 def test_an_impossible_share_is_one_sentence(shards, text):
     with pytest.raises(UserError, match="has the share") as caught:
         list_photos(f"{shards}/a.tar,{shards}/b.tar@{text}")
-    assert str(caught.value).endswith(f"b.tar@{text} has the share {text!r}: it takes a number from 0.01 to 100")
+    assert str(caught.value).endswith(f"b.tar@{text} has the share {text!r}: expected a number from 0.01 to 100")
 
 
 def test_a_share_is_for_training(shards, capsys):

@@ -231,7 +231,7 @@ def test_rows_of_ensembles_have_cards_like_any_other(members):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("mean()", "has no member"),
+        ("mean()", "has no model"),
         ("mean(calm64,vivid64", "not closed"),
         ("mean(calm64,vivid64))", "after its closing bracket"),
         ("mean(calm64,,vivid64)", "comma"),

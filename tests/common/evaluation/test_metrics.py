@@ -136,7 +136,7 @@ def test_which_metrics_are_measured_by_default():
     assert not any(metric.missing for metric in cheap.values())
     assert list(pick_metrics(["fid_paired", "default", "rmse_ab"])) == ["fid_paired", *cheap]
     assert "resnet18 of timm" in pick_metrics(["fid_disjoint"], "resnet18")["fid_disjoint"].variant
-    with pytest.raises(UserError, match=r"'bleding' is no metric.*did you mean 'bleeding'"):
+    with pytest.raises(UserError, match=r"'bleding' is not a metric.*did you mean 'bleeding'"):
         pick_metrics(["bleding"])
 
 

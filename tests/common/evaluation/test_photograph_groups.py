@@ -26,7 +26,7 @@ def test_groups_are_named_by_the_capture_or_the_match():
     for expression in ("v1", "x*"):
         with pytest.raises(UserError, match=r"photograph b/v.* no match of the group expression"):
             group_numbers(names, expression)
-    with pytest.raises(UserError, match="is no regular expression"):
+    with pytest.raises(UserError, match="is not a regular expression"):
         group_numbers(names, "(")
     assert renumbered(np.array([5, 2, 5, 9])).tolist() == [0, 1, 0, 2]
 

@@ -1,6 +1,6 @@
 """Damaged files are each refused in one sentence, or read as another decoder reads them.
 
-FUZZ_FILES=2000 tries more than the 200 files of a usual run.
+COLORIZATION_FUZZ=2000 tries more than the 200 files of a usual run.
 """
 
 import json
@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 @pytest.mark.slow
 def test_damaged_files():
-    count = int(os.environ.get("FUZZ_FILES", "200"))
+    count = int(os.environ.get("COLORIZATION_FUZZ", "200"))
     # in a separate process, so that its memory can be measured and a crash is detected
     argv = [sys.executable, "-m", "tests.common.imaging.fuzzing", str(count)]
     run = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=1800)

@@ -50,10 +50,10 @@ def test_lower_temperatures_are_warmer_and_black_stays_black():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"saturation": -0.1}, "saturation is -0.1: it takes a factor"),
+        ({"saturation": -0.1}, "saturation is -0.1: expected a factor"),
         ({"saturation": float("nan")}, "saturation is nan"),
-        ({"hue": 400}, "hue is 400: it takes degrees"),
-        ({"kelvin": 500}, "the color temperature is 500: it takes kelvin"),
+        ({"hue": 400}, "hue is 400: expected degrees"),
+        ({"kelvin": 500}, "the color temperature is 500: expected kelvin"),
     ],
 )
 def test_values_out_of_range_are_refused(values, says):

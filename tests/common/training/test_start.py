@@ -160,7 +160,7 @@ def test_publishing_replaces_the_shift(weights, tmp_path):
         (["--model.width=0.5"], "leave out what changes it, model.width is 0.5 (theirs: 0.25)"),
         (["--model.grid=20"], "leave out what changes it, model.grid is 20 (theirs: 10)"),
         (["--init=nothing"], "weights nothing do not exist"),
-        (["--init=README.md"], "README.md is no whole .safetensors file"),
+        (["--init=README.md"], "README.md is not a whole .safetensors file"),
     ],
 )
 def test_contradictions_are_one_sentence(weights, photos, tmp_path, capsys, more, says):

@@ -48,7 +48,7 @@ def test_other_weights_are_another_study(weights, color_folder, made, tmp_path):
     [
         ((), {}, "one model only"),
         (("original",), {}, "leave the row original out"),
-        (("nowhere.safetensors",), {}, "row nowhere.safetensors is no run folder"),
+        (("nowhere.safetensors",), {}, "row nowhere.safetensors is not a run folder"),
         (("grey",), {"test": 15}, "16 color photographs are fewer than the 17 pairs"),
         (("grey",), {"photographs": 6}, "6 color photographs are fewer than the 7 pairs"),
     ],

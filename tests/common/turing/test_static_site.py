@@ -72,7 +72,7 @@ def test_answers_come_back_once(exported, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda a: "no JSON", "holds no answers of this test"),
+        (lambda a: "no JSON", "has no answers to this test"),
         (lambda a: [a], "it is not a JSON object"),
         (lambda a: a | {"study": "other"}, "holds answers to another study"),
         (lambda a: a | {"plan": 6}, "plan is not within 0 to 5"),

@@ -156,7 +156,7 @@ def test_another_study_or_version(tmp_path):
 def test_files_that_are_no_study(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_store(tmp_path / "none.db")
-    (tmp_path / "text.db").write_text("this is no database, only a text that is long enough to be looked at" * 20)
+    (tmp_path / "text.db").write_text("this is not a database, only a text that is long enough to be looked at" * 20)
     with sqlite3.connect(tmp_path / "foreign.db") as db:
         db.execute("CREATE TABLE t (x)")
     (tmp_path / "folder.db").mkdir()

@@ -50,7 +50,7 @@ def test_studies_are_metrics_that_are_not_measured_by_default():
     assert set(STUDIES) < set(METRICS)
     assert not set(STUDIES) & set(pick_metrics(None))
     assert list(pick_metrics(["judge", "auc"])) == ["real_fake_classifier", "auc"]
-    with pytest.raises(UserError, match=r"'jugde' is no metric.*did you mean 'judge'"):
+    with pytest.raises(UserError, match=r"'jugde' is not a metric.*did you mean 'judge'"):
         pick_metrics(["jugde"])
     assert required_rows(["judge", "rmse_ab"]) == required_rows(None) == []
     assert required_rows(["rmse_ab", "semantics"]) == ["grey", "original"]
@@ -104,7 +104,7 @@ def test_studies_are_in_the_table_if_they_are_named(classes, quick, tmp_path, ca
     ("argv", "says"),
     [
         (["--metrics", "mae_ab", "semantics"], "semantics needs a network: name a source"),
-        (["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"], "resnet5000 is no network of timm"),
+        (["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"], "resnet5000 is not a timm model"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "demo"], "demo has no class folders to learn from"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "nowhere"], "source nowhere is neither a folder"),
         (["--metrics", "mae_ab", "judge", "--limit", "5"], "real_fake_classifier needs 8 color photographs or more"),
