@@ -72,7 +72,7 @@ class RunConfig:
     Attributes:
         run: folder of the run; the same command resumes it.
         init: published weights to start from (an installed name, a run folder or a .safetensors file). Their card gives
-            the defaults of family, model, augment, optim, batch_size, data.size and data.margin, and a tenth of its
+            the defaults of family, model, augment, optim, batch_size, data.size and data.margin, and 0.3 times its
             learning rate. The weights are read once: a resumed run does not need them.
         fresh: delete the files of the run in its folder, and no others, and start again.
         steps: optimizer steps.

@@ -16,7 +16,7 @@ from common.training.run_dir import flat
 from common.training.state import STATE
 from common.utils.errors import UserError
 
-LR_RATIO = 0.1  # default learning rate, relative to that of the training of the weights
+LR_RATIO = 0.3  # default learning rate, relative to that of the training of the weights
 _RECORDED = ("name", "family", "steps", "images", "trained_on", "base")  # of the card of the weights
 
 

@@ -61,7 +61,7 @@ def test_the_card_gives_the_defaults(weights):
     assert (config.family, config.model["width"], config.model["temperature"]) == ("classification", 0.25, 0.7)
     assert (config.model["shift"], config.model["prior"]) == (0.5, None)
     assert (config.data.size, config.data.margin, config.augment.hue, config.loop.batch_size) == (24, 0.0, 5.0, 4)
-    assert config.optim.lr == pytest.approx(0.002)  # a tenth
+    assert config.optim.lr == pytest.approx(0.006)  # 0.3 times 0.02
     assert config.optim.clip == 0.5
     assert config_from_dict({"init": str(weights), "optim": {"clip": 0.5}}).to_dict() == config.to_dict()
     assert parse("--init", "null", "--family", "baselines").data.size == 64
@@ -71,7 +71,7 @@ def test_every_installed_model_can_be_started_from():
     for name, size in (("photo", 128), ("calm64", 64), ("regression128", 128), ("gan128", 128)):
         config = parse("--init", name)
         assert (config.loop.init, config.data.size) == (name, size)
-        assert config.optim.lr == pytest.approx(read_weights(name)[1]["config"]["optim"]["lr"] / 10)
+        assert config.optim.lr == pytest.approx(read_weights(name)[1]["config"]["optim"]["lr"] * 0.3)
     assert parse("--init", "photo").model["shift"] == 0.7
 
 
@@ -131,7 +131,7 @@ def test_the_card_names_the_base_and_the_fingerprints_are_of_both(weights, photo
     assert (card["config"]["init"], card["model"]["shift"], card["model"]["pretrained"]) == (weights.name, 0.5, False)
     assert "/" not in json.dumps(card)
     again = parse("--init", out)  # and this can be started from too, at the same rate
-    assert (again.optim.lr, again.model["shift"]) == (pytest.approx(0.002), 0.5)
+    assert (again.optim.lr, again.model["shift"]) == (pytest.approx(0.006), 0.5)
     assert main([*arguments(out, photos, tmp_path / "third", 1), "--data.val_fraction=0.3"]) == 0
     assert read_card(tmp_path / "third" / "weights.safetensors")["base"]["base"]["name"] == "old"
 
