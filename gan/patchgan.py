@@ -120,7 +120,7 @@ def build_discriminator(config: DiscriminatorConfig, size: int, in_channels: int
     if config.receptive_field not in fits:
         raise UserError(
             f"model.discriminator.receptive_field is {config.receptive_field}: at {smallest} px"
-            f"{', its smallest scale,' if config.scales > 1 else ''} expected one of {', '.join(map(str, fits))}"
+            f"{' (its smallest scale)' if config.scales > 1 else ''}, expected one of {', '.join(map(str, fits))}"
         )
     channels = in_channels or (3 if config.conditional else 2)
     networks = [PatchGAN(config.receptive_field, config.width, config.norm, channels) for _ in range(config.scales)]

@@ -1,4 +1,4 @@
-"""Compare trained colorizers and trivial rows: one table with confidence intervals, one report.
+"""Compare trained colorizers and reference rows: one table with confidence intervals, one report.
 
 examples:
   python -m scripts.compare runs/cnn runs/resnet18 runs/pix2pix --data demo --size 64 --out runs/comparison

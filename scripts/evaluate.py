@@ -1,4 +1,4 @@
-"""Measure colorizers and trivial rows on photographs, and print a table of metrics.
+"""Measure colorizers and reference rows on photographs, and print a table of metrics.
 
 examples:
   python -m scripts.evaluate grey mean original --data demo --size 64
@@ -25,7 +25,7 @@ from scripts.arguments import Parser, measure_options, stack_options
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = Parser("python -m scripts.evaluate", __doc__)
-    parser.add_argument("rows", nargs="+", help="run folders, weights, or trivial rows")
+    parser.add_argument("rows", nargs="+", help="run folders, weights, or reference rows")
     parser.add_measuring()
     parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
     parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of degraded photographs:"

@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def ranked(self) -> list[str]:
-        """Titles of the models, without the trivial rows."""
+        """Titles of the models, without the reference rows."""
         return [c.title for c in self.models if not c.trivial]
 
     @property
@@ -98,7 +98,7 @@ class Comparison:
         return found is not None and found.significant_holm and found.better > 0
 
     def best(self, metric: str) -> str | None:
-        """The model with the best score, trivial rows excluded."""
+        """The model with the best score, reference rows excluded."""
         scores = {title: self.scores.get(metric, {}).get(title) for title in self.ranked}
         there = {title: score for title, score in scores.items() if score is not None}
         if not there:

@@ -41,12 +41,12 @@ _JSON_KEYS = ("protocol", "damage", "comparison")  # other keys of a table's JSO
 
 @dataclass
 class Row:
-    """One row of a table: a model, or a trivial row.
+    """One row of a table: a model, or a reference row.
 
     Attributes:
         title: unique within the table.
-        predictor: None for a trivial row that has not been prepared for a pack.
-        trivial: the name of a trivial row; "" for a model.
+        predictor: None for a reference row that has not been prepared for a pack.
+        trivial: the name of a reference row; "" for a model.
         card: of a model.
         path: run folder or weights file of a model; None for a mean of models, which has no file.
         fingerprints: uint8 [n, 16], of the photographs that a model was trained on; None if they are unknown.
@@ -75,7 +75,7 @@ class Rows:
 
     @property
     def predictors(self) -> dict[str, Predict]:
-        """Predictors by title, of models and of the trivial rows that are prepared."""
+        """Predictors by title, of models and of the reference rows that are prepared."""
         return {title: row.predictor for title, row in self.by_title.items() if row.predictor}
 
     @property
@@ -104,9 +104,9 @@ class Rows:
 def load_rows(
     names: Sequence[str], device: str, temperatures: Sequence[float] | None = None, predict_size: int | None = None
 ) -> Rows:
-    """Load models; trivial rows are prepared later, when the photographs are known.
+    """Load models; reference rows are prepared later, when the photographs are known.
 
-    names: each a weights file, a run folder, the name of an installed model or of a trivial row, or `mean(a,b)`;
+    names: each a weights file, a run folder, the name of an installed model or of a reference row, or `mean(a,b)`;
     `NAME=...` gives the row's title. temperatures: a model that predicts distributions gets one row per temperature
     (default: one row, at its own). predict_size: see `MeasureOptions`. A name that cannot be loaded is added to the
     failures, so that the other rows can still be measured. Raises UserError if temperatures are given and no model has
@@ -216,7 +216,7 @@ def measure(
 ) -> Evaluation:
     """Evaluate the rows on a pack.
 
-    The trivial rows are prepared for this pack, and the rows that a metric requires (`required_rows`) are added.
+    The reference rows are prepared for this pack, and the rows that a metric requires (`required_rows`) are added.
     """
     mean_ab, mean_of = _mean_color(rows, pack, options)
     present = {row.trivial for row in rows.by_title.values()}

@@ -9,7 +9,7 @@ from common.training.config import OptimConfig
 
 
 def lr_factor(config: OptimConfig, progress: float) -> float:
-    """Factor on the peak learning rate at `progress` in 0..1, without that of the schedule `plateau` (see `Plateau`)."""
+    """Factor on the peak learning rate at `progress` in 0..1, without that of `Plateau`."""
     if progress < config.warmup:
         return (progress + 1e-3) / (config.warmup + 1e-3)
     if config.schedule == "linear":

@@ -41,7 +41,7 @@ class StudyInputs(NamedTuple):
 
 
 def study_predictors(rows: Rows, pack: Pack, seed: int) -> dict[str, Predict]:
-    """Predictors of the models and trivial rows, by title.
+    """Predictors of the models and reference rows, by title.
 
     Raises UserError if a row could not be loaded, or is the row `original`, which is not a colorization.
     """
@@ -60,7 +60,7 @@ def plan_study(
 
     Grey photographs are skipped, because an original without color reveals itself.
 
-    rows: two or more models or trivial rows.
+    rows: two or more models or reference rows.
     practice, test: pairs per session. vigilance: share of the test pairs that are vigilance pairs.
     photographs: maximum number of photographs (None: all).
     Raises UserError if there are fewer color photographs than pairs in a session, or fewer than two rows.

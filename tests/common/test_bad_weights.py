@@ -109,5 +109,5 @@ def test_fingerprints_of_another_form_are_refused(path):
 
 def test_the_card_of_a_damaged_file_is_one_sentence(path):
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"no whole .safetensors"):
+    with pytest.raises(UserError, match=r"not a whole .safetensors"):
         read_card(path)

@@ -32,7 +32,7 @@ def test_weights_come_back_without_what_only_training_needs(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "no whole .safetensors"), (b"\x00" * 100, "no whole .safetensors"), (None, "do not exist")],
+    [(b"", "not a whole .safetensors"), (b"\x00" * 100, "not a whole .safetensors"), (None, "do not exist")],
 )
 def test_bad_weights_are_one_sentence(tmp_path, content, says):
     path = tmp_path / "w.safetensors"

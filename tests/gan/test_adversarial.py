@@ -143,7 +143,7 @@ def test_frozen_passes_gradients_through_and_restores():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"loss": {"adversarial": "wgan-gp"}, "discriminator": {"norm": "batch"}}, "with wgan-gp it takes instance"),
+        ({"loss": {"adversarial": "wgan-gp"}, "discriminator": {"norm": "batch"}}, "with wgan-gp, expected instance"),
         ({"loss": {"adversarial_weight": 0.0}, "stages": [{"train": "both", "share": 1.0}]}, "leave the stages out"),
         ({"loss": {"l1_weight": 0.0, "adversarial_weight": 0.0}}, "needs one of them"),
         ({"los": {}}, "did you mean 'loss'"),

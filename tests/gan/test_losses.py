@@ -94,7 +94,7 @@ def test_gradient_penalty_is_fp32_under_autocast():
     ("options", "says"),
     [
         ({"l1_weight": -1.0}, "model.loss.l1_weight is -1.0"),
-        ({"label_smoothing": 0.6}, "it takes a number in [0, 0.5)"),
+        ({"label_smoothing": 0.6}, "expected a number in [0, 0.5)"),
         ({"label_smoothing": 0.1, "adversarial": "hinge"}, "and 0 with hinge"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_smallest_size_of_a_receptive_field(receptive_field):
     smallest = 3 * 2 ** LAYERS[receptive_field]
     config = DiscriminatorConfig(receptive_field, width=2, norm="none")
     assert build_discriminator(config, smallest)(torch.zeros(1, 3, smallest, smallest)).shape == (1, 1, 1, 1)
-    with pytest.raises(UserError, match=f"receptive_field is {receptive_field}: at {smallest - 1} px it takes"):
+    with pytest.raises(UserError, match=f"receptive_field is {receptive_field}: at {smallest - 1} px, expected"):
         build_discriminator(config, smallest - 1)
     with pytest.raises(RuntimeError):
         PatchGAN(receptive_field, width=2, norm="none")(torch.zeros(1, 3, smallest - 1, smallest - 1))
@@ -75,8 +75,8 @@ def test_lightness_is_seen_when_it_is_conditional():
     ("options", "says"),
     [
         ({"receptive_field": 33}, "model.discriminator.receptive_field is 33: expected 1, 16, 34, 70, 142, 286"),
-        ({"receptive_field": 142}, "at 32 px it takes 1, 16, 34, 70"),
-        ({"receptive_field": 70, "scales": 2}, "at 16 px, its smallest scale, it takes 1, 16, 34"),
+        ({"receptive_field": 142}, "at 32 px, expected one of 1, 16, 34, 70"),
+        ({"receptive_field": 70, "scales": 2}, "at 16 px (its smallest scale), expected one of 1, 16, 34"),
         ({"updates": 0}, "model.discriminator.updates is 0"),
         ({"pool": -1}, "model.discriminator.pool is -1"),
         ({"instance_noise": -0.1}, "model.discriminator.instance_noise is -0.1"),

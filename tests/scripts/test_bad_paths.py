@@ -149,7 +149,7 @@ def test_a_folder_named_like_a_tar_is_a_folder(photos, capsys):
         (evaluate.main, ["grey", "--data=demo", "--seed=99999999999999999999999"], "0 to 2^63 - 1"),
         (evaluate.main, ["grey", "--data=demo", "--seed=-1"], "0 to 2^63 - 1"),
         (train.main, ["--family=baselines", "--steps=1", "--seed=99999999999999999999999"], "0 to 2^63 - 1"),
-        (evaluate.main, ["grey", "--data=demo", "--size=0"], "size is 0: expected 16 to 4096 pixels"),
+        (evaluate.main, ["grey", "--data=demo", "--size=0"], "--size: must be a whole number above 0"),
         (compute_prior.main, ["--data=demo", "--out=b.png"], "--out is b.png, which is also the picture"),
         (export.main, ["calm64", "--onnx=x.onnx", "--opset=999"], "--opset is 999: onnx "),
     ],

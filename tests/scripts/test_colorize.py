@@ -136,7 +136,7 @@ def test_saturation_zero_is_grey_and_a_size_is_a_size(weights, album, capsys):
     for more, says in (
         (["--size=8"], "--size is 8: expected 16 to 2048"),
         (["--saturation=-1"], "saturation is -1"),
-        (["--temperature-kelvin=3"], "it takes kelvin"),
+        (["--temperature-kelvin=3"], "expected kelvin"),
         (["--palette=nowhere.jpg"], "nowhere.jpg does not exist"),
         ([f"--hints={album / 'deep' / 'b.jpg'}"], "has no transparency"),
         (["--json", "--out=-"], "would both go to standard output"),

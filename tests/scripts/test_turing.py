@@ -96,7 +96,7 @@ def version_9(path):
         (["serve", "--models", "W", "nowhere", "--data=D", "--db=B"], "row nowhere is not a run folder"),
         (
             ["serve", "--models", "W", "grey", "--data=D", "--db=B", "--report_token=short"],
-            "has 5 characters and takes 16",
+            "has 5 characters: use 16",
         ),
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--port=70000"], "port is 70000"),
         (["serve", "--models", "W", "grey", "--data=D", "--db=B", "--host=256.0.0.1"], "host 256.0.0.1"),

@@ -29,7 +29,7 @@ def findings(comparison: Comparison) -> list[str]:
     """Return sentences that summarize a comparison: the best model per metric, and the models that are worse than
     `grey`.
 
-    Only the `headline` metrics are used. A single model is compared with each trivial row.
+    Only the `headline` metrics are used. A single model is compared with each reference row.
     """
     comparison = replace(comparison, metrics={m: comparison.metrics[m] for m in headline(comparison.metrics)})
     ranked = comparison.ranked
@@ -105,7 +105,7 @@ def in_words(comparison: Comparison, first: str, second: str) -> str:
 
 
 def pairs_in_words(comparison: Comparison) -> list[str]:
-    """One sentence for each pair of models, trivial rows excluded."""
+    """One sentence for each pair of models, reference rows excluded."""
     ranked = comparison.ranked
     return [in_words(comparison, a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
 

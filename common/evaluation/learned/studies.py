@@ -128,7 +128,7 @@ class Study(NamedTuple):
     """A metric that is measured by a study."""
 
     prepare: Callable[[StudyContext], PreparedStudy]
-    required: tuple[str, ...] = ()  # trivial rows that its numbers have to be compared with
+    required: tuple[str, ...] = ()  # reference rows that its numbers have to be compared with
 
 
 STUDIES: dict[str, Study] = {
@@ -138,7 +138,7 @@ STUDIES: dict[str, Study] = {
 
 
 def required_rows(metrics: Iterable[str] | None) -> list[str]:
-    """Names of trivial rows that must be measured, too, if these metrics are."""
+    """Names of reference rows that must be measured, too, if these metrics are."""
     wanted = [row for name in pick_metrics(metrics) if name in STUDIES for row in STUDIES[name].required]
     return list(dict.fromkeys(wanted))
 

@@ -39,7 +39,7 @@ def rows_of(predictors, cards):
 
 @pytest.fixture(scope="module")
 def measured(demo_pack):
-    """Two odd names, two seeds of one experiment, the trivial rows, and a metric that is n/a."""
+    """Two odd names, two seeds of one experiment, the reference rows, and a metric that is n/a."""
     predictors = {EVIL: painter(0.5), ODD: painter(0.7), "s0": painter(0.6), "s1": painter(0.65)}
     cards = {EVIL: card(1, model={"a": 1}), ODD: card(1, model={"a": 2}), "s0": card(0), "s1": card(1)}
     predictors |= {name: trivial_predictor(name, demo_pack) for name in TRIVIAL}
@@ -185,7 +185,7 @@ def test_json_has_the_differences(folder):
     whole = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
     comparison = whole["comparison"]
     assert comparison["groups"] == {"s": ["s0", "s1"]}
-    pairs = 6 * 5 // 2  # two models, the group, three trivial rows
+    pairs = 6 * 5 // 2  # two models, the group, three reference rows
     assert len(comparison["paired"]) == 4 * pairs
     first = comparison["paired"][0]
     assert first["low"] <= first["difference"] <= first["high"]

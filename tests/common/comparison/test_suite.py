@@ -162,7 +162,7 @@ def test_the_suites_of_the_house_can_be_trained(path, monkeypatch):
         ({"data": {"trian": "demo"}}, "did you mean data.train"),
         ({"data": "demo"}, "data demo: expected a mapping"),
         ({"experiments": []}, "has no experiments"),
-        ({"experiments": ["cnn.yaml"]}, "it takes entries such as"),
+        ({"experiments": ["cnn.yaml"]}, "expected entries such as"),
         ({"experiments": [{"name": "x"}]}, "without 'config'"),
         ({"experiments": [{"config": "nowhere.yaml"}]}, "nowhere.yaml, which does not exist"),
         ({"experiments": [{"config": CNN}, {"config": CNN}]}, "two experiments called cnn"),
@@ -175,7 +175,7 @@ def test_the_suites_of_the_house_can_be_trained(path, monkeypatch):
         ({"experiments": [{"config": CNN, "steps": "many"}]}, "steps is many: expected a whole number"),
         ({"data": {"size": 3}}, "data.size is 3"),
         ({"metrics": ["rmse"]}, "rmse"),
-        ({"rows": "grey"}, "it takes a list of names"),
+        ({"rows": "grey"}, "expected a list of names"),
         ({"rows": ["mean(cnn"]}, "not closed"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The trivial rows, all metrics of pixels, computed with scikit-image and numpy alone."""
+"""The reference rows, all metrics of pixels, computed with scikit-image and numpy alone."""
 
 import numpy as np
 import pytest

@@ -113,7 +113,7 @@ def test_an_edit_is_applied():
         ("old.jpg", "colorize got str: expected PIL pictures"),
         (np.zeros((4, 5, 2), np.uint8), "uint8 of shape"),
         (np.zeros((4, 5, 3), np.float32), "float32 of shape"),
-        (torch.zeros(3, 4, 5, dtype=torch.uint8), "it takes floats"),
+        (torch.zeros(3, 4, 5, dtype=torch.uint8), "expected floats"),
         (torch.full((1, 4, 5), 200.0), "values 200 to 200: expected 0 to 1"),
         (torch.full((1, 4, 5), float("nan")), "values nan"),
         (torch.zeros(2, 4, 5), "of shape"),

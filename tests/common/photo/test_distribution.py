@@ -127,5 +127,5 @@ def test_a_regressor_has_no_distribution(tmp_path, capsys):
     save_weights(tmp_path / "w.safetensors", state, card)
     for more in (["--distribution"], ["--temperature=0.5"]):
         assert colorize.main([str(tmp_path / "a.png"), f"--weights={tmp_path / 'w.safetensors'}", *more]) == 2
-        assert "use a classifier" in capsys.readouterr().err
+        assert "requires a classifier" in capsys.readouterr().err
     assert not (tmp_path / "a.color.png").exists()

@@ -60,7 +60,7 @@ def test_the_saved_config_repeats_itself(tmp_path):
         (["--monitor", "fid"], "monitor is fid: expected rmse_ab"),
         (
             ["--monitor", "colorfulness_ratio"],
-            "it takes rmse_ab, mae_ab, psnr, auc",
+            "expected rmse_ab, mae_ab, psnr, auc",
         ),
         (["--batch_size", "0"], "batch_size is 0"),
         (["--optim.schedule", "step"], "optim.schedule is step: expected constant, linear, cosine, plateau"),
@@ -81,7 +81,7 @@ def test_bad_values_are_one_line(argv, says):
         ("family: gan\nfoo: 3\n", "unknown option foo"),
         ("family: gan\nmodel:\n  widht: 3\n", "unknown option model.widht"),
         ("family: gan\noptim:\n  rate: 3\n", "unknown option optim.rate"),
-        ("family: nothing\n", "it takes one of"),
+        ("family: nothing\n", "expected one of"),
         ("steps: 3\n", "no family"),
         ("just words", "holds no options"),
         ("a: [", "is not valid YAML"),

@@ -137,7 +137,7 @@ def test_missing_weights_are_one_download_and_one_sentence(tmp_path, monkeypatch
         ({"layers": ["relu3_"]}, "did you mean 'relu3_"),
         ({"layers": []}, "is empty"),
         ({"network": "resnet81"}, "model.perceptual.network is resnet81"),
-        ({"network": "resnet18", "layers": ["layer9"]}, "which resnet18 has not: expected act1, layer1"),
+        ({"network": "resnet18", "layers": ["layer9"]}, "which is not a layer of resnet18: expected act1, layer1"),
         ({"layer_weights": [1.0]}, "a weight of 0 or more for each of the 3 layers"),
         ({"random": True, "weights": "x.pth"}, "exclude each other"),
         ({"weight": -1.0}, "model.perceptual.weight is -1.0"),
