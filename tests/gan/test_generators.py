@@ -145,7 +145,7 @@ def test_self_attention_is_the_formula_and_begins_as_the_identity():
         (
             {"network": "dynamic_unet", "width": 8},
             64,
-            "the network dynamic_unet does not use it: its options are pretrained",
+            "dynamic_unet does not use it: its options are pretrained",
         ),
         ({"network": "timm", "encoder": "swin_tiny_patch4_window7_224"}, 64, "no feature maps at every size"),
         ({"network": "timm", "encoder": "vit_tiny_patch16_224"}, 64, "no feature maps at every size"),

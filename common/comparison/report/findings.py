@@ -122,7 +122,7 @@ def rules(comparison: Comparison) -> list[str]:
         f" {round(0.05 * comparison.comparisons)} would be significant by chance. A difference is therefore called"
         " significant only if it remains significant after Holm's correction for multiple comparisons,"
         f" and if there are at least {MIN_GROUPS} groups of photographs.",
-        "Trivial rows are compared with the models, but are not ranked.",
+        "Reference rows are compared with the models, but are not ranked.",
     ]
     grouped = [c for c in comparison.models if c.seeds > 1]
     if grouped:

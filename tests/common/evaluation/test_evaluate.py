@@ -109,7 +109,7 @@ def test_metrics_of_a_set_compare_means_over_the_set(demo_pack):
 def test_bad_requests(demo_pack):
     with pytest.raises(UserError, match="'rmse' is not a metric"):
         evaluate({}, demo_pack, ["rmse"])
-    with pytest.raises(UserError, match="no reference row"):
+    with pytest.raises(UserError, match="not a reference row"):
         trivial_predictor("gray", demo_pack)
     with pytest.raises(UserError, match="not finite"):
         evaluate({"bad": lambda batch, rows: batch.ab * float("nan")}, demo_pack)
