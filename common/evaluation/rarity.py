@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +51,7 @@ def measured_prior(pack: Pack, cache: Path | None) -> Prior:
 
     Raises UserError if the folder cannot be written.
     """
-    indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
+    indices = pack.color_indices if len(pack.color_indices) else pack.indices
     if not cache:
         return compute_prior(pack, indices=indices)
     path = cache / f"{digest(pack.manifest['content'], indices.tolist(), code_digest(compute_prior))}.prior.json"

@@ -57,7 +57,7 @@ def color_columns(
 
 def spread_indices(pack: Pack, count: int) -> list[int]:
     """Indices of at most `count` color photographs, spread evenly, because shards and folders are often sorted."""
-    indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
+    indices = pack.color_indices if len(pack.color_indices) else pack.indices
     return [int(indices[i]) for i in np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)]
 
 

@@ -24,7 +24,7 @@ from common.utils.options import option_names
 def config_from_dict(values: dict) -> TrainConfig:
     """Check nested plain values, as a config file holds them.
 
-    Raises UserError with one line that names the key, its value and what it takes.
+    Raises UserError with one line that names the key, its value and what is expected.
     """
     family, start = _family_and_start(values)
     known = _known_keys(family)
@@ -38,7 +38,7 @@ def config_from_dict(values: dict) -> TrainConfig:
 def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
     """Command line -> config. `--config FILE` gives values, later options override earlier ones.
 
-    Raises UserError with one line that names the key, its value and what it takes.
+    Raises UserError with one line that names the key, its value and what is expected.
     """
     outline, files = _outline(argv)
     family, start = _family_and_start(outline)

@@ -36,7 +36,7 @@ def png_uri(rgba: np.ndarray) -> str:
 
 def random_indices(pack: Pack, count: int, seed: int) -> list[int]:
     """Indices of at most `count` color photographs, drawn at random and sorted."""
-    indices = pack.color_indices if len(pack.color_indices) else np.arange(len(pack))
+    indices = pack.color_indices if len(pack.color_indices) else pack.indices
     chosen = np.random.default_rng(seed).choice(indices, min(count, len(indices)), replace=False)
     return sorted(chosen.tolist())
 
