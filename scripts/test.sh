@@ -18,4 +18,6 @@ fi
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-exec "$python" -m pytest "$@"
+# One process per core, each with one thread: threads of several processes would wait for each other.
+export OMP_NUM_THREADS=1
+exec "$python" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"

@@ -127,12 +127,12 @@ def test_forms_as_programs_save_them(sheet, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("person,pair,fake\n1,13,left\n", "line 2: pair is '13' and takes 1 to 12"),
-        ("person,pair,fake\n1,x,left\n", "line 2: pair is 'x'"),
-        ("person,pair,fake\n1,²,left\n", "line 2: pair is '²'"),
-        ("person,pair,fake\n1,1,up\n", "line 2: fake is 'up'"),
+        ("person,pair,fake\n1,13,left\n", "line 2: pair must be 1 to 12, got '13'"),
+        ("person,pair,fake\n1,x,left\n", "got 'x'"),
+        ("person,pair,fake\n1,²,left\n", "got '²'"),
+        ("person,pair,fake\n1,1,up\n", "line 2: fake must be left, right or empty, got 'up'"),
         ("person,pair,fake\n1,1,left\n1,1,right\n", "answered pair 1 twice, differently"),
-        ("person,pair,fake\n1\n", "line 2: pair is ''"),
+        ("person,pair,fake\n1\n", "got ''"),
         ("who,what\n1,1\n", "no columns person, pair and fake"),
         ("", "no columns"),
         ("person,pair,fake\n1,1,\n", "no pair is answered"),

@@ -88,7 +88,7 @@ def test_answers_come_back_once(exported, tmp_path):
         (lambda a: a | {"answers": [a["answers"][0] | {"position": 7}]}, "position is not within 0 to 6"),
         (lambda a: a | {"answers": [a["answers"][0] | {"exposure_ms": -1}]}, "exposure_ms must be between"),
         (lambda a: a | {"answers": [a["answers"][0] | {"choice": "up"}]}, "choice must be left or right"),
-        (lambda a: a | {"answers": [{}] * 600_000}, "larger than answers can be"),
+        (lambda a: a | {"answers": [{}] * 600_000}, "too large for a file of answers"),
     ],
 )
 def test_spoilt_answers_are_left_out(exported, tmp_path, spoil, says):
