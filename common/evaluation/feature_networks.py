@@ -68,7 +68,7 @@ def network_features(name: str) -> tuple[PerImage, Callable[[Pictures], Tensor],
     of_truth.__qualname__ = f"features of {name}"  # the name of the cache column
 
     def distance(predicted: Pictures, true: Pictures) -> Tensor:
-        return 1 - F.cosine_similarity(of_truth(predicted), of_truth(true), dim=1)
+        return (1 - F.cosine_similarity(of_truth(predicted), of_truth(true), dim=1)).clamp(min=0)
 
     return of_prediction, of_truth, distance
 
