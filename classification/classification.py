@@ -83,8 +83,12 @@ class ClassificationColorizer(Colorizer):
 
     def logits(self, L: Tensor) -> Tensor:
         """L [N, 1, H, W] in 0..100 -> logits [N, Q, H/4, W/4], with the shift."""
-        logits = self.network(L_to_unit(L))
+        logits = self.unshifted_logits(L)
         return logits + self.shift * self.log_class_weights if self.shift else logits
+
+    def unshifted_logits(self, L: Tensor) -> Tensor:
+        """L [N, 1, H, W] in 0..100 -> the logits that are trained, [N, Q, H/4, W/4]."""
+        return self.network(L_to_unit(L))
 
     @property
     def log_class_weights(self) -> Tensor:
@@ -109,9 +113,7 @@ class ClassificationColorizer(Colorizer):
         """Yield one objective: soft cross-entropy with class weights (Zhang et al. 2016, equation 2)."""
         ab = quarter(batch.ab)
         indices, weights = self.quantizer.soft_encode(ab)  # [N, h, w, 5], the nearest bin first
-        logits = self.logits(batch.L)
-        unshifted = logits - self.shift * self.log_class_weights if self.shift else logits
-        cross_entropy = soft_cross_entropy(unshifted, indices, weights)
+        cross_entropy = soft_cross_entropy(self.unshifted_logits(batch.L), indices, weights)
         rebalanced = (class_weights(self.prior, self.uniform_share)[indices[..., 0]] * cross_entropy).mean()
         terms = {"cross_entropy": cross_entropy.mean(), "cross_entropy_rebalanced": rebalanced}
         yield Objective("network", rebalanced, terms)

@@ -159,12 +159,12 @@ def local_network(name: str, file: Path | None = None, **options: Any) -> nn.Mod
     """A timm network with published weights that are on this machine. Nothing is downloaded.
 
     Args:
-        name: of the network in timm.
+        name: of a network of timm.
         file: of its weights (default: an installed package of `PACKAGES`, else timm's cache).
         options: of `timm.create_model`, such as `num_classes=0`.
 
     Raises:
-        UserError: timm has no such network, or its weights are missing or damaged.
+        UserError: its weights are missing or damaged.
     """
     import timm
 

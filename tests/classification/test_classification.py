@@ -117,7 +117,7 @@ def test_the_loss_of_a_perfect_prediction_is_the_targets_entropy():
     ab = torch.zeros(1, 2, 32, 32)
     _, weights = colorizer.quantizer.soft_encode(ab[:, :, :1, :1])
     target = dense(colorizer.quantizer, *colorizer.quantizer.soft_encode(quarter(ab)))
-    colorizer.logits = lambda L: target.clamp(min=1e-30).log()
+    colorizer.unshifted_logits = lambda L: target.clamp(min=1e-30).log()
     colorizer.prior.copy_(torch.full_like(colorizer.prior, 0.5 / 260))
     colorizer.prior[colorizer.quantizer.nearest(ab[:, :, :1, :1])] = 0.5
     (objective,) = colorizer.training_step(Batch(torch.zeros(1, 1, 32, 32), ab))
@@ -139,7 +139,7 @@ def test_both_ways_of_enlarging_agree_on_a_flat_picture(upsample):
     torch.manual_seed(0)
     colorizer = build_colorizer("classification", width=0.25, upsample=upsample).eval()
     logits = torch.randn(1, 261, 1, 1).expand(-1, -1, 4, 4)
-    colorizer.logits = lambda L: logits
+    colorizer.unshifted_logits = lambda L: logits
     ab = colorizer(torch.zeros(1, 1, 16, 16))
     expected = colorizer.quantizer.annealed_mean(logits)[..., :1, :1].expand(-1, -1, 16, 16)
     torch.testing.assert_close(ab, expected, atol=1e-4, rtol=1e-4)
@@ -149,7 +149,7 @@ def test_a_lower_temperature_is_more_colorful():
     torch.manual_seed(0)
     colorizer = build_colorizer("classification", width=0.25).eval()
     logits = torch.randn(1, 261, 8, 8) * 2
-    colorizer.logits = lambda L: logits
+    colorizer.unshifted_logits = lambda L: logits
     chroma = []
     for colorizer.temperature in (0.05, 0.38, 1.0):
         chroma.append(float(colorizer(torch.zeros(1, 1, 32, 32)).norm(dim=1).mean()))
@@ -238,7 +238,7 @@ def test_the_diagnosis_counts_bins(photos):
     grey = colorizer.quantizer.nearest(torch.zeros(1, 2, 1, 1)).item()
     logits = torch.zeros(12, 261, 8, 8)
     logits[:, grey] = 30
-    colorizer.logits = lambda L: logits
+    colorizer.unshifted_logits = lambda L: logits
     with torch.no_grad():
         diagnosis = colorizer.hooks.diagnose(Batch(*pack.lab(slice(None))))
     assert diagnosis.scalars["greyest_bins/most_likely"] == 1
