@@ -20,7 +20,7 @@ from torch import Tensor
 
 from common.color.gamut import ab_to_rgb, ab_to_rgb8
 from common.color.guided_upsampling import GuidedUpsampling, working_size
-from common.color.lab import rgb8_to_L, rgb_to_lab
+from common.color.lab import grey_from_L, rgb8_to_L, rgb_to_lab
 from common.colorizer import Colorizer, predict_ab
 from common.imaging.read import eight_bits
 from common.utils.device import out_of_memory
@@ -119,10 +119,10 @@ def predict_photographs(colorizer: Colorizer, L: Tensor, size: int) -> Tensor:
         ab [N, 2, H, W] in CIELAB units, float32, before gamut mapping.
     """
     height, width = L.shape[-2:]
-    small = working_size(height, width)
     working = L
-    if small != (height, width):
-        working = F.interpolate(L, size=small, mode="bicubic", antialias=True, align_corners=False).clamp(0, 100)
+    if working_size(height, width) != (height, width):
+        greys = (grey_from_L(L) * 255).round().to(torch.uint8)[:, 0].cpu().numpy()
+        working = torch.cat([working_lightness(np.dstack([grey] * 3), L.device) for grey in greys])
     ab = predict_ab(colorizer, network_input(working, size)).float()
     photographs = zip(L.split(1), working.split(1), ab.split(1), strict=True)
     return torch.cat([fit_upsampling(w, a, (height, width)).strip(one, 0) for one, w, a in photographs])

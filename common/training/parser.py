@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import jsonargparse
@@ -18,7 +17,6 @@ from common.registry import families, family_builder
 from common.training.config import GROUPS, RUN_OPTIONS, RunConfig, TrainConfig, load_config
 from common.training.start import starting_values
 from common.utils.errors import UserError
-from common.utils.options import option_names
 
 
 def config_from_dict(values: dict) -> TrainConfig:
@@ -27,12 +25,10 @@ def config_from_dict(values: dict) -> TrainConfig:
     Raises UserError with one line that names the key, its value and what is expected.
     """
     family, start = _family_and_start(values)
-    known = _known_keys(family)
-    _check_keys(values, known)
     if start:
         argv = [*start, "--config", yaml.safe_dump(values)]
-        return _resolve(_parser(family), lambda parser: parser.parse_args(argv), family, known)
-    return _resolve(_parser(family), lambda parser: parser.parse_object(values), family, known)
+        return _resolve(_parser(family), lambda parser: parser.parse_args(argv), family)
+    return _resolve(_parser(family), lambda parser: parser.parse_object(values), family)
 
 
 def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
@@ -40,13 +36,9 @@ def parse_config(argv: list[str], description: str, prog: str) -> TrainConfig:
 
     Raises UserError with one line that names the key, its value and what is expected.
     """
-    outline, files = _outline(argv)
-    family, start = _family_and_start(outline)
-    known = _known_keys(family)
-    for file in files:
-        _check_keys(file, known)
+    family, start = _family_and_start(_outline(argv))
     parser = _parser(family, description, prog)
-    return _resolve(parser, lambda parser: parser.parse_args([*start, *argv]), family, known)
+    return _resolve(parser, lambda parser: parser.parse_args([*start, *argv]), family)
 
 
 def _parser(family: str | None, description: str = "", prog: str = "train") -> jsonargparse.ArgumentParser:
@@ -69,11 +61,11 @@ def _parser(family: str | None, description: str = "", prog: str = "train") -> j
     return parser
 
 
-def _resolve(parser: jsonargparse.ArgumentParser, parse: object, family: str | None, known: list[str]) -> TrainConfig:
+def _resolve(parser: jsonargparse.ArgumentParser, parse: object, family: str | None) -> TrainConfig:
     try:
         values = parse(parser)
     except jsonargparse.ArgumentError as error:
-        raise UserError(_one_line(str(error), known)) from None
+        raise UserError(_one_line(str(error), list(parser.get_defaults().keys()))) from None
     if not family:
         raise UserError(f"no family is given: use --config FILE or --family with one of {', '.join(families())}")
     values = _plain(values)
@@ -82,18 +74,17 @@ def _resolve(parser: jsonargparse.ArgumentParser, parse: object, family: str | N
     return TrainConfig(family=family, model=values.get("model") or {}, loop=loop, **groups)
 
 
-def _outline(argv: list[str]) -> tuple[dict, list[dict]]:
-    """The options that the command line or its config files give, without groups, and the contents of those files."""
-    outline, files = {}, []
+def _outline(argv: list[str]) -> dict:
+    """The options that the command line or its config files give, without groups."""
+    outline = {}
     for i, word in enumerate(argv):
         key, _, value = word.partition("=")
         value = value or (argv[i + 1] if i + 1 < len(argv) else "")
         if key == "--config":
-            files.append(load_config(Path(value)))
-            outline |= files[-1]
+            outline |= load_config(Path(value))
         elif key in ("--family", "--init", "--run", "--fresh"):
             outline[key[2:]] = value
-    return outline, files
+    return outline
 
 
 def _family_and_start(outline: dict) -> tuple[str | None, list[str]]:
@@ -111,7 +102,8 @@ def _family_and_start(outline: dict) -> tuple[str | None, list[str]]:
     start = starting_values(str(init), Path(str(outline.get("run", RunConfig.run))), fresh)
     if family not in (None, start["family"]):
         raise UserError(f"family is {family} and init is {init}, of the family {start['family']}: leave the family out")
-    return start["family"], ["--config", yaml.safe_dump(_only(start, _known_keys(start["family"])))]
+    known = list(_parser(start["family"]).get_defaults().keys())
+    return start["family"], ["--config", yaml.safe_dump(_only(start, known))]
 
 
 def _only(values: dict, known: list[str], prefix: str = "") -> dict:
@@ -121,27 +113,6 @@ def _only(values: dict, known: list[str], prefix: str = "") -> dict:
         for key, value in values.items()
         if f"{prefix}{key}" in known or isinstance(value, dict)
     }
-
-
-def _known_keys(family: str | None) -> list[str]:
-    keys = ["family", *RUN_OPTIONS]
-    keys += [f"{group}.{f.name}" for group, config in GROUPS.items() for f in fields(config)]
-    return keys + [f"model.{name}" for name in (option_names(family_builder(family)) if family else ())]
-
-
-def _check_keys(values: dict, known: list[str]) -> None:
-    for key in _keys(values, known):
-        if key not in known:
-            raise UserError(_unknown(key, known))
-
-
-def _keys(values: dict, known: list[str], prefix: str = "") -> list[str]:
-    """Dotted keys of nested values. Only the groups, and the groups of the model, are opened."""
-    keys = []
-    for key, value in values.items():
-        group = ((key in (*GROUPS, "model") and not prefix) or prefix == "model.") and f"{prefix}{key}" not in known
-        keys += _keys(value, known, f"{prefix}{key}.") if group and isinstance(value, dict) else [f"{prefix}{key}"]
-    return keys
 
 
 def _unknown(key: str, known: list[str]) -> str:
@@ -159,6 +130,8 @@ def _one_line(message: str, known: list[str]) -> str:
     text = " ".join(message.split())
     if match := re.search(r"[Uu]nrecognized arguments?: ([^\s=]+)", text):
         return _unknown(match[1], known)
+    if match := re.fullmatch(r"(?:Group '([\w.]+)' does not accept option|Option) '([^']+)'( is not accepted)?", text):
+        return _unknown(f"{match[1]}.{match[2]}" if match[1] else match[2], known)
     if match := re.search(
         r"Parser key \"([\w.]+)\":.* Problem with given class_path '[\w.]+': (.*?)(?: - | Given value)", text
     ):

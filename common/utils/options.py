@@ -10,14 +10,6 @@ from dataclasses import MISSING, fields, is_dataclass
 from common.utils.errors import UserError, near
 
 
-def option_names(build: Callable) -> list[str]:
-    """The names of all options, with a dot for nested ones, such as `generator.width`."""
-    names: list[str] = []
-    for name, kind in _kinds(build).items():
-        names += [f"{name}.{f.name}" for f in fields(kind)] if is_dataclass(kind) else [name]
-    return names
-
-
 def typed_options(build: Callable, values: dict, prefix: str = "model.") -> dict:
     """Convert a dict of plain values to keyword arguments of `build`. Nested dicts and lists of dicts are converted to
     the dataclasses in its type annotations. Returns the keyword arguments.
