@@ -14,8 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.evaluation.pictures import Pictures
-from common.networks.pretrained import cached_timm_weights, cached_weights, checkpoints, local_network, packaged_file
-from common.utils.errors import UserError, near, one_sentence
+from common.networks.pretrained import (
+    cached_timm_weights,
+    cached_weights,
+    check_timm_name,
+    checkpoints,
+    local_network,
+    packaged_file,
+)
+from common.utils.errors import UserError, one_sentence
 
 DEFAULT_FEATURES = "torchvision_inception_v3"
 _INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
@@ -94,11 +101,7 @@ def _inception() -> tuple:
 
 
 def _of_timm(name: str) -> tuple:
-    import timm
-
-    if not timm.is_model(name):
-        known = [DEFAULT_FEATURES, *timm.list_models()]
-        raise UserError(f"'{name}' is not a timm model{near(name, known)}: name one of timm's, or {DEFAULT_FEATURES}")
+    check_timm_name("--features", name, DEFAULT_FEATURES)
     network = local_network(name, num_classes=0)
     config = network.pretrained_cfg
     return network, tuple(config["input_size"][-2:]), config["mean"], config["std"]

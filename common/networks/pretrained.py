@@ -48,12 +48,16 @@ def fetched(what: str, library: str, create: Callable[[], T], instead: str) -> T
         socket.setdefaulttimeout(before)
 
 
-def check_timm_name(option: str, name: str) -> None:
-    """Raise UserError, with a similar name, if timm has no network `name`. option: what it was given for."""
+def check_timm_name(option: str, name: str, *others: str) -> None:
+    """Raise UserError, with a similar name, if timm has no network `name`.
+
+    option: that `name` was given for. others: values that the option takes beside timm's names.
+    """
     import timm
 
     if name.split(".", 1)[0] not in (known := timm.list_models()):
-        raise UserError(f"{option} is {name}, which timm does not know{near(name, known)}: see timm.list_models()")
+        expected = " or ".join((*others, "a name of timm.list_models()"))
+        raise UserError(f"{option} is {name}: expected {expected}{near(name, [*others, *known])}")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from common.evaluation.learned.small_classifier import (
     logits_of,
 )
 from common.evaluation.sheets import render
-from common.networks.pretrained import local_network
+from common.networks.pretrained import check_timm_name, local_network
 from common.utils.errors import UserError
 from common.utils.files import locked, write_atomically
 
@@ -171,14 +171,10 @@ def timm_recognizer(given: str, device: str | torch.device = "cpu") -> tuple[Rec
     given: a name of timm's whose weights are on this disk, or NAME=FILE. Pictures are resized to the network's own
     input. Nothing is downloaded. Raises UserError for an unknown name, missing weights, or classes of another data set.
     """
-    import timm
     from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
 
     name, _, file = given.partition("=")
-    if not timm.is_model(name):
-        close = timm.list_models(f"{name[:6]}*")[:3] if name else []
-        hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-        raise UserError(f"--semantics_network {name} is not a timm model{hint}: timm.list_models() names them all")
+    check_timm_name("--semantics_network", name)
     if file and not Path(file).is_file():
         raise UserError(f"--semantics_network {given}: the weights {file} do not exist: give a file")
     network = local_network(name, Path(file) if file else None)
