@@ -27,7 +27,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.utils.errors import PictureError, UserError, entry_point
+from common.utils.errors import PictureError, UserError, entry_point, require
+from common.utils.startup import leave_at_once, quick_imports
 from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.pixel and not args.distribution:
         raise UserError("--pixel is given without --distribution: add it")
 
-    from common.photo.batch import colorize_files, find_pictures
-    from common.photo.edit import Edit
+    with quick_imports():
+        from common.photo.batch import colorize_files, find_pictures
+        from common.photo.edit import Edit
 
     edit = Edit(args.saturation, args.hue, args.temperature_kelvin)
     found, failures = find_pictures(args.inputs, args.recursive, args.out)
@@ -156,6 +158,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         colorizer.temperature = args.temperature
     if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
+    if args.distribution:
+        require("matplotlib")
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
     if args.palette:
@@ -273,5 +277,13 @@ def list_models(argv: list[str]) -> int:
     return 0
 
 
+def command() -> None:
+    """The command `colorize`: `main`, and an exit that does not wait for the interpreter to take torch apart."""
+    code = main()
+    if sys.argv[1:2] == ["serve"]:  # its decoding process ends with the interpreter
+        sys.exit(code)
+    leave_at_once(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
