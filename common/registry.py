@@ -121,7 +121,7 @@ def _of_card(card: dict, path: str | Path) -> Colorizer:
     token = _loading.set((*_loading.get(), file))
     try:
         return build_colorizer(card["family"], **without_downloads(card["model"]))
-    except UserError:
+    except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:  # values of other types than a family expects raise nearly every type
         raise UserError(

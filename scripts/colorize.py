@@ -13,7 +13,8 @@ examples:
 IN is any number of files, folders and patterns, or - for standard input. A folder stands for the pictures in it, except
 those that this command wrote. OUT is a file if IN is one file and OUT ends in the suffix of a picture format; otherwise
 it is a folder. Without --out, NAME.color.EXT is written beside the input. Existing files are replaced only with
---overwrite.
+--overwrite. The same command resumes an interrupted folder, and colorizes pictures that were added to it: pictures that
+an earlier run has colorized with the same model are skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.utils.errors import PictureError, UserError, entry_point
+from common.utils.errors import PictureError, UserError, entry_point, require
+from common.utils.startup import leave_at_once, quick_imports
 from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
 
 if TYPE_CHECKING:
@@ -50,11 +52,17 @@ def main(argv: list[str] | None = None) -> int:
 
         return serve(argv[1:])
     args = make_parser().parse_args(argv)
+    if args.temperature and args.temperature > 100:
+        raise UserError(
+            f"--temperature is {args.temperature:g}: expected a softmax temperature up to 100 (for the light of the"
+            f" scene, use --temperature-kelvin {args.temperature:g})"
+        )
     if args.pixel and not args.distribution:
         raise UserError("--pixel is given without --distribution: add it")
 
-    from common.photo.batch import colorize_files, find_pictures
-    from common.photo.edit import Edit
+    with quick_imports():
+        from common.photo.batch import colorize_files, find_pictures
+        from common.photo.edit import Edit
 
     edit = Edit(args.saturation, args.hue, args.temperature_kelvin)
     found, failures = find_pictures(args.inputs, args.recursive, args.out)
@@ -156,6 +164,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         colorizer.temperature = args.temperature
     if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
+    if args.distribution:
+        require("matplotlib")
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
     if args.palette:
@@ -231,14 +241,14 @@ def report(outcome: Outcome, done: int, total: int, seconds: float, args: argpar
     elif outcome.status == "done" and not args.json:
         progress = f"   ({left})" if sys.stdout.isatty() and done < total else ""
         print("\n".join(outcome.outputs) + progress, flush=True)
-    if outcome.status != "done":
+    if outcome.status != "done" and not outcome.finished:
         print(f"error: {outcome.reason}", file=sys.stderr)
     if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
         print(f"\r{left}  ", end="\n" if done == total else "", file=sys.stderr)
 
 
 def summarize(outcomes: list[Outcome], failures: list[str], args: argparse.Namespace) -> int:
-    """Print a summary and return the exit code: 0 if all pictures were colorized."""
+    """Print a summary and return the exit code: 0 if all pictures are colorized, by this run or an earlier one."""
     count = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "refused")}
     count["refused"] += len(failures)
     if args.json:
@@ -247,7 +257,11 @@ def summarize(outcomes: list[Outcome], failures: list[str], args: argparse.Names
     elif sum(count.values()) > 1:
         text = f"{count['done']} colorized, {count['skipped']} skipped, {count['refused']} refused"
         print(text, file=sys.stderr)
-    return 1 if count["skipped"] + count["refused"] else 0
+    finished = sum(outcome.finished for outcome in outcomes)
+    if finished and not args.json:
+        first = next(outcome.reason for outcome in outcomes if outcome.finished)
+        print(f"note: {first}" + (f" ({finished} such files)" if finished > 1 else ""), file=sys.stderr)
+    return 1 if count["skipped"] - finished + count["refused"] else 0
 
 
 def list_models(argv: list[str]) -> int:
@@ -273,5 +287,13 @@ def list_models(argv: list[str]) -> int:
     return 0
 
 
+def command() -> None:
+    """The command `colorize`: `main`, and an exit that does not wait for the interpreter to take torch apart."""
+    code = main()
+    if sys.argv[1:2] == ["serve"]:  # its decoding process ends with the interpreter
+        sys.exit(code)
+    leave_at_once(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

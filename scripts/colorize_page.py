@@ -8,10 +8,9 @@ examples:
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
-from common.utils.errors import UserError, entry_point
+from common.utils.errors import UserError, entry_point, require
 from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
 
 
@@ -32,9 +31,7 @@ def make_parser() -> Parser:
 def serve(argv: list[str]) -> int:
     """Parse the command line, load the models, and serve until interrupted."""
     args = make_parser().parse_args(argv)
-    for package in ("starlette", "uvicorn", "jinja2"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"the page needs {package}: run pip install -e '.[web]' in the checkout")
+    require("starlette", "uvicorn", "jinja2")
     from common.utils.web import bind
     from common.utils.web import serve as serve_app
 

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from common.utils.errors import UserError, entry_point, one_sentence
+from common.utils.errors import UserError, entry_point, one_sentence, require
 from common.utils.files import check_writable
 from scripts.arguments import Parser, positive
 
@@ -32,12 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_writable(args.onnx)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"export needs {error.name}: run pip install -e '.[onnx]' in the checkout") from None
+    require("onnx", "onnxruntime", "onnxscript")
+    import onnx
 
     from common.registry import load_colorizer
 

@@ -12,7 +12,7 @@ for experiment in baselines/cnn_deep baselines/resnet18 classification/rebalance
   echo "== $experiment, $budget" >&2
   "$python" -m scripts.train --config "experiments/$experiment.yaml" --run "$out/${experiment##*/}" --fresh true \
     --budget "$budget" --data.margin 1.0 --augment.crop resized --augment.min_scale 0.4 --batch_size 32 --optim.ema 0.98 \
-    --eval_every 100 --sample_every 100 --log_every 25 --save_every 100
+    --sample_every 100 --log_every 25 --save_every 100
 done
 "$python" -m scripts.compare "$out"/cnn_deep "$out"/resnet18 "$out"/rebalanced "$out"/pix2pix_64 photo \
   --data demo --seen demo --size 64 --out "$out" --photos 6 \

@@ -28,12 +28,15 @@ stamp="$venv/.colorization-lab"
 wanted="$root $(cat "$root/setup.cfg" "$root/constraints.txt" | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "installing or updating colorization-lab in $venv (a few minutes and several GB the first time)" >&2
+  pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+  log="$(mktemp)"
+  trap 'rm -f "$log"' EXIT
+  "${pip[@]}" --upgrade pip >"$log" 2>&1 || true  # the pip of some systems cannot resolve this many packages
   # compat mode puts the folder itself on the path, so that a package that is added later can be imported
-  install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check
-    --config-settings editable_mode=compat -e "$root[dev,encoders,onnx,web]")
-  if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
-    echo "the tested versions cannot all be installed here; trying the newest compatible ones" >&2
-    "${install[@]}" >&2
+  install=("${pip[@]}" --config-settings editable_mode=compat -e "$root[train,web,encoders,onnx,dev]")
+  if ! "${install[@]}" -c "$root/constraints.txt" >"$log" 2>&1; then
+    echo "the tested versions cannot all be installed here; installing the newest compatible ones" >&2
+    "${install[@]}" >"$log" 2>&1 || { cat "$log" >&2; echo "error: pip failed, see above" >&2; exit 2; }
   fi
   echo "$wanted" >"$stamp"
 fi

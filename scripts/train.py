@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 
-from common.training.parser import parse_config
 from common.utils.distributed import leave
 from common.utils.errors import entry_point
 
@@ -20,6 +19,8 @@ from common.utils.errors import entry_point
 @entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, print."""
+    from common.training.parser import parse_config
+
     config = parse_config(sys.argv[1:] if argv is None else argv, __doc__, "python -m scripts.train")
     import torch
 

@@ -97,12 +97,7 @@ def _parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Parse, call, print."""
     args = _parser().parse_args(argv)
-    try:
-        return globals()[f"_{args.command}"](args)
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "jinja2"):
-            raise
-        raise UserError(f"{error.name} is not installed: run pip install -e '.[web]' in the checkout") from None
+    return globals()[f"_{args.command}"](args)
 
 
 def _open(args: argparse.Namespace) -> tuple[Rows, Pack, Progress]:

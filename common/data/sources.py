@@ -17,7 +17,7 @@ from pathlib import Path
 from common.data.splits import Split, folder_splits, shard_splits, split_of
 from common.imaging.header import MAX_BYTES
 from common.imaging.read import SUFFIXES
-from common.utils.errors import UserError, one_sentence
+from common.utils.errors import UserError, one_sentence, require
 from common.utils.files import locked, walk
 
 SHARES = (0.01, 100)  # the smallest and the largest
@@ -239,6 +239,7 @@ def _list_demo() -> Listing:
     """Eleven photographs, each as a whole square and as nine overlapping tiles. It is an example, not a benchmark."""
     tiles = ((0.0, 0.0, 1.0), *((x / 4, y / 4, 0.5) for y in range(3) for x in range(3)))
     photos = []
+    require(*(package for package, _, _ in _DEMO))
     for package, file, split in _DEMO:
         found = importlib.util.find_spec(package)
         path = Path(found.origin).parent / file if found and found.origin else None
@@ -260,6 +261,7 @@ NAMED_SETS = {
 
 def _list_named(spec: str, cache: str | None) -> Listing:
     library, name = NAMED_SETS[spec]
+    require(library)
     root = cache_dir(cache) / "sets"
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from common.evaluation.pictures import Pictures
 from common.networks.pretrained import cached_weights, checkpoints
-from common.utils.errors import UserError, one_sentence
+from common.utils.errors import UserError, one_sentence, require
 
 _ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 _SMALLEST = 32  # smallest side that AlexNet accepts, in pixels
@@ -25,9 +24,8 @@ def lpips_files() -> list[Path]:
 
 def lpips_missing() -> str:
     """What this machine lacks to measure it, and how to get that; "" if nothing."""
-    if importlib.util.find_spec("lpips") is None:
-        return "the package lpips is not installed: run pip install -e '.[metrics]' in the checkout"
     try:
+        require("lpips")
         cached_weights(_ALEXNET_FILE, "torchvision's AlexNet")
         _distance()
     except UserError as error:

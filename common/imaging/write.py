@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from common.imaging.read import Picture
+from common.imaging.read import FORMATS, Picture
 from common.imaging.sixteen_bit import deep_png, is_srgb
 from common.imaging.tiff import TiffWriter
 from common.utils.errors import PictureError, UserError, one_sentence
@@ -43,6 +43,17 @@ def format_of(path: str | Path) -> str:
     if form is None:
         raise PictureError(f"{path} names no picture format to write: use one of {', '.join(FORMAT_OF_SUFFIX)}")
     return form
+
+
+def read_provenance(path: Path) -> str:
+    """The `provenance` with which a file was written; "" if it has none, or is a link or no picture."""
+    if path.is_symlink():
+        return ""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return str(image.getexif().get(_PROCESSING_SOFTWARE, ""))
+    except Exception:  # Pillow raises nearly every type for damaged files
+        return ""
 
 
 def save_image(path: str | Path, rgb: np.ndarray, like: Picture | None = None, provenance: str = "") -> None:

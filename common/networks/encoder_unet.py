@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.color.lab import L_from_unit, grey_from_L
+from common.networks import efficientnet_lite
 from common.networks.timm_features import pretrained_features, timm_features
 from common.utils.errors import UserError
 
 Freeze = Literal["all", "stages", "none"]
-DEFAULT_ENCODER = "tf_efficientnet_lite0"
+DEFAULT_ENCODER = efficientnet_lite.NAME
 
 _DECODER = {2: 64, 4: 64, 8: 96}  # reduction of a feature map -> channels of the decoder at this size
 _DEEP = 160  # channels of the decoder at all deeper maps
@@ -64,8 +65,11 @@ class EncoderUNet(nn.Module):
         if not 0.1 <= width <= 4:
             raise UserError(f"{prefix}.width is {width}: with encoder_unet, expected a factor from 0.1 to 4")
         self.full_size = full_size
-        take = f"a convolutional one such as {DEFAULT_ENCODER} or resnet18"
-        self.encoder = timm_features(f"{prefix}.encoder", encoder, take, 1)
+        if encoder == DEFAULT_ENCODER:
+            self.encoder = efficientnet_lite.EfficientNetLite0(1)
+        else:
+            take = f"a convolutional one such as {DEFAULT_ENCODER} or resnet18"
+            self.encoder = timm_features(f"{prefix}.encoder", encoder, take, 1)
         if pretrained:
             self.encoder = pretrained_features(self.encoder, encoder, f"set {prefix}.pretrained false", 1)
         self.encoder.lr_ratio = ENCODER_LR_RATIO
@@ -137,6 +141,8 @@ def scaled(channels: int, width: float) -> int:
 
 def input_statistics(encoder: str) -> tuple[float, float]:
     """Mean and standard deviation with which a timm network normalizes its input in 0..1, averaged over RGB."""
+    if encoder == DEFAULT_ENCODER:
+        return efficientnet_lite.INPUT_STATISTICS
     import timm
 
     config = timm.get_pretrained_cfg(encoder)

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
-from common.imaging.write import encode_pages, format_of, write_pages, write_picture
+from common.imaging.write import encode_pages, format_of, read_provenance, write_pages, write_picture
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
 from common.photo.restore import restore
@@ -26,6 +26,7 @@ from common.predictor import PredictorConfig, colorize_photo
 from common.utils.errors import UserError, one_sentence
 from common.utils.files import walk
 
+_PROVENANCE = "colorized by Colorization Lab"
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -45,6 +46,7 @@ class Outcome:
     input: str  # name of the task
     status: Literal["done", "skipped", "refused"]  # skipped: an output exists already; refused: an error
     outputs: list[str] = field(default_factory=list)  # files that were written
+    finished: bool = False  # skipped because an earlier run with the same model wrote the outputs: no error
     reason: str = ""  # one sentence, unless the status is "done"
     width: int = 0  # of the first page, in pixels
     height: int = 0
@@ -83,7 +85,15 @@ class BatchConfig:
 
 def provenance_text(card: dict) -> str:
     """Text for the metadata of a picture that was colorized by the model of a card."""
-    return f"colorized by Colorization Lab {version('colorization-lab')} with {card.get('name', 'unnamed weights')}"
+    return f"{_PROVENANCE} {version('colorization-lab')} with {card.get('name', 'unnamed weights')}"
+
+
+def _is_finished(task: Task, config: BatchConfig) -> bool:
+    """Whether an earlier run, of any version, wrote all outputs of a task with the same model."""
+    if config.write_extra or not all(map(os.path.lexists, _outputs(task, config))):
+        return False
+    found, wanted = read_provenance(task.target), config.provenance
+    return found.startswith(_PROVENANCE) and found.partition(" with ")[2] == wanted.partition(" with ")[2]
 
 
 def sibling(target: Path, kind: str, suffix: str) -> Path:
@@ -126,6 +136,9 @@ def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[P
     """Decode the first page of a task: (page, seconds), or an outcome if the task ends here."""
     started = time.perf_counter()
     try:
+        if task.target and not duplicate and not config.overwrite and _is_finished(task, config):
+            reason = f"{task.target} exists already, from an earlier run: use --overwrite to colorize it again"
+            return Outcome(task.name, "skipped", finished=True, reason=reason)
         for target in _outputs(task, config):
             if duplicate or (os.path.lexists(target) and not config.overwrite):  # a link counts, even to a missing file
                 reason = f"{target} exists already: use --overwrite, or another --out"

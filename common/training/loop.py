@@ -48,6 +48,7 @@ def _loop(run: Run) -> Path:
             run.logger.say("the run is finished: resume it with a larger --steps, --epochs or --budget")
         while not (run.finished or stopped):
             train_step(run, meter)
+            report(run.step, run.last_step)
             if run.due(config.log_every):
                 scalars = meter.means(run.optimizers)
                 run.logger.scalars("train", run.step, scalars)

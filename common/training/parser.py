@@ -116,8 +116,15 @@ def _only(values: dict, known: list[str], prefix: str = "") -> dict:
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key.removeprefix("--"), known, 1)
-    return f"unknown option {key}: " + (f"did you mean {close[0]}?" if close else "--help lists all")
+    name, dashes = key.removeprefix("--").replace("-", "_"), "--" if key.startswith("--") else ""
+    without_group = {option.rpartition(".")[2]: option for option in reversed(known)}
+    close = (
+        [option for option in known if option.endswith(f".{name}")]
+        or difflib.get_close_matches(name, known, 1)
+        or [without_group[word] for word in difflib.get_close_matches(name.rpartition(".")[2], without_group, 1)]
+    )
+    meant = " or ".join(dashes + option for option in close)
+    return f"unknown option {key}: " + (f"did you mean {meant}?" if meant else "--help lists all")
 
 
 def _plain(value: object) -> object:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from common.utils.errors import UserError
+from common.utils.startup import leave_at_once
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,5 @@ def leave(code: int) -> None:
 
         if dist.is_initialized():
             dist.destroy_process_group()
-        # with sys.exit, a thread of torch aborts about one run in ten while the interpreter shuts down
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave_at_once(code)  # with sys.exit, a thread of torch aborts about one run in ten
     sys.exit(code)

@@ -8,6 +8,16 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+
+# Extra of setup.cfg -> the modules that only it installs; colorizing needs none of them.
+EXTRAS = {
+    "train": ("fastai", "huggingface_hub", "jsonargparse", "matplotlib", "rich", "skimage", "sklearn", "tensorboard",
+              "timm", "torchvision", "yaml"),
+    "web": ("jinja2", "starlette", "uvicorn"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "metrics": ("lpips",),
+}  # fmt: skip
 
 
 class UserError(ValueError):
@@ -40,6 +50,20 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def missing_package(module: str) -> str:
+    """The sentence that says which extra installs a module; empty for modules that no extra installs."""
+    root = module.partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if root in modules), None)
+    return f"{root} is not installed: run pip install '.[{extra}]' in the folder of Colorization Lab" if extra else ""
+
+
+def require(*modules: str) -> None:
+    """Raise UserError if one of these modules of `EXTRAS` is not installed. None of them is imported."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise UserError(missing_package(module))
+
+
 def report_failures(failures: list[str]) -> int:
     """Print each failure to stderr. Returns the exit code: 1 if there are any, else 0."""
     for failure in failures:
@@ -50,8 +74,8 @@ def report_failures(failures: list[str]) -> int:
 def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap the main function of a script, so that expected errors are printed as one line and become an exit code.
 
-    The exit code is 2 for UserError and for paths that the system refuses, 1 for a full disk, 128 + signal for Stopped,
-    130 for Ctrl-C, and 141 for a closed pipe.
+    The exit code is 2 for UserError, for packages of `EXTRAS` that are not installed and for paths that the system
+    refuses, 1 for a full disk, 128 + signal for Stopped, 130 for Ctrl-C, and 141 for a closed pipe.
     """
 
     @functools.wraps(main)
@@ -65,6 +89,11 @@ def entry_point(main: Callable[..., int | None]) -> Callable[..., int]:
             return code
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2
+        except ModuleNotFoundError as error:
+            if not (sentence := missing_package(error.name or "")):
+                raise
+            print(f"error: {sentence}", file=sys.stderr)
             return 2
         except Stopped as stop:
             print(stop, file=sys.stderr)

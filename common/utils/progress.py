@@ -21,36 +21,41 @@ class Progress:
         if self.quiet:
             return
         if self.live:
-            _console().print(line, markup=False, highlight=False)
+            from common.utils.bar import console
+
+            console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[..., None]]:
-        """Yield a function `report(done, total, note="")`. Without a terminal, short tasks print nothing."""
+        """Yield a function `report(done, total, note=None)`. Without a terminal, short tasks print nothing.
+
+        The time left is estimated from what is done after the first report, since a task may resume. A note stays until
+        the next one.
+        """
         if self.quiet:
-            yield lambda done, total, note="": None
+            yield lambda done, total, note=None: None
         elif self.live:
-            with _bar() as bar:
-                task = bar.add_task(title, note="", total=None)
-                yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+            from common.utils.bar import Bar
+
+            with Bar(title) as bar:
+                yield bar.report
         else:
             yield self._lines(title)
 
     def _lines(self, title: str) -> Callable[..., None]:
-        started = last = time.monotonic()
+        last, first, shown = time.monotonic(), None, ""
 
-        def report(done: float, total: float, note: str = "") -> None:
-            nonlocal last
+        def report(done: float, total: float, note: str | None = None) -> None:
+            nonlocal last, first, shown
             now = time.monotonic()
-            if now - last >= self.interval and done:
+            first, shown = first or (now, done), shown if note is None else note
+            if now - last >= self.interval and done > first[1]:
                 last = now
-                left = (now - started) / done * (total - done)
-                print(
-                    f"{title}: {done / total:4.0%}  {clock(left)} left  {note}".rstrip(),
-                    file=sys.stderr,
-                    flush=True,
-                )
+                left = (now - first[0]) / (done - first[1]) * (total - done)
+                line = f"{title}: {done / total:4.0%}  {clock(left)} left  {shown}"
+                print(line.rstrip(), file=sys.stderr, flush=True)
 
         return report
 
@@ -60,24 +65,3 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(int(seconds + 0.5), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
-
-
-def _console():
-    from rich.console import Console
-
-    global _shared
-    _shared = _shared or Console(stderr=True)
-    return _shared
-
-
-def _bar():
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f}%"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        console=_console(), transient=True,
-    )  # fmt: skip
-
-
-_shared = None

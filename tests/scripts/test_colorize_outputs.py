@@ -69,3 +69,63 @@ def test_standard_output_on_a_full_disk_is_one_sentence(weights, photo, more):
     assert run.returncode == 1
     says = "error: standard output cannot be written (No space left on device): free space, then run again"
     assert run.stderr.splitlines() == [says]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_a_folder_resumes(weights, tmp_path, suffix, capsys):
+    """What an earlier run has written is skipped, which is no error; what somebody else has written is one."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    argv = [str(folder), f"--model={weights}", f"--out={out}"]
+    for name in "ab":
+        save_image(folder / f"{name}{suffix}", photo_array(0))
+    assert colorize.main(argv) == 0
+    first = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    save_image(folder / f"c{suffix}", photo_array(1))
+    capsys.readouterr()
+    assert colorize.main(argv) == 0
+    told = capsys.readouterr()
+    assert told.out.split() == [str(out / f"c{suffix}")]
+    assert "1 colorized, 2 skipped, 0 refused" in told.err and "error" not in told.err
+    assert (
+        f"a{suffix} exists already, from an earlier run: use --overwrite" in told.err and "(2 such files)" in told.err
+    )
+    assert first.items() <= {path.name: path.stat().st_mtime_ns for path in out.iterdir()}.items()
+
+    save_image(folder / f"d{suffix}", photo_array(1))
+    save_image(out / f"d{suffix}", photo_array(2))  # without provenance: somebody else's
+    theirs = (out / f"d{suffix}").read_bytes()
+    assert colorize.main(argv) == 1
+    told = capsys.readouterr().err
+    assert "0 colorized, 4 skipped, 0 refused" in told
+    assert f"error: {out / f'd{suffix}'} exists already: use --overwrite, or another --out" in told
+    assert (out / f"d{suffix}").read_bytes() == theirs
+
+
+def test_results_of_another_model_are_not_taken_for_finished(weights, photo, tmp_path, capsys):
+    other = save_painter(tmp_path / "other.safetensors", name="other")
+    assert colorize.main([str(photo), f"--model={weights}"]) == 0
+    assert colorize.main([str(photo), f"--model={other}"]) == 1
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_missing_comparison_is_not_taken_for_finished(weights, photo, capsys):
+    argv = [str(photo), f"--model={weights}"]
+    assert colorize.main(argv) == 0
+    assert colorize.main([*argv, "--compare"]) == 1
+    assert colorize.main([*argv, "--compare", "--overwrite"]) == 0
+    assert colorize.main([*argv, "--compare"]) == 0
+
+
+def test_16_bit_results_are_recognized(weights, tmp_path):
+    """Without decoding them."""
+    values = photo_array(0).astype("uint16") * 257
+    for suffix in (".png", ".tif"):
+        save_image(tmp_path / f"a{suffix}", values)
+        argv = [str(tmp_path / f"a{suffix}"), f"--model={weights}"]
+        assert colorize.main(argv) == colorize.main(argv) == 0
+
+
+def test_a_color_temperature_is_not_taken_for_a_softmax_temperature(weights, photo, capsys):
+    assert colorize.main([str(photo), f"--model={weights}", "--temperature=5000"]) == 2
+    says = "error: --temperature is 5000: expected a softmax temperature up to 100 (for the light of the scene, use"
+    assert f"{says} --temperature-kelvin 5000)" in capsys.readouterr().err

@@ -361,6 +361,9 @@ def test_without_models_it_asks_for_one(capsys, monkeypatch):
 
 
 def test_without_the_web_extra_it_asks_for_it(capsys, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("common.utils.errors.find_spec", lambda name: None)
     assert colorize.main(["serve"]) == 2
-    assert "the page needs starlette: run pip install -e '.[web]' in the checkout" in capsys.readouterr().err
+    assert (
+        "starlette is not installed: run pip install '.[web]' in the folder of Colorization Lab"
+        in capsys.readouterr().err
+    )

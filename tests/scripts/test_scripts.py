@@ -163,7 +163,7 @@ def test_colorize_keeps_what_exists(run, tmp_path, capsys):
     argv = [str(tmp_path / "a.png"), f"--weights={run}"]
     assert colorize.main(argv) == 0
     made = (tmp_path / "a.color.png").read_bytes()
-    assert colorize.main(argv) == 1
+    assert colorize.main(argv) == 0
     assert "exists already" in capsys.readouterr().err
     assert colorize.main([*argv, "--overwrite"]) == 0
     assert (tmp_path / "a.color.png").read_bytes() == made

@@ -135,7 +135,7 @@ sys.exit(turing.main(["serve", *argv]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 2
-    assert run.stderr == "error: jinja2 is not installed: run pip install -e '.[web]' in the checkout\n"
+    assert run.stderr == "error: jinja2 is not installed: run pip install '.[web]' in the folder of Colorization Lab\n"
 
 
 @pytest.mark.parametrize("command", [None, "sheet", "score", "serve", "report", "plan", "export", "merge"])

@@ -41,7 +41,12 @@ def test_the_saved_config_repeats_itself(tmp_path):
         (["--optim.lr_ratio", "{generator: -3}"], "optim.lr_ratio.generator is -3.0: expected a number above 0"),
         (["--epochs", ".inf"], "epochs is inf: expected a number above 0"),
         (["--model.loss.adversarial", "foo"], "model.loss.adversarial is foo: expected vanilla, lsgan, hinge, wgan-gp"),
-        (["--model.generator.widht", "8"], "did you mean model.generator.width"),
+        (["--model.generator.widht", "8"], "did you mean --model.generator.width?"),
+        (["--lr", "0.1"], "unknown option --lr: did you mean --optim.lr?"),
+        (["--size=64"], "unknown option --size: did you mean --data.size or --model.size?"),
+        (["--batch-size", "8"], "unknown option --batch-size: did you mean --batch_size?"),
+        (["--scheduel", "cosine"], "unknown option --scheduel: did you mean --optim.schedule?"),
+        (["--zzz", "8"], "unknown option --zzz: --help lists all"),
         (["--model.generator.width", "wide"], "model.generator.width is wide: expected a whole number"),
         (
             ["--model.stages", "[{train: nobody, share: 1}]"],
