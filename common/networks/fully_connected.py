@@ -17,8 +17,9 @@ class FullyConnected(FixedSize):
     """Six valid 4x4 convolutions with ReLU and batch norm, and a linear layer to two numbers per pixel.
 
     At 64 px the flattened features are 16 x 46 x 46 = 33,856 numbers, from which the linear layer predicts 64 x 64 x 2
-    = 8,192: 277,356,544 parameters, or 1.1 GB, and 4.4 GB in training (weights, gradients, two moments of Adam). At 32
-    px they are 3,136 and 2,048, with 6,424,576 parameters.
+    = 8,192: 277,356,544 parameters, or 1.1 GB, and 4.4 GB in training (weights, gradients, two moments of Adam; with
+    the temporary values of torch's Adam, the process takes 7.3 GB on a CPU). At 32 px they are 3,136 and 2,048, with
+    6,424,576 parameters.
 
     A linear layer to the logits of a classifier would not be affordable (261 bins at a quarter of 64 px: 9 GB of
     weights). Unless `by_pixel`, the 2 S^2 outputs are therefore taken as 32 features at each position of a quarter of
