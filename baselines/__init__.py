@@ -1,6 +1,7 @@
 """L -> ab regression."""
 
-from baselines.regression import RegressionColorizer, build, upgrade
+from baselines.build import build, upgrade
+from baselines.regression import RegressionColorizer
 from common.registry import register_family
 
 __all__ = ["RegressionColorizer", "build"]

@@ -12,10 +12,10 @@ class CNN(nn.Sequential):
     stride of 2. ReLU follows each convolution except the last, which tanh follows. The network has
     3,892,194 parameters.
 
-    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, 2, H, W] in -1..1.
+    Input: [N, 1, H, W] in network range; H and W are multiples of 8. Output: [N, out_channels, H, W] in -1..1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, out_channels: int = 2) -> None:
         plan: list[tuple[int, int] | str] = [
             (64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (256, 1), (128, 1), "up",
             (64, 1), "up", (32, 1),
@@ -30,7 +30,7 @@ class CNN(nn.Sequential):
                 layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.ReLU(inplace=True)]
                 channels = width
         layers += [
-            nn.Conv2d(channels, 2, 3, padding=1),
+            nn.Conv2d(channels, out_channels, 3, padding=1),
             nn.Tanh(),
             nn.Upsample(scale_factor=2, mode="nearest"),
         ]

@@ -19,6 +19,7 @@ from common.colorizer import Batch, Colorizer, Diagnosis, Objective, TrainingHoo
 from common.data.color_prior import ab_planes, compute_prior, read_prior
 from common.data.packing import Pack
 from common.networks.encoder_unet import DEFAULT_ENCODER, EncoderUNet, Freeze, check_other_network
+from common.networks.fully_connected import FullyConnected
 from common.training.losses import PIXEL_LOSSES, MixedLoss, weighted_sum
 from common.utils.errors import UserError
 from common.utils.options import refuse_unused_arguments
@@ -205,7 +206,7 @@ class TrunkRegressionColorizer(Colorizer):
 
 
 def build(
-    network: Literal["zhang2016", "small", "encoder_unet"] = "small",
+    network: Literal["zhang2016", "small", "encoder_unet", "fully_connected"] = "small",
     width: float = 1.0,
     loss: str = "cross_entropy",
     grid: int = 10,
@@ -217,12 +218,15 @@ def build(
     encoder: str = DEFAULT_ENCODER,
     pretrained: bool = False,
     freeze: Freeze = "all",
+    size: int | None = None,
+    dropout: float = 0.0,
 ) -> ClassificationColorizer | TrunkRegressionColorizer:
     """Build a classifier of colors, or a regressor with the same trunk.
 
     Args:
         network: `zhang2016` is the paper's conv1 to conv8 (32 M parameters), `small` a smaller form for sizes from 32
-            (3.9 M), `encoder_unet` a U-Net on a timm encoder (0.78 M trained parameters).
+            (3.9 M), `encoder_unet` a U-Net on a timm encoder (0.78 M trained parameters), `fully_connected` a linear
+            layer over the whole picture (32 and 64 px).
         width: factor on the number of channels, as in 0.25. With `encoder_unet`, only of the decoder.
         loss: `cross_entropy` predicts a distribution over colors. mse, l1 and smooth_l1 are regression with the same
             trunk, for which the options from `grid` to `shift` are not available.
@@ -237,13 +241,19 @@ def build(
         encoder: with `encoder_unet`, a timm network with feature maps.
         pretrained: start the encoder of `encoder_unet` from ImageNet weights.
         freeze: of `encoder_unet`: `all` freezes the encoder, `stages` its layers up to 1/8 of the size, `none` nothing.
+        size: of the pictures of `fully_connected` (default: that of the training data).
+        dropout: probability, after each batch norm of `fully_connected`.
     """
     if network != "encoder_unet":
         check_other_network(network, encoder, pretrained, freeze)
+    unused = {"width": width} if network == "fully_connected" else {"dropout": dropout}
+    refuse_unused_arguments("model", build, unused, f"the network {network}")
 
     def build_network(out_channels: int) -> nn.Module:
         if network == "encoder_unet":
             return EncoderUNet(out_channels, encoder, pretrained, freeze, width)
+        if network == "fully_connected":
+            return FullyConnected(64 if size is None else size, out_channels, dropout, by_pixel=False)
         return Trunk(network, out_channels, width)
 
     if loss != "cross_entropy":

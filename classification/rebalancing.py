@@ -41,5 +41,6 @@ def starting_model(card: dict) -> dict:
 
 
 def upgrade(model: dict) -> dict:
-    """Convert options of old weights and runs, which have no `shift`."""
-    return {"shift": 0.0} | model
+    """Convert options of old weights and runs, which have no `shift` and no options of the fully connected network."""
+    model = {"shift": 0.0, "dropout": 0.0} | model
+    return model if model.get("network") == "fully_connected" else model | {"size": None}

@@ -36,17 +36,20 @@ def init_pix2pix(network: nn.Module) -> nn.Module:
 def noise_like(network: nn.Module, x: Tensor, draw: Callable[..., Tensor], channels: int) -> Tensor:
     """Random numbers [N, channels, H, W] for x [N, C, H, W].
 
-    In training mode they come from torch's global generator. In eval mode they have a fixed seed and are the same for
-    every picture, so that the result does not depend on the rest of the batch. draw: `torch.rand` or `torch.randn`.
+    In training mode they come from torch's global generator. In eval mode their seed is `network.noise_seed`, and they
+    are the same for every picture, so that the result does not depend on the rest of the batch. draw: `torch.rand` or
+    `torch.randn`.
     """
     if network.training:
         return draw((len(x), channels, *x.shape[2:]), device=x.device)
-    fixed = torch.Generator(x.device).manual_seed(0)
+    fixed = torch.Generator(x.device).manual_seed(network.noise_seed)
     return draw((1, channels, *x.shape[2:]), generator=fixed, device=x.device).expand(len(x), -1, -1, -1)
 
 
 class TestTimeDropout(nn.Dropout):
     """Dropout that is also active in eval mode. It is the only noise of pix2pix (Isola et al. 2017, section 3.1)."""
+
+    noise_seed = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape."""
@@ -85,6 +88,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.skips, self.noise_channels = skips, noise_channels
+        if noise_channels:
+            self.noise_seed = 0
         widths = [width * min(2**i, 8) for i in range(depth)]
         bias = norm != "batch"  # batch norm has its own bias
         drop = TestTimeDropout if dropout_at_test else nn.Dropout

@@ -27,6 +27,7 @@ class AugmentConfig:
         min_scale: smallest side of a `resized` window, as a fraction of the side of the packed square.
         flip: mirror each photograph horizontally with probability 0.5.
         brightness: largest relative change of sRGB values.
+        intensity: smallest factor on sRGB values; the factor is uniform between it and 1 (instead of `brightness`).
         contrast: largest relative change of the distance of sRGB values from their mean.
         saturation: largest relative change of chroma, at constant L.
         hue: largest rotation of ab, in degrees, at constant L.
@@ -38,6 +39,7 @@ class AugmentConfig:
     min_scale: float = 0.6
     flip: bool = True
     brightness: float = 0.0
+    intensity: float = 1.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
@@ -49,6 +51,9 @@ class AugmentConfig:
             refuse_unused("augment", self, ("min_scale",), f"the crop {self.crop}")
         for name in ("brightness", "contrast", "saturation"):
             check_value(f"augment.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a share in [0, 1)")
+        check_value("augment.intensity", self.intensity, 0 < self.intensity <= 1, "a factor in (0, 1]")
+        if self.intensity < 1:
+            refuse_unused("augment", self, ("brightness",), f"augment.intensity {self.intensity}")
         check_value("augment.hue", self.hue, 0 <= self.hue <= 180, "degrees in [0, 180]")
         check_value("augment.damage", self.damage, 0 <= self.damage <= 1, "a probability in [0, 1]")
 
@@ -73,7 +78,7 @@ def augment(
         rgb = _resized_crop(images, noise, size, config.min_scale, flip)
     else:
         rgb = _crop(images, noise, size, config.crop == "random", flip)
-    if config.brightness or config.contrast:
+    if config.brightness or config.contrast or config.intensity < 1:
         rgb = _adjust_light(rgb, noise, config)
     lab = rgb8_to_lab(rgb) if rgb.dtype == torch.uint8 else rgb_to_lab(rgb)
     L, ab = lab[:, :1], lab[:, 1:]
@@ -108,7 +113,7 @@ def _resized_crop(images: Tensor, noise: Tensor, size: int, min_scale: float, fl
 
 def _adjust_light(rgb: Tensor, noise: Tensor, config: AugmentConfig) -> Tensor:
     rgb = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb
-    brightness = 1 + config.brightness * (2 * noise[:, 4] - 1)
+    brightness = (1 + config.brightness * (2 * noise[:, 4] - 1)) * (1 - (1 - config.intensity) * noise[:, 4])
     contrast = 1 + config.contrast * (2 * noise[:, 5] - 1)
     mean = rgb.mean(dim=(1, 2, 3), keepdim=True)
     return (((rgb - mean) * contrast[:, None, None, None] + mean) * brightness[:, None, None, None]).clamp(0, 1)

@@ -50,6 +50,7 @@ class Row:
         card: of a model.
         path: run folder or weights file of a model; None for a mean of models, which has no file.
         fingerprints: uint8 [n, 16], of the photographs that a model was trained on; None if they are unknown.
+        colorizer: of a model.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Row:
     card: dict | None = None
     path: Path | None = None
     fingerprints: np.ndarray | None = None
+    colorizer: Colorizer | None = None
 
 
 @dataclass
@@ -130,7 +132,7 @@ def load_rows(
         for temperature in tempered or [None]:
             suffix = "" if temperature is None else f" T={temperature:g}"
             predictor = model_predictor(colorizer, temperature, predict_size)
-            rows.add(Row(title + suffix, predictor, "", colorizer.card, file, colorizer.fingerprints))
+            rows.add(Row(title + suffix, predictor, "", colorizer.card, file, colorizer.fingerprints, colorizer))
     if temperatures and not used:
         raise UserError("--temperature requires a classification model, and no row is one: add one, or leave it out")
     return rows

@@ -34,6 +34,7 @@ class OptimConfig:
             stops improving.
         warmup: fraction of the run over which the learning rate rises from 0.
         plateau_factor: factor of the schedule `plateau`.
+        plateau_min: factor below which the schedule `plateau` does not fall.
         plateau_patience: validations without improvement before the schedule `plateau` applies its factor.
         ema: EMA decay of the weights. If above 0, the averaged weights are validated and saved.
     """
@@ -47,6 +48,7 @@ class OptimConfig:
     schedule: Literal["constant", "linear", "cosine", "plateau"] = "cosine"
     warmup: float = 0.02
     plateau_factor: float = 0.5
+    plateau_min: float = 0.0
     plateau_patience: int = 3
     ema: float = 0.0
 
@@ -60,9 +62,12 @@ class OptimConfig:
         check_value("optim.warmup", self.warmup, 0 <= self.warmup < 1, "a number in [0, 1)")
         check_value("optim.ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1)")
         check_value("optim.plateau_factor", self.plateau_factor, 0 < self.plateau_factor < 1, "a number in (0, 1)")
+        check_value("optim.plateau_min", self.plateau_min, 0 <= self.plateau_min <= 1, "a factor in [0, 1]")
         check_value("optim.plateau_patience", self.plateau_patience, self.plateau_patience >= 1, "1 or more")
         if self.schedule != "plateau":
-            refuse_unused("optim", self, ("plateau_factor", "plateau_patience"), f"the schedule {self.schedule}")
+            refuse_unused(
+                "optim", self, ("plateau_factor", "plateau_min", "plateau_patience"), f"the schedule {self.schedule}"
+            )
 
 
 @dataclass

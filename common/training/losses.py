@@ -32,6 +32,8 @@ def loss_weights(loss: str | dict[str, float], option: str = "model.loss") -> di
     weights = dict.fromkeys(loss.split("+"), 1.0) if isinstance(loss, str) else dict(loss)
     known = [*PIXEL_LOSSES, PERCEPTUAL]
     for name, weight in weights.items():
+        if name == "cross_entropy":
+            raise UserError(f"{option} names cross_entropy, for models with ab bins: use --family classification")
         if name not in known:
             raise UserError(f"{option} names {name}: expected {', '.join(known)}{near(name, known)}")
         if weight < 0:

@@ -35,7 +35,13 @@ _FREE = {
     "data.max_enlargement",  # a change of the photographs is found by their content
 }  # fmt: skip
 # Options that older runs do not have, with the value that they trained with.
-_ADDED_LATER = {"augment.damage": 0.0, "data.grey": None, "init": None}
+_ADDED_LATER = {
+    "augment.damage": 0.0,
+    "data.grey": None,
+    "init": None,
+    "augment.intensity": 1.0,
+    "optim.plateau_min": 0.0,
+}
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:

@@ -42,6 +42,6 @@ class Plateau:
         self.since_best += 1
         self.since_cut += 1
         if config.schedule == "plateau" and self.since_cut >= config.plateau_patience:
-            self.factor *= config.plateau_factor
+            self.factor = max(self.factor * config.plateau_factor, config.plateau_min)
             self.since_cut = 0
         return False

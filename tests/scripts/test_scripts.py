@@ -40,6 +40,17 @@ def test_evaluate_writes_means_intervals_and_protocol(run, tmp_path, capsys):
     assert f"{result['tiny']['rmse_ab']['mean']:.2f}" in printed
 
 
+def test_mean_colors_and_samples_are_tables(run, tmp_path, capsys):
+    csv, sheet = tmp_path / "means.csv", tmp_path / "samples.png"
+    argv = [str(run), "grey", "--data=demo", "--size=32", "--limit=4", "--metrics", "rmse_ab"]
+    assert evaluate.main([*argv, f"--mean_chroma={csv}", "--draws=2", f"--draws_sheet={sheet}"]) == 0
+    printed = capsys.readouterr().out
+    assert "| MSE | " in printed
+    assert "| tiny | 0.00 ± 0.00 |" in printed  # a regressor has no noise
+    assert len(csv.read_text().splitlines()) == 1 + 2 * 4
+    assert Image.open(sheet).width > 32 * 4
+
+
 def test_photographs_are_grouped_by_their_names(run, photos, tmp_path, capsys):
     """Photographs in a sub-folder and those beside it are two groups; without --group, there are twelve."""
     argv = ["--split=all", f"--data={photos}", "--size=32", "--metrics", "rmse_ab"]
@@ -194,6 +205,10 @@ def test_large_pictures_go_in_strips_without_seams(run):
     ("main", "argv", "says"),
     [
         (evaluate.main, ["grey"], "--data"),
+        (evaluate.main, ["grey", "--data", "demo", "--draws", "1"], "--draws: must be 2 samples or more, got 1"),
+        (evaluate.main, ["grey", "--data", "demo", "--draws_sheet", "a.png"], "must be 2 samples or more, got none"),
+        (evaluate.main, ["grey", "--data", "demo", "--draws", "2"], "--draws compares samples of models"),
+        (evaluate.main, ["grey", "--data", "demo", "--draws", "2", "--draws_sheet", "a.gif"], "a .png or .jpg file"),
         (evaluate.main, ["grey", "--data", "demo", "--size", "5"], "size is 5"),
         (evaluate.main, ["grey", "--data", "demo", "--metrics", "psnrr"], "'psnrr' is not a metric"),
         (evaluate.main, ["grai", "--data", "demo"], "row grai is not a run folder, a weights file"),

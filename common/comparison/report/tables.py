@@ -233,3 +233,9 @@ def damage_table(damage: dict[str, dict[str, dict[str, dict]]]) -> str:
         lines += [f"| {row} | {k} | " + " | ".join(cell(m, r[m]) for m in metrics) + " |" for k, r in kinds.items()]
     lines += ["", "Only the input lightness is damaged; colors are compared with those of the undamaged photograph."]
     return "\n".join(lines) + "\n"
+
+
+def draws_table(cells: dict[str, dict]) -> str:
+    """A Markdown table of how much samples of one photograph differ: row -> cell of `rmse_ab` between two samples."""
+    lines = ["| | rmse_ab between two samples of a photograph |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {row} | {cell('rmse_ab', found)} |" for row, found in cells.items())]) + "\n"

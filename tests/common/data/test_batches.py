@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from common.color.lab import rgb8_to_lab
+from common.color.lab import lab_to_rgb, rgb8_to_lab
 from common.data.augment import AugmentConfig, augment
 from common.data.batches import DataConfig, TrainingData, derived_seed, grey_photographs, index_stream, training_packs
 from common.data.packing import open_pack
@@ -157,6 +157,15 @@ def test_hue_and_saturation_leave_lightness_alone():
     assert not torch.allclose(ab, plain[1], atol=1)
 
 
+def test_intensity_scales_rgb_by_one_factor_of_each_photograph():
+    random = noise()
+    lab = torch.cat(augment(IMAGES, random, 16, AugmentConfig(crop="centre", flip=False, intensity=0.6)), dim=1)
+    plain = torch.cat(augment(IMAGES, random, 16, AugmentConfig(crop="centre", flip=False)), dim=1)
+    factor = (1 - 0.4 * random[:, 4]).view(-1, 1, 1, 1)
+    assert 0.6 <= factor.min() < factor.max() <= 1
+    torch.testing.assert_close(lab_to_rgb(lab), lab_to_rgb(plain) * factor, atol=1e-4, rtol=0)
+
+
 def test_brightness_changes_input_and_target():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(brightness=0.5, contrast=0.3))
     plain = augment(IMAGES, noise(), 16, AugmentConfig())
@@ -170,6 +179,7 @@ def test_brightness_changes_input_and_target():
     ("make", "says"),
     [
         (lambda: DataConfig(size=4), "data.size is 4"),
+        (lambda: AugmentConfig(intensity=0.0), "augment.intensity is 0.0"),
         (lambda: DataConfig(margin=-1), "data.margin"),
         (lambda: DataConfig(val_fraction=1.0), "data.val_fraction"),
         (lambda: DataConfig(workers=0), "data.workers"),

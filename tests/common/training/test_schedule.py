@@ -32,5 +32,9 @@ def test_plateau_cuts_and_counts():
     assert [plateau.update(v, config) for v in (5, 4, 4, 4.5, 4.2, 4.1, 3)] == [True, True] + [False] * 4 + [True]
     assert plateau.factor == 0.25
     assert plateau.since_best == 0
+    floor = OptimConfig(schedule="plateau", plateau_patience=2, plateau_factor=0.5, plateau_min=0.4)
+    for value in (5, 5, 5, 5):
+        plateau.update(value, floor)
+    assert plateau.factor == 0.4
     up = Plateau(higher_is_better=True)
     assert [up.update(v, config) for v in (0.5, 0.4, 0.6)] == [True, False, True]
