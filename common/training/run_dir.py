@@ -22,9 +22,10 @@ from common.utils.files import locked
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 _MARKER = ".run"  # a file in every run folder; runs of older versions have none
 _STEP = "[0-9]" * 8
+KEPT = f"weights-{_STEP}.safetensors"  # pattern of the copies that `keep_every` keeps
 # Patterns of all files that a run writes. Only these are deleted by `fresh`; the state first, as it needs the config.
 _WRITTEN = (
-    STATE, WEIGHTS, BEST, f"weights-{_STEP}.safetensors", METRICS, "events.out.tfevents.*", CONFIG,
+    STATE, WEIGHTS, BEST, KEPT, METRICS, "events.out.tfevents.*", CONFIG,
     f"samples/{_STEP}.png", f"bins/{_STEP}.png",
 )  # fmt: skip
 
