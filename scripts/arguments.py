@@ -115,7 +115,12 @@ class Parser(argparse.ArgumentParser):
 
     def check_suite(self, args: argparse.Namespace) -> None:
         """Raise UserError if the given options contradict each other."""
-        needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
+        if args.checkpoints:
+            if wrong := "--suite" if args.suite else " ".join(args.runs):
+                self.error(f"--checkpoints compares the weights of one run: leave {wrong} out")
+            needed = {"--out": args.out}
+        else:
+            needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
         if not args.suite and (missing := [name for name, value in needed.items() if not value]):
             self.error(f"the following arguments are required: {', '.join(missing)}")
         if not args.suite and (args.budget or args.train):

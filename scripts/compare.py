@@ -6,10 +6,13 @@ examples:
   python -m scripts.compare mine=runs/mine_s0,runs/mine_s1,runs/mine_s2 runs/other --data 'val-*.tar' --out comparison
   python -m scripts.compare runs/a runs/b 'mean(runs/a,runs/b)' 'stack(runs/a,runs/b)' --data 'val-*.tar' --out both
   python -m scripts.compare --suite experiments/suites/all.yaml --budget 10m
+  python -m scripts.compare --checkpoints runs/mine --out runs/mine/checkpoints
 
-Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
-folders are given, curves.png. Seeds of one experiment are compared as one; NAME=A,B,C names such a group.
-The runs of a suite are trained first; interrupted runs are resumed, and finished runs are not trained again.
+Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png, bars.png and,
+where run folders are given, curves.png; photographs.png where models differ in the number of training photographs;
+checkpoints.md and checkpoints.png with --checkpoints. Seeds of one experiment are compared as one; NAME=A,B,C names
+such a group. The runs of a suite are trained first; interrupted runs are resumed, and finished runs are not trained
+again.
 """
 
 from __future__ import annotations
@@ -30,6 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_measuring(required=False)
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_suite()
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="RUN",
+        help="compare the weights that this run kept with"
+        " --keep_every, its best and its last ones (default of --data: its validation photographs)",
+    )
     parser.add_argument("--photos", type=positive, default=8, help="photographs per grid")
     parser.add_argument("--grid_seed", type=natural, default=0, help="seed of the grid of random photographs")
     parser.add_argument("--seen", help="source that the models were trained on, of which a separate grid is drawn")
@@ -37,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.check_suite(args)
 
     from common.comparison.check import drop_unfit, known_metrics, other_sizes, smaller_photographs, unfinished
+    from common.comparison.checkpoints import kept_checkpoints, own_validation, write_checkpoints
     from common.comparison.groups import expand_groups
     from common.comparison.report.report import ReportOptions, write_report
     from common.comparison.suite import TrainedSuite, read_suite, train_suite
@@ -54,6 +65,11 @@ def main(argv: list[str] | None = None) -> int:
         )
     progress = Progress(quiet=not processes.main)
     done = TrainedSuite(args.runs)
+    checkpoints = kept_checkpoints(args.checkpoints) if args.checkpoints else []
+    if checkpoints:
+        done = TrainedSuite([f"{c.title}={c.path}" for c in checkpoints])
+        if not args.data:
+            args.data, args.val_fraction = own_validation(args.checkpoints)
     if args.suite:
         suite = read_suite(args.suite).overridden(
             train=args.train, data=args.data, size=args.size, cache=args.cache, metrics=args.metrics, out=args.out
@@ -76,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     wrong += failures + drop_unfit(rows, pack, pick_device(args.device))
     if not rows.cards:
         raise UserError("; ".join(wrong))
-    wrong += unfinished(rows) + smaller_photographs(pack)
+    wrong += ([] if checkpoints else unfinished(rows)) + smaller_photographs(pack)
     result = measure(rows, pack, options, progress, processes)
     wrong += result.failures
     remarks = wrong + other_sizes(rows, pack.size)
@@ -87,7 +103,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     written = write_report(result, rows, pack, report_options, groups=groups, remarks=remarks, progress=progress)
     print(written.summary)
-    print(f"written: {written.files[0]}, " + ", ".join(path.name for path in written.files[1:]))
+    files = written.files
+    if checkpoints:
+        more, best = write_checkpoints(checkpoints, written.comparison, args.out)
+        files = [*files, *more]
+        print(f"\n{best}")
+    print(f"written: {files[0]}, " + ", ".join(path.name for path in files[1:]))
     return report_failures(wrong)
 
 

@@ -70,10 +70,16 @@ def same_experiment(cards: dict[str, dict]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
+def experiment_config(config: dict) -> dict:
+    """The options of a run's config that define its experiment."""
+    out = {key: value for key, value in config.items() if key not in _NO_EXPERIMENT}
+    if isinstance(out.get("data"), dict):
+        out["data"] = {key: value for key, value in out["data"].items() if key not in _NO_DATA}
+    return out
+
+
 def _experiment(title: str, card: dict) -> str:
-    config = {key: value for key, value in card["config"].items() if key not in _NO_EXPERIMENT}
-    if isinstance(config.get("data"), dict):
-        config["data"] = {key: value for key, value in config["data"].items() if key not in _NO_DATA}
+    config = experiment_config(card["config"])
     temperature = re.search(r" T=([\d.e+-]+)( \(\d+\))?$", title)
     learned = (card.get("trained_on") or {}).get("content")
     length = card.get("steps") if config.get("steps") else None

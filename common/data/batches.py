@@ -38,6 +38,8 @@ class DataConfig:
             Photographs for validation are not.
         val_fraction: fraction that is held out if `train` has no validation split.
         val_limit: largest number of photographs in a validation during training.
+        train_limit: largest number of photographs to train on (default: all). They are chosen by a hash of their files,
+            and a smaller selection is part of a larger one.
         cache: folder for packs and downloads (default: $COLORIZATION_CACHE, else ~/.cache/colorization-lab).
         workers: number of decoding threads while packing (default: one per processor).
     """
@@ -50,6 +52,7 @@ class DataConfig:
     max_enlargement: float = 1.25
     val_fraction: float = 0.1
     val_limit: int = 500
+    train_limit: int | None = None
     cache: str | None = None
     workers: int | None = None
 
@@ -61,6 +64,8 @@ class DataConfig:
             raise UserError(f"data.val is {self.val}: shares are for data.train and data.grey, leave them out")
         check_value("data.val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "a share in (0, 1)")
         check_value("data.val_limit", self.val_limit, self.val_limit >= 1, "1 or more")
+        limit = self.train_limit
+        check_value("data.train_limit", limit, limit is None or limit >= 1, "1 or more")
         check_value("data.workers", self.workers, self.workers is None or self.workers >= 1, "1 or more")
 
 
@@ -94,7 +99,7 @@ def training_packs(config: DataConfig, progress: Progress) -> tuple[Pack, Pack]:
         raise UserError(
             f"all photographs of {config.train} are in {val_listing.spec} too: leave data.val out to hold out a part"
         )
-    return train, val
+    return train if config.train_limit is None else train.limited(config.train_limit), val
 
 
 def _say_too_small(pack: Pack, config: DataConfig, progress: Progress) -> None:

@@ -83,6 +83,22 @@ class Pack:
         digests = set(other.digests)
         return replace(self, held_out=np.array([d in digests for d in self.digests], dtype=bool))
 
+    def limited(self, count: int) -> Pack:
+        """A copy of the pack that holds out from training all but `count` color photographs.
+
+        These have the smallest hashes of their files, so a smaller selection is part of a larger one. The pack itself
+        is returned if it has no more than `count`.
+        """
+        color = self.color_indices
+        if count >= len(color):
+            return self
+        chosen = color[np.argsort([self.digests[i] for i in color], kind="stable")[:count]]
+        held_out = np.ones(len(self), dtype=bool)
+        held_out[chosen] = False
+        means = [self.lab(part)[1].double().mean(dim=(2, 3)) for part in np.array_split(chosen, 1 + count // 256)]
+        manifest = self.manifest | {"limit": count, "mean_ab": torch.cat(means).mean(dim=0).tolist()}
+        return replace(self, held_out=held_out, manifest=manifest)
+
     def lab(self, indices: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
         """CIELAB of some photographs: (L [n, 1, S, S], ab [n, 2, S, S]), float32."""
         lab = rgb8_to_lab(torch.from_numpy(np.array(self.images[indices])).permute(0, 3, 1, 2))
@@ -94,7 +110,9 @@ class Pack:
         line = f"{m['source']} ({m['split']}): {counted(m['count'], m['photographs'])} at {self.size} px"
         if self.grey.any():
             line += f", {int(self.grey.sum())} of them grey"
-        if len(self.indices) < len(self):
+        if "limit" in m:
+            line += f", {m['limit']} of them used (data.train_limit)"
+        elif len(self.indices) < len(self):
             line += f", {len(self) - len(self.indices)} held out"
         reasons = Counter(why for _, why in m["left_out"])
         if reasons:

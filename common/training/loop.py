@@ -40,6 +40,12 @@ def _loop(run: Run) -> Path:
     config = run.config.loop
     meter = Meter(check_every=config.log_every if run.device.type == "cuda" else 1)
     with StopRequest() as stop, run.progress.task(run.folder.name) as report:
+        if shift := run.config.augment.hue_shift:
+            run.logger.say(
+                f"augment.hue_shift: the colors of the training photographs are turned by {shift:g} degrees; those of"
+                " the photographs for validation are not, so the shift counts as error there, and in the choice of"
+                " best.safetensors"
+            )
         if run.step == 0:
             run.validate(initial=True)
         plan(run)

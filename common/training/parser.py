@@ -52,6 +52,8 @@ def _parser(family: str | None, description: str = "", prog: str = "train") -> j
         allow_abbrev=False,
     )
     parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file of options")
+    parser.add_argument("--find_lr", action="store_true", help="do not train: record the loss while the learning rate"
+                        " grows, draw the curve into the run's folder, and suggest an optim.lr")  # fmt: skip
     parser.add_argument("--family", type=str, default=family, help=f"one of {', '.join(families())}")
     parser.add_class_arguments(RunConfig, help="run")
     for group, config in GROUPS.items():

@@ -22,9 +22,10 @@ from common.utils.files import locked
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 _MARKER = ".run"  # a file in every run folder; runs of older versions have none
 _STEP = "[0-9]" * 8
+KEPT = f"weights-{_STEP}.safetensors"  # pattern of the copies that `keep_every` keeps
 # Patterns of all files that a run writes. Only these are deleted by `fresh`; the state first, as it needs the config.
 _WRITTEN = (
-    STATE, WEIGHTS, BEST, f"weights-{_STEP}.safetensors", METRICS, "events.out.tfevents.*", CONFIG,
+    STATE, WEIGHTS, BEST, KEPT, METRICS, "events.out.tfevents.*", CONFIG,
     f"samples/{_STEP}.png", f"bins/{_STEP}.png",
 )  # fmt: skip
 
@@ -36,12 +37,9 @@ _FREE = {
 }  # fmt: skip
 # Options that older runs do not have, with the value that they trained with.
 _ADDED_LATER = {
-    "augment.damage": 0.0,
-    "data.grey": None,
-    "init": None,
-    "augment.intensity": 1.0,
-    "optim.plateau_min": 0.0,
-}
+    "augment.damage": 0.0, "augment.intensity": 1.0, "augment.rotate": 0.0, "augment.hue_shift": 0.0,
+    "data.grey": None, "data.train_limit": None, "init": None, "optim.plateau_min": 0.0,
+}  # fmt: skip
 
 
 def check_run_dir(config: TrainConfig, run_dir: Path) -> None:
@@ -73,16 +71,21 @@ def hold_run_dir(config: TrainConfig, run_dir: Path) -> Iterator[None]:
     Raises UserError where it cannot be written or another process trains in it.
     """
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        mark_run_dir(run_dir)
         lock = run_dir / ".lock"
         with locked(lock, f"another process is training in {run_dir}: wait for it, or use another --run"):
-            (run_dir / _MARKER).touch()
             for path in _written(run_dir) if config.loop.fresh else ():
                 path.unlink()
             config.save(run_dir / CONFIG)
             yield
     except OSError as error:
         raise UserError(f"the run folder {run_dir} cannot be written ({one_sentence(error)})") from None
+
+
+def mark_run_dir(run_dir: Path) -> None:
+    """Create the folder, and the file that says that it belongs to a run. Raises OSError."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / _MARKER).touch()
 
 
 def _is_run(run_dir: Path) -> bool:
@@ -192,12 +195,14 @@ def make_card(
     scores: dict,
 ) -> dict:
     """The card of published weights: enough to build the network, and to repeat and judge the training."""
-    m = pack.manifest
+    seen = {k: pack.manifest[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")}
+    if config.data.train_limit:
+        seen |= {"count": len(pack.color_indices), "grey": 0}
     return {
         "name": config.loop.run.rstrip("/").rsplit("/", 1)[-1],
         "family": config.family, "model": config.model, "size": config.data.size,
         "parameters": published_parameter_count(colorizer),
-        "trained_on": {k: m[k] for k in ("source", "split", "count", "grey", "content", "mean_ab")},
+        "trained_on": seen,
         "steps": step, "planned_steps": last_step, "images": step * config.loop.batch_size,
         "seconds": round(seconds, 1),
         "seed": config.loop.seed, "precision": precision, "machine": machine(), "validation": scores,

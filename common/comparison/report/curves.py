@@ -4,45 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.comparison.report.plots import panels, save
 from common.evaluation.metrics import METRICS, brief_metrics
 from common.training.logger import read_metrics
 
 
-def draw_curves(runs: dict[str, tuple[Path, int]], out: Path) -> bool:
-    """Draw validation metrics against photographs seen, into an image file.
+def draw_curves(runs: dict[str, tuple[Path, int]], out: Path, groups: dict[str, str] | None = None) -> bool:
+    """Draw the training loss and validation metrics against photographs seen, into an image file.
 
-    runs: title -> (run folder, batch size). Returns False, without a file, if no run has validation metrics.
+    The loss is drawn if all runs have the same one. runs: title -> (run folder, batch size). groups: title -> title of
+    the compared model; seeds of one model have the same color. Returns False, without a file, if no run has validation
+    metrics.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     logs = {title: (read_metrics(folder, "val"), batch) for title, (folder, batch) in runs.items()}
     logs = {title: log for title, log in logs.items() if log[0]}
     if not logs:
         return False
+    models = {title: (groups or {}).get(title, title) for title in logs}
+    colors = {model: f"C{i % 10}" for i, model in enumerate(dict.fromkeys(models.values()))}
     most = max(line["step"] * batch for lines, batch in logs.values() for line in lines)
     unit, unit_name = (1000, "thousands") if most >= 20_000 else (1, "number")
-    panels = [m for m in brief_metrics() if all(m in line for lines, _ in logs.values() for line in lines)]
-    figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
-    for axis, metric in zip(axes, panels, strict=True):
-        ideal, better = METRICS[metric].ideal, METRICS[metric].better
-        for title, (lines, batch) in logs.items():
-            seen = [line["step"] * batch / unit for line in lines]
-            axis.plot(seen, [line[metric] for line in lines], label=title, marker="o", markersize=3, linewidth=1.5)
-        if ideal is not None:
-            axis.axhline(ideal, color="grey", linewidth=0.8, linestyle="--")
-            axis.set_ylim(bottom=0)
-        best = f"{better} is better" if ideal is None else f"{ideal:g} is best"
-        axis.set_title(f"{metric} (validation, {best})", fontsize=10)
-        axis.set_xlabel(f"photographs seen ({unit_name})", fontsize=9)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=9, frameon=False)
-    figure.savefig(out, dpi=120)
-    plt.close(figure)
+    charts = [(m, logs) for m in brief_metrics() if all(m in line for lines, _ in logs.values() for line in lines)]
+    if loss := _common_loss(training := {t: (read_metrics(f, "train"), batch) for t, (f, batch) in runs.items()}):
+        charts.insert(0, (loss, training))
+    figure, axes = panels(len(charts), 3.5)
+    for axis, (name, of_runs) in zip(axes, charts, strict=True):
+        for title, model in models.items():
+            lines, batch = of_runs[title]
+            x, y = [line["step"] * batch / unit for line in lines], [line[name] for line in lines]
+            marker, label = (
+                (None if name == loss else "o"),
+                (None if model in axis.get_legend_handles_labels()[1] else model),
+            )
+            axis.plot(x, y, label=label, color=colors[model], marker=marker, markersize=3, linewidth=1.4)
+        if name == loss:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+            axis.set_title(f"training loss: {loss}", fontsize=9)
+        else:
+            ideal, better = METRICS[name].ideal, METRICS[name].better
+            if ideal is not None:
+                axis.axhline(ideal, color="grey", linewidth=0.8, linestyle="--")
+                axis.set_ylim(bottom=0)
+            best = f"{better} is better" if ideal is None else f"{ideal:g} is best"
+            axis.set_title(f"{name} (validation, {best})", fontsize=9)
+        axis.set_xlabel(f"photographs seen ({unit_name})", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+    save(figure, out)
     return True
+
+
+def _common_loss(logs: dict[str, tuple[list[dict], int]]) -> str | None:
+    """The name of the training loss, if all runs have one and the same."""
+    apart = {"step", "kind", "images_per_s"}
+    names = {key for lines, _ in logs.values() for line in lines for key in line if key not in apart and "/" not in key}
+    everywhere = all(lines for lines, _ in logs.values())
+    return names.pop() if len(names) == 1 and everywhere else None
 
 
 def validation_curves(runs: dict[str, tuple[Path, int]]) -> list[dict]:

@@ -13,7 +13,7 @@ from common.comparison.paired import Comparison
 from common.comparison.report import charts
 from common.comparison.report.ab_histograms import Colors, count_colors
 from common.comparison.report.curves import loss_curves, validation_curves
-from common.comparison.report.findings import findings, headline, pairs_in_words, rules
+from common.comparison.report.findings import headline, pairs_in_words, rules
 from common.comparison.report.matrix import matrices, overview
 from common.comparison.report.pictures import extremes, extremes_metric, grid, jpeg_uri, random_indices
 from common.comparison.report.tables import (
@@ -39,13 +39,13 @@ from common.utils.progress import clock
 def report_page(
     result: Evaluation, comparison: Comparison, rows: Rows, pack: Pack, photos: int, grid_seed: int, batch_size: int,
     shown: dict[str, Predict], lines: list[Line], costs: dict, sections: dict, runs: dict[str, tuple[Path, int]],
-    remarks: list[str], device: torch.device, report: Callable[..., None],
+    remarks: list[str], found: list[str], device: torch.device, report: Callable[..., None],
 ) -> str:  # fmt: skip
     """The page of a report: self-contained HTML that is also well-formed XML.
 
     shown: title -> predictor of each compared model (of its first seed). lines: of the table. sections: heading ->
-    columns of the fixed grid. runs: title -> (run folder, batch size). remarks: sentences without a full stop. report:
-    called with (done, 4).
+    columns of the fixed grid. runs: title -> (run folder, batch size). remarks: sentences without a full stop. found:
+    sentences. report: called with (done, 4).
     """
     colors = count_colors(shown, pack, device, batch_size)
     report(2, 4)
@@ -64,7 +64,7 @@ def report_page(
     source = Path(p["source"]).name or p["source"]
     values = {
         "heading": f"{counted(p['count'], p['photographs'])} of {source} at {p['size']} px",
-        "findings": findings(comparison), "remarks": remarks, "pairs": pairs_in_words(comparison),
+        "findings": found, "remarks": remarks, "pairs": pairs_in_words(comparison),
         "first": _table(headline(metrics), lines, p), "whole": _table(metrics, lines, p),
         "marks": MARKS if any(line.marks for line in lines) else "", "notes": notes(result.table, p),
         "charts": [{"metric": _head(m, p), "svg": _dots(m, lines, result)} for m in metrics],

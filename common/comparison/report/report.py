@@ -17,6 +17,8 @@ from common.comparison.paired import Comparison, compare_rows
 from common.comparison.report.curves import draw_curves
 from common.comparison.report.findings import findings, headline
 from common.comparison.report.page import report_page
+from common.comparison.report.photographs import by_photographs, photograph_lines
+from common.comparison.report.plots import draw_bars, draw_by_photographs
 from common.comparison.report.tables import csv_table, markdown_table, table_lines, tex_table
 from common.data.packing import Pack, open_pack
 from common.evaluation.cost import measure_cost
@@ -75,6 +77,7 @@ class Written(NamedTuple):
 
     files: list[Path]  # report.html first
     summary: str  # the table of the headline metrics as Markdown, for the terminal
+    comparison: Comparison
 
 
 def write_report(
@@ -110,7 +113,9 @@ def write_report(
             (out / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         with progress.task("measuring cost") as report:
             costs = _costs(shown, first, rows, pack, device, options.batch_size, report)
-        compared = comparison.to_json() | {"cost": costs, "findings": findings(comparison), "remarks": remarks or []}
+        by_number = photograph_lines(comparison, rows.cards)
+        found = findings(comparison) + by_photographs(comparison, by_number)
+        compared = comparison.to_json() | {"cost": costs, "findings": found, "remarks": remarks or []}
         whole = json.loads(result.to_json()) | {"comparison": compared}
         (out / "results.json").write_text(json.dumps(whole, indent=1))
         with progress.task("drawing") as report:
@@ -122,16 +127,23 @@ def write_report(
                 for heading, columns in sections.items()
             }
             runs = _runs(rows)
-            drawn = draw_curves(runs, out / "curves.png")
+            drawn = ["bars.png"]
+            draw_bars(comparison, result.table.get("original", {}), out / "bars.png")
+            if by_number:
+                drawn.append("photographs.png")
+                draw_by_photographs(comparison, by_number, out / "photographs.png")
+            if draw_curves(runs, out / "curves.png", {row: c.title for c in comparison.models for row in c.members}):
+                drawn.append("curves.png")
             report(1, 4)
             page = report_page(
                 result, comparison, rows, pack, options.photos, options.grid_seed, options.batch_size, shown, lines,
-                costs, fixed, runs, remarks or [], device, report,
+                costs, fixed, runs, remarks or [], found, device, report,
             )  # fmt: skip
         write_atomically(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     names = ["report.html", "table.md", "table.csv", "table.tex", "results.json", "grid.png"]
     summary = markdown_table(result.table, result.protocol, comparison, headline(next(iter(result.table.values()))))
-    return Written([out / name for name in [*names, *(["curves.png"] if drawn else [])]], summary)
+    more = found[len(findings(comparison)) :]
+    return Written([out / name for name in [*names, *drawn]], "\n\n".join([summary, *more]), comparison)
 
 
 def _runs(rows: Rows) -> dict[str, tuple[Path, int]]:

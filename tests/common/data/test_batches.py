@@ -1,6 +1,7 @@
 import shutil
 import threading
 from contextlib import closing
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -53,6 +54,32 @@ def test_grey_photographs_are_not_trained_on(photos, tmp_path):
     pack.grey[:6] = True
     data = TrainingData(pack, 16, 6, 0, AugmentConfig(), torch.device("cpu"))
     assert sorted(data.indices) == list(range(6, 12))
+
+
+def limited(photos, tmp_path, limit, **options):
+    config = DataConfig(str(photos), size=16, val_fraction=0.3, cache=str(tmp_path), train_limit=limit, **options)
+    return training_packs(config, Progress(quiet=True))
+
+
+def test_fewer_training_photographs_are_a_part_of_more(photos, tmp_path):
+    """Validation photographs stay the same, and none of them is trained on."""
+    whole, val = limited(photos, tmp_path, None)
+    chosen = []
+    for limit in (1, 3, 5, len(whole.color_indices), 1000):
+        train, same = limited(photos, tmp_path, limit)
+        assert same.names == val.names
+        chosen.append({train.names[i] for i in train.color_indices})
+        assert len(chosen[-1]) == min(limit, len(whole.color_indices))
+        assert not chosen[-1] & set(val.names)
+    assert all(few <= many for few, many in pairwise(chosen))
+    three = limited(photos, tmp_path, 3)[0]
+    assert "3 of them used (data.train_limit)" in three.describe()
+    ab = three.lab(three.color_indices)[1].mean(dim=(0, 2, 3))
+    assert three.manifest["mean_ab"] == pytest.approx(ab.tolist(), abs=1e-4)
+    assert limited(photos, tmp_path, 1000)[0].manifest == whole.manifest
+    data = TrainingData(three, 16, 2, 0, AugmentConfig(), torch.device("cpu"))
+    assert set(data.indices) == set(three.color_indices)
+    assert len(data.fingerprints) == 3
 
 
 def unpaired(photos, tmp_path, **options):
@@ -166,6 +193,72 @@ def test_intensity_scales_rgb_by_one_factor_of_each_photograph():
     torch.testing.assert_close(lab_to_rgb(lab), lab_to_rgb(plain) * factor, atol=1e-4, rtol=0)
 
 
+def test_a_hue_shift_turns_every_color_by_the_same_angle():
+    plain_L, plain = augment(IMAGES, noise(), 16, AugmentConfig())
+    for degrees in (90, -30, 180):
+        L, ab = augment(IMAGES, noise(), 16, AugmentConfig(hue_shift=degrees))
+        assert torch.equal(L, plain_L)
+        turned = torch.complex(plain[:, 0], plain[:, 1]) * np.exp(1j * np.deg2rad(degrees))
+        torch.testing.assert_close(torch.complex(ab[:, 0], ab[:, 1]), turned.to(torch.complex64), atol=1e-3, rtol=1e-4)
+    both = augment(IMAGES, noise(), 16, AugmentConfig(hue_shift=90, hue=10))[1]
+    angle = torch.rad2deg(torch.atan2(both[:, 1], both[:, 0]) - torch.atan2(plain[:, 1], plain[:, 0])) % 360
+    angle = angle[plain.norm(dim=1) > 5]
+    assert 80 - 1e-2 <= angle.min() < angle.max() <= 100 + 1e-2  # random about the shift
+
+
+@pytest.mark.parametrize("crop", ["random", "centre", "resized"])
+def test_rotated_constant_pictures_stay_constant(crop):
+    """No corner is empty, at any angle."""
+    color = torch.tensor([200, 90, 30], dtype=torch.uint8)
+    images = color.expand(64, 20, 20, 3)
+    numbers = torch.rand(64, 8, generator=torch.Generator().manual_seed(0))
+    L, ab = augment(images, numbers, 16, AugmentConfig(crop=crop, rotate=45))
+    wanted = rgb8_to_lab(color.view(1, 3, 1, 1))
+    torch.testing.assert_close(torch.cat([L, ab], dim=1), wanted.expand(64, 3, 16, 16), atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("crop", ["random", "centre", "resized"])
+def test_rotated_windows_lie_within_the_photograph(crop):
+    """The outermost pixels are black, and a window that lies within the photograph at most touches them."""
+    images = torch.zeros(64, 40, 40, 3, dtype=torch.uint8)
+    images[:, 1:-1, 1:-1] = 255
+    numbers = torch.rand(64, 8, generator=torch.Generator().manual_seed(0))
+    L, _ = augment(images, numbers, 32, AugmentConfig(crop=crop, rotate=30, flip=True))
+    inner = L[:, :, 2:-2, 2:-2]
+    assert inner.min() > 99
+
+
+def test_rotation_turns_by_at_most_the_angle_in_both_directions():
+    """The slope of a ramp shows the angle. Mirrored windows show it mirrored."""
+    ramp = torch.linspace(40, 215, 64).round().to(torch.uint8)
+    images = ramp[None, None, :, None].expand(200, 64, 64, 3)
+    numbers = torch.rand(200, 8, generator=torch.Generator().manual_seed(0))
+    for flip in (False, True):
+        config = AugmentConfig(crop="centre", rotate=20, flip=flip)
+        L = augment(images, numbers, 32, config)[0]
+        across, down = L.diff(dim=3).mean(dim=(1, 2, 3)), L.diff(dim=2).mean(dim=(1, 2, 3))
+        angle = torch.rad2deg(torch.atan2(down, across.abs()))
+        assert angle.abs().max() < 20.5
+        assert angle.min() < -17
+        assert angle.max() > 17
+        assert (across < 0).any() == flip
+    still = augment(images, numbers, 32, AugmentConfig(crop="centre", rotate=0, flip=False))[0]
+    assert still.diff(dim=2).abs().max() == 0
+
+
+def test_rotation_does_not_depend_on_other_random_numbers():
+    """Its angle and the flip come from one number; they are independent."""
+    ramp = torch.linspace(40, 215, 64).round().to(torch.uint8)
+    images = ramp[None, None, :, None].expand(2000, 64, 64, 3)
+    numbers = torch.rand(2000, 8, generator=torch.Generator().manual_seed(1))
+    L = augment(images, numbers, 8, AugmentConfig(crop="centre", rotate=20))[0]
+    left = L.diff(dim=3).mean(dim=(1, 2, 3)) < 0
+    clockwise = L.diff(dim=2).mean(dim=(1, 2, 3)) > 0
+    for one in (left, clockwise):
+        assert 0.46 < one.float().mean() < 0.54
+    assert abs(torch.corrcoef(torch.stack([left, clockwise]).float())[0, 1]) < 0.07
+
+
 def test_brightness_changes_input_and_target():
     L, ab = augment(IMAGES, noise(), 16, AugmentConfig(brightness=0.5, contrast=0.3))
     plain = augment(IMAGES, noise(), 16, AugmentConfig())
@@ -185,7 +278,12 @@ def test_brightness_changes_input_and_target():
         (lambda: DataConfig(workers=0), "data.workers"),
         (lambda: AugmentConfig(min_scale=0), "augment.min_scale"),
         (lambda: AugmentConfig(hue=200), "augment.hue"),
+        (lambda: AugmentConfig(hue_shift=181), "augment.hue_shift is 181: expected degrees in"),
+        (lambda: AugmentConfig(hue_shift=-200), "augment.hue_shift is -200"),
+        (lambda: AugmentConfig(rotate=46), "augment.rotate is 46: expected degrees in"),
+        (lambda: AugmentConfig(rotate=-1), "augment.rotate is -1"),
         (lambda: AugmentConfig(saturation=1.0), "augment.saturation"),
+        (lambda: DataConfig(train_limit=0), "data.train_limit is 0"),
     ],
 )
 def test_impossible_values(make, says):

@@ -168,7 +168,11 @@ def test_missing_weights_are_one_sentence(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "options", "says"),
     [
-        ("classification", {"network": "encoder_unet", "encoder": "tf_efficientnet_lite00"}, "expected a name of timm.list_models"),
+        (
+            "classification",
+            {"network": "encoder_unet", "encoder": "tf_efficientnet_lite00"},
+            "expected a name of timm.list_models",
+        ),
         ("classification", {"network": "encoder_unet", "width": 9.0}, "model.width is 9.0"),
         ("classification", {"freeze": "none"}, "model.freeze is none, an option of encoder_unet"),
         ("baselines", {"width": 0.5}, "model.width is 0.5, an option of encoder_unet, and model.network is cnn"),

@@ -104,7 +104,10 @@ def test_studies_are_in_the_table_if_they_are_named(classes, quick, tmp_path, ca
     ("argv", "says"),
     [
         (["--metrics", "mae_ab", "semantics"], "semantics needs a network: name a source"),
-        (["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"], "--semantics_network is resnet5000: expected a name"),
+        (
+            ["--metrics", "mae_ab", "semantics", "--semantics_network", "resnet5000"],
+            "--semantics_network is resnet5000: expected a name",
+        ),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "demo"], "demo has no class folders to learn from"),
         (["--metrics", "mae_ab", "semantics", "--semantics_from", "nowhere"], "source nowhere is neither a folder"),
         (["--metrics", "mae_ab", "judge", "--limit", "5"], "real_fake_classifier needs 8 color photographs or more"),
