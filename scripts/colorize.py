@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING
 from common.utils.errors import PictureError, UserError, entry_point
 from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
 
+RESTORE = ("auto", "on", "off")
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.colorize_page import serve
 
         return serve(argv[1:])
-    args = make_parser().parse_args(argv)
+    args = make_parser().parse_args(with_values(argv))
     if args.pixel and not args.distribution:
         raise UserError("--pixel is given without --distribution: add it")
 
@@ -92,7 +94,10 @@ def make_parser() -> Parser:
     add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="color of one place; may be repeated")
     add("--hints", type=Path, metavar="PNG", help="transparent picture with painted dots, each of which is a hint")
     add("--palette", type=Path, metavar="PHOTO", help="match the color statistics of another photograph")
-    add("--restore", action="store_true", help="first remove the tint of an old scan and undo its fading")
+    add("--restore", choices=RESTORE, default="auto",
+        help="on, or no value: first remove the tint of an old scan and undo its fading; auto: only report fading"
+        " (default: auto)")  # fmt: skip
+    add("--anyway", action="store_true", help="also colorize photographs that are in color already")
     add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
     add(
         "--temperature",
@@ -106,6 +111,13 @@ def make_parser() -> Parser:
     add("--pixel", type=pixel, action="append", metavar="X,Y", help="a pixel for --distribution; may be repeated")
     add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
     return parser
+
+
+def with_values(argv: list[str]) -> list[str]:
+    """The arguments, with a value for each --restore that has none: the next argument may be a file."""
+    following = [*argv[1:], ""]
+    pairs = zip(argv, following, strict=True)
+    return ["--restore=on" if one == "--restore" and two not in RESTORE else one for one, two in pairs]
 
 
 def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[Task]:
@@ -163,8 +175,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     size = args.size or colorizer.card["size"]
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
-        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, compare=args.compare,
-        overwrite=args.overwrite, provenance=provenance_text(colorizer.card),
+        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, refuse_colored=not args.anyway,
+        compare=args.compare, overwrite=args.overwrite, provenance=provenance_text(colorizer.card),
         check=lambda picture: check(picture, args),
         write_extra=(lambda *page: write_distribution(colorizer, size, *page, args)) if args.distribution else None,
         report=lambda message: print(f"note: {message}", file=sys.stderr),

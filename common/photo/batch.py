@@ -21,10 +21,13 @@ from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, write_pages, write_picture
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
-from common.photo.restore import restore
+from common.photo.restore import assess, correct
 from common.predictor import PredictorConfig, colorize_photo
-from common.utils.errors import UserError, one_sentence
+from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import walk
+
+# on: correct tint and fading first. auto: only report fading. The network always sees a corrected lightness.
+Restore = Literal["auto", "on", "off"]
 
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
@@ -65,14 +68,15 @@ class BatchConfig:
 
     check: raises PictureError for a picture that must not be colorized. write_extra: called with the first page, its
     colorization uint8 [H, W, 3] and the target; writes further files and returns their paths. report: called with one
-    sentence if the network ran out of memory at its size.
+    sentence if the network ran out of memory at its size, and about fading.
     """
 
     predictor: PredictorConfig
     edit: Edit = field(default_factory=Edit)
     hints: Sequence[str] = ()  # "x,y,#rrggbb" in pixels of each picture
     hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
-    restore: bool = False  # correct tint and fading first
+    restore: Restore = "off"
+    refuse_colored: bool = False  # refuse photographs that are in color already
     compare: bool = False  # also write NAME.compare.png, the picture before and after
     overwrite: bool = False
     provenance: str = ""  # text for the metadata of the written files
@@ -193,6 +197,8 @@ def _later_pages(
 ) -> Iterator[tuple[np.ndarray, Picture]]:
     """Colorize the pages after the first."""
     following = readers.submit(_open_page, task, 1)
+    if config.restore == "auto":
+        config = replace(config, restore="off")  # one sentence per file
     for page in range(1, count):
         picture = following.result()
         if page + 1 < count:
@@ -207,8 +213,25 @@ def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) 
     if config.hint_dots is not None:
         hints += hints_of_dots(config.hint_dots, size)
     edit = replace(config.edit, hints=hints) if hints else config.edit
-    rgb = restore(picture.finest) if config.restore else picture.finest
-    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
+    return colorize_photo(colorizer, _prepare(picture, config), config.predictor, edit, config.report)
+
+
+def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
+    """The picture to colorize, uint8 or uint16 [H, W, 3]. Raises PictureError if it is refused."""
+    rgb = picture.finest
+    if config.restore == "off" and not config.refuse_colored:
+        return rgb
+    condition = assess(rgb)
+    if condition.colored and config.refuse_colored:
+        raise PictureError(f"{picture.name} is in color already: use --anyway to replace its colors")
+    if config.restore == "on":
+        return correct(rgb, condition)
+    if config.restore == "auto" and (fading := condition.fading()):
+        config.report(
+            f"{picture.name} is faded ({fading}): its lightness was kept; use --restore to correct it, or --restore off"
+            " to leave this note out"
+        )
+    return rgb
 
 
 def _write(

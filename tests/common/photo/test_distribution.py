@@ -55,7 +55,13 @@ def test_colors_of_bins_keep_the_lightness():
 
 def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
     save_image(tmp_path / "a<b.png", photo_array(3, 60, 90))
-    argv = [str(tmp_path / "a<b.png"), f"--weights={weights}", f"--out={tmp_path / 'out'}", "--distribution"]
+    argv = [
+        str(tmp_path / "a<b.png"),
+        f"--weights={weights}",
+        "--anyway",
+        f"--out={tmp_path / 'out'}",
+        "--distribution",
+    ]
     assert colorize.main([*argv, "--pixel=80,50", "--pixel", "0,0"]) == 0
     printed = capsys.readouterr().out.split()
     assert [line.rsplit("/", 1)[1] for line in printed] == ["a<b.png", "a<b.distribution.png", "a<b.distribution.html"]
@@ -79,7 +85,7 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
 
 def test_existing_files_are_not_overwritten(weights, tmp_path, capsys):
     save_image(tmp_path / "a.png", photo_array(3))
-    argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--distribution"]
+    argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--anyway", "--distribution"]
     assert colorize.main(argv) == 0
     (tmp_path / "a.color.png").unlink()
     capsys.readouterr()
@@ -88,14 +94,14 @@ def test_existing_files_are_not_overwritten(weights, tmp_path, capsys):
     assert colorize.main([*argv, "--overwrite"]) == 0
     capsys.readouterr()
     # the sheet is no photograph of the folder
-    assert colorize.main([str(tmp_path), f"--weights={weights}", "--overwrite"]) == 0
+    assert colorize.main([str(tmp_path), f"--weights={weights}", "--anyway", "--overwrite"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "a.color.png")]
 
 
 def test_a_temperature_changes_the_picture(weights, tmp_path):
     save_image(tmp_path / "a.png", photo_array(3))
     for name, temperature in (("hot", "1"), ("cold", "0.05")):
-        argv = [f"--weights={weights}", f"--temperature={temperature}", f"--out={tmp_path / name}.png"]
+        argv = [f"--weights={weights}", "--anyway", f"--temperature={temperature}", f"--out={tmp_path / name}.png"]
         assert colorize.main([str(tmp_path / "a.png"), *argv]) == 0
     chroma = [np.abs(rgb2lab(open_image(tmp_path / f"{n}.png").rgb)[..., 1:]).mean() for n in ("hot", "cold")]
     assert chroma[1] > 1.5 * chroma[0]
@@ -114,7 +120,7 @@ def test_a_temperature_changes_the_picture(weights, tmp_path):
 )
 def test_bad_requests_are_one_sentence(weights, tmp_path, capsys, more, says):
     save_image(tmp_path / "a.png", photo_array(3))
-    assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", *more]) in (1, 2)
+    assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", "--anyway", *more]) in (1, 2)
     (printed,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert says in printed
     assert not (tmp_path / "a.color.png").exists()
