@@ -121,6 +121,13 @@ def predict_within_memory(
     raise UserError(f"the network does not fit in memory, not even at {config.min_size} px: use a smaller model")
 
 
+@torch.no_grad()
+def embed_photograph(colorizer: Colorizer, working: Tensor, config: PredictorConfig) -> Tensor | None:
+    """Features of a photograph, [1, C, h, w] as `Colorizer.embed`. working: L [1, 1, h, w] in 0..100."""
+    size = -(-config.size // colorizer.multiple) * colorizer.multiple
+    return colorizer.embed(network_input(working.to(colorizer.device), size))
+
+
 def fit_upsampling(
     working: Tensor, ab: Tensor, size: tuple[int, int], transform: AbTransform | None = None
 ) -> GuidedUpsampling:

@@ -91,8 +91,14 @@ def make_parser() -> Parser:
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: 1)")
     add("--hue", type=float, default=0.0, help="rotate all hues by so many degrees")
     add("--temperature-kelvin", type=float, metavar="K", help="light of the scene: below 6504 warmer, above colder")
-    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="color of one place; may be repeated")
-    add("--hints", type=Path, metavar="PNG", help="transparent picture with painted dots, each of which is a hint")
+    add("--hint", action="append", default=[], metavar="X,Y,COLOR[,RADIUS]",
+        help="color of one place, a name such as navy or #rrggbb; may be repeated")  # fmt: skip
+    add(
+        "--hints",
+        type=Path,
+        metavar="PNG",
+        help="transparent picture with painted dots and strokes, each of which is a hint",
+    )
     add("--palette", type=Path, metavar="PHOTO", help="match the color statistics of another photograph")
     add("--restore", choices=RESTORE, default="auto",
         help="on, or no value: first remove the tint of an old scan and undo its fading; auto: only report fading"

@@ -22,7 +22,7 @@ from common.imaging.write import encode_pages, format_of, write_pages, write_pic
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
 from common.photo.restore import assess, correct
-from common.predictor import PredictorConfig, colorize_photo
+from common.predictor import PredictorConfig, colorize_photo, embed_photograph, working_lightness
 from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import walk
 
@@ -73,7 +73,7 @@ class BatchConfig:
 
     predictor: PredictorConfig
     edit: Edit = field(default_factory=Edit)
-    hints: Sequence[str] = ()  # "x,y,#rrggbb" in pixels of each picture
+    hints: Sequence[str] = ()  # "x,y,color" in pixels of each picture, see `parse_hint`
     hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
     restore: Restore = "off"
     refuse_colored: bool = False  # refuse photographs that are in color already
@@ -212,8 +212,11 @@ def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) 
     hints = [parse_hint(text, size) for text in config.hints]
     if config.hint_dots is not None:
         hints += hints_of_dots(config.hint_dots, size)
-    edit = replace(config.edit, hints=hints) if hints else config.edit
-    return colorize_photo(colorizer, _prepare(picture, config), config.predictor, edit, config.report)
+    rgb, edit = _prepare(picture, config), config.edit
+    if hints:
+        working = working_lightness(rgb, colorizer.device)
+        edit = replace(edit, hints=hints, features=embed_photograph(colorizer, working, config.predictor))
+    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
 
 
 def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
