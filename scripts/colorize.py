@@ -5,6 +5,7 @@ examples:
   colorize scans/ --recursive --out colored/ --restore
   colorize portrait.tif --model runs/mine --hint 120,80,#8a4b2d --saturation 1.2 --compare
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
+  colorize old.jpg --variants 4                        # also writes old.color.2.jpg to old.color.4.jpg
   colorize - < old.png > new.png
   colorize models                                      # list the installed models
   colorize serve                                       # colorize in the browser
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import PictureError, UserError, entry_point
-from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
 
 RESTORE = ("auto", "on", "off")
 
@@ -104,6 +105,9 @@ def make_parser() -> Parser:
         help="on, or no value: first remove the tint of an old scan and undo its fading; auto: only report fading"
         " (default: auto)")  # fmt: skip
     add("--anyway", action="store_true", help="also colorize photographs that are in color already")
+    add("--variants", type=natural, default=1, metavar="N",
+        help="write N different colorizations, NAME.color.EXT, NAME.color.2.EXT and so on")  # fmt: skip
+    add("--seed", type=natural, default=0, help="of the variants: another seed gives others (default: 0)")
     add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
     add(
         "--temperature",
@@ -141,6 +145,8 @@ def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[
     if (one_file or to_pipe) and (len(found) > 1 or len(args.inputs) > 1):
         raise UserError(f"--out {out or '-'} names one file for {max(len(found), len(args.inputs))} pictures: give a"
                         " folder")  # fmt: skip
+    if to_pipe and args.variants > 1:
+        raise UserError(f"--variants is {args.variants}, and standard output takes one picture: give --out FILE")
     if to_pipe and args.json:
         raise UserError("--json and the picture would both go to standard output: give --out FILE")
     tasks = []
@@ -166,6 +172,7 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
 
     from common.imaging.read import open_image
     from common.photo.batch import BatchConfig, provenance_text
+    from common.photo.variants import check_variants
     from common.predictor import PredictorConfig
 
     if args.temperature is not None:
@@ -174,6 +181,7 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         colorizer.temperature = args.temperature
     if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
+    check_variants(colorizer, args.variants, args.model)
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
     if args.palette:
@@ -182,7 +190,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
         hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, refuse_colored=not args.anyway,
-        compare=args.compare, overwrite=args.overwrite, provenance=provenance_text(colorizer.card),
+        variants=args.variants, seed=args.seed, compare=args.compare, overwrite=args.overwrite,
+        provenance=provenance_text(colorizer.card),
         check=lambda picture: check(picture, args),
         write_extra=(lambda *page: write_distribution(colorizer, size, *page, args)) if args.distribution else None,
         report=lambda message: print(f"note: {message}", file=sys.stderr),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,8 @@ from common.imaging.write import encode_pages, format_of, write_pages, write_pic
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
 from common.photo.restore import assess, correct
-from common.predictor import PredictorConfig, colorize_photo, embed_photograph, working_lightness
+from common.photo.variants import predict_variants
+from common.predictor import PredictorConfig, apply_ab, colorize_photo, embed_photograph, working_lightness
 from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import walk
 
@@ -77,6 +79,8 @@ class BatchConfig:
     hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
     restore: Restore = "off"
     refuse_colored: bool = False  # refuse photographs that are in color already
+    variants: int = 1  # also write NAME.color.2.EXT and so on, up to this number
+    seed: int = 0  # of the variants
     compare: bool = False  # also write NAME.compare.png, the picture before and after
     overwrite: bool = False
     provenance: str = ""  # text for the metadata of the written files
@@ -93,6 +97,11 @@ def provenance_text(card: dict) -> str:
 def sibling(target: Path, kind: str, suffix: str) -> Path:
     """NAME.kind.suffix in the folder of NAME.color.EXT or NAME.EXT."""
     return target.with_name(f"{target.stem.removesuffix('.color')}.{kind}{suffix}")
+
+
+def variant_path(target: Path, number: int) -> Path:
+    """NAME.color.2.EXT in the folder of NAME.color.EXT."""
+    return target.with_name(f"{target.stem}.{number}{target.suffix}")
 
 
 def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], config: BatchConfig) -> Iterator[Outcome]:
@@ -123,7 +132,8 @@ def _outputs(task: Task, config: BatchConfig) -> list[Path]:
     """The files that a task writes, without those of `write_extra`."""
     if task.target is None:
         return []
-    return [task.target, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
+    variants = [variant_path(task.target, i) for i in range(2, config.variants + 1)]
+    return [task.target, *variants, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
 
 
 def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[Picture, float]:
@@ -137,6 +147,8 @@ def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[P
         if task.target is not None:
             format_of(task.target)
         picture = _open_page(task, 0)
+        if picture.pages > 1 and config.variants > 1:
+            raise PictureError(f"{task.name} has {picture.pages} pages, and variants are of one: save them as files")
         config.check(picture)
     except Exception as error:
         return _refused(task, error)
@@ -178,6 +190,7 @@ def _colorize(
     started = time.perf_counter()
     try:
         colored = _colorize_page(colorizer, first, config)
+        _write_variants(colorizer, task, first, config)
         extra: list[Path] = []
         if config.write_extra and task.target:
             extra = config.write_extra(first, eight_bits(colored), task.target)
@@ -208,15 +221,35 @@ def _later_pages(
 
 
 def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) -> np.ndarray:
-    size = picture.rgb.shape[:2]
+    rgb = _prepare(picture, config)
+    return colorize_photo(colorizer, rgb, config.predictor, _edit(colorizer, rgb, config), config.report)
+
+
+def _edit(colorizer: Colorizer, rgb: np.ndarray, config: BatchConfig) -> Edit:
+    """The edit of a page, with the hints at its size."""
+    size = rgb.shape[:2]
     hints = [parse_hint(text, size) for text in config.hints]
     if config.hint_dots is not None:
         hints += hints_of_dots(config.hint_dots, size)
-    rgb, edit = _prepare(picture, config), config.edit
-    if hints:
-        working = working_lightness(rgb, colorizer.device)
-        edit = replace(edit, hints=hints, features=embed_photograph(colorizer, working, config.predictor))
-    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
+    if not hints:
+        return config.edit
+    features = embed_photograph(colorizer, working_lightness(rgb, colorizer.device), config.predictor)
+    return replace(config.edit, hints=hints, features=features)
+
+
+def _write_variants(colorizer: Colorizer, task: Task, picture: Picture, config: BatchConfig) -> None:
+    """Write the variants of a picture after the first, one at a time."""
+    if config.variants < 2 or not task.target:
+        return
+    config = replace(config, restore="off" if config.restore == "auto" else config.restore)  # it was reported
+    rgb = _prepare(picture, config)
+    working, edit = working_lightness(rgb, colorizer.device), _edit(colorizer, rgb, config)
+    predicted = predict_variants(colorizer, working, config.predictor, config.variants - 1, config.seed)
+    for number, ab in enumerate(predicted, 2):
+        page = [(apply_ab(rgb, working, ab, config.predictor, edit), picture)]
+        path = variant_path(task.target, number)
+        encoded = encode_pages(page, format_of(path), str(path), config.provenance)
+        write_picture(path, lambda file, encoded=encoded: file.write(encoded))
 
 
 def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
@@ -334,6 +367,6 @@ def _pictures(
 
 def _is_output(path: Path, folder: Path, out: Path | None) -> bool:
     """Whether a file below a folder was written by `colorize`, by its name or since it is in `out` below the folder."""
-    if path.stem.endswith((".color", ".distribution", ".compare")):
+    if re.search(r"\.(color(\.\d+)?|distribution|compare|repair)$", path.stem):
         return True
     return out is not None and folder.resolve() in out.resolve().parents and out.resolve() in path.resolve().parents

@@ -3,10 +3,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.color import rgb2lab
 
 from common.checkpoint import save_weights
+from common.color.lab import rgb8_to_lab
 from common.imaging.read import open_image
 from common.imaging.write import save_image
 from common.photo import distribution as d
@@ -135,3 +137,16 @@ def test_a_regressor_has_no_distribution(tmp_path, capsys):
         assert colorize.main([str(tmp_path / "a.png"), f"--weights={tmp_path / 'w.safetensors'}", *more]) == 2
         assert "requires a classifier" in capsys.readouterr().err
     assert not (tmp_path / "a.color.png").exists()
+
+
+def test_likely_colors_are_different_ones_in_the_order_of_their_probability():
+    bins = np.array([(40.0, 30.0), (50.0, 30.0), (-40.0, 40.0), (0.0, -50.0), (0.0, 0.0)])
+    p = np.array([0.3, 0.1, 0.35, 0.246, 0.004])
+    colors = d.likely_colors(p, bins, 55.0)
+    assert [share for _, share in colors] == pytest.approx([0.35, 0.4, 0.246])
+    rgb = [torch.tensor(list(bytes.fromhex(name[1:])), dtype=torch.uint8).view(3, 1, 1) for name, _ in colors]
+    lab = torch.stack([rgb8_to_lab(color)[:, 0, 0] for color in rgb]).numpy()
+    assert lab[:, 0] == pytest.approx([55] * 3, abs=0.5)
+    assert lab[0, 1:] == pytest.approx([-40, 40], abs=2)
+    assert lab[1, 1:] == pytest.approx([42.5, 30], abs=2)
+    assert len(d.likely_colors(p, bins, 55.0, 2)) == 2
