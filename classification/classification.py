@@ -110,6 +110,10 @@ class ClassificationColorizer(Colorizer):
         """L [N, 1, H, W] -> (probabilities [N, Q, H/4, W/4] at temperature 1, ab of the bins [Q, 2])."""
         return self.quantizer.distribution(self.logits(L)), self.quantizer.ab_bins
 
+    def embed(self, L: Tensor) -> Tensor | None:
+        """The features before the last layer of `encoder_unet`, [N, C, H/4, W/4]; None for the other networks."""
+        return self.network.features(L_to_unit(L)) if isinstance(self.network, EncoderUNet) else None
+
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """Yield one objective: soft cross-entropy with class weights (Zhang et al. 2016, equation 2)."""
         ab = quarter(batch.ab)

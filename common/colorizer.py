@@ -121,6 +121,13 @@ class Colorizer(nn.Module, ABC):
     def training_step(self, batch: Batch) -> Iterator[Objective]:
         """Yield one Objective per optimizer update. The loop calls `backward()` and `optimizer.step()` after each."""
 
+    def embed(self, L: Tensor) -> Tensor | None:
+        """Features that tell objects apart: L [N, 1, H, W] -> [N, C, h, w], or None if the network has none.
+
+        H and W must be multiples of `multiple`.
+        """
+        return None
+
     def networks(self) -> dict[str, nn.Module]:
         """Optimizer name -> the sub-network it trains, which is the attribute of that name; by default `network`."""
         return {"network": self.network}

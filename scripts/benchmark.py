@@ -1,5 +1,7 @@
 """Compare the training speed of this project with that of a usual PyTorch training loop on the same machine.
 
+`hints` and `variants` measure those of `colorize`: see python -m scripts.benchmark hints --help.
+
 examples:
   python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
   python -m scripts.benchmark train --network pix2pix --data 'imagenette160-train-*.tar' --size 256 --batch_size 8
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
 @entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] in (["hints"], ["variants"]):
+        from scripts import benchmark_photo
+
+        return benchmark_photo.main(argv)
     parser = Parser("python -m scripts.benchmark", __doc__)
     parser.add_argument("what", choices=["train"], help="what to measure")
     parser.add_argument("--network", choices=["resnet18", "pix2pix"], default="resnet18",

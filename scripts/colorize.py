@@ -5,6 +5,7 @@ examples:
   colorize scans/ --recursive --out colored/ --restore
   colorize portrait.tif --model runs/mine --hint 120,80,#8a4b2d --saturation 1.2 --compare
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
+  colorize old.jpg --variants 4                        # also writes old.color.2.jpg to old.color.4.jpg
   colorize - < old.png > new.png
   colorize models                                      # list the installed models
   colorize serve                                       # colorize in the browser
@@ -30,7 +31,9 @@ from typing import TYPE_CHECKING
 
 from common.utils.errors import PictureError, UserError, entry_point, require
 from common.utils.startup import leave_at_once, quick_imports
-from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
+
+RESTORE = ("auto", "on", "off")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.colorize_page import serve
 
         return serve(argv[1:])
-    args = make_parser().parse_args(argv)
+    args = make_parser().parse_args(with_values(argv))
     if args.temperature and args.temperature > 100:
         raise UserError(
             f"--temperature is {args.temperature:g}: expected a softmax temperature up to 100 (for the light of the"
@@ -97,10 +100,22 @@ def make_parser() -> Parser:
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: 1)")
     add("--hue", type=float, default=0.0, help="rotate all hues by so many degrees")
     add("--temperature-kelvin", type=float, metavar="K", help="light of the scene: below 6504 warmer, above colder")
-    add("--hint", action="append", default=[], metavar="X,Y,#RRGGBB", help="color of one place; may be repeated")
-    add("--hints", type=Path, metavar="PNG", help="transparent picture with painted dots, each of which is a hint")
+    add("--hint", action="append", default=[], metavar="X,Y,COLOR[,RADIUS]",
+        help="color of one place, a name such as navy or #rrggbb; may be repeated")  # fmt: skip
+    add(
+        "--hints",
+        type=Path,
+        metavar="PNG",
+        help="transparent picture with painted dots and strokes, each of which is a hint",
+    )
     add("--palette", type=Path, metavar="PHOTO", help="match the color statistics of another photograph")
-    add("--restore", action="store_true", help="first remove the tint of an old scan and undo its fading")
+    add("--restore", choices=RESTORE, default="auto",
+        help="on, or no value: first remove the tint of an old scan and undo its fading; auto: only report fading"
+        " (default: auto)")  # fmt: skip
+    add("--anyway", action="store_true", help="also colorize photographs that are in color already")
+    add("--variants", type=natural, default=1, metavar="N",
+        help="write N different colorizations, NAME.color.EXT, NAME.color.2.EXT and so on")  # fmt: skip
+    add("--seed", type=natural, default=0, help="of the variants: another seed gives others (default: 0)")
     add("--compare", action="store_true", help="also write NAME.compare.png, which shows the picture before and after")
     add(
         "--temperature",
@@ -114,6 +129,13 @@ def make_parser() -> Parser:
     add("--pixel", type=pixel, action="append", metavar="X,Y", help="a pixel for --distribution; may be repeated")
     add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
     return parser
+
+
+def with_values(argv: list[str]) -> list[str]:
+    """The arguments, with a value for each --restore that has none: the next argument may be a file."""
+    following = [*argv[1:], ""]
+    pairs = zip(argv, following, strict=True)
+    return ["--restore=on" if one == "--restore" and two not in RESTORE else one for one, two in pairs]
 
 
 def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[Task]:
@@ -131,6 +153,8 @@ def make_tasks(found: list[tuple[str, Path]], args: argparse.Namespace) -> list[
     if (one_file or to_pipe) and (len(found) > 1 or len(args.inputs) > 1):
         raise UserError(f"--out {out or '-'} names one file for {max(len(found), len(args.inputs))} pictures: give a"
                         " folder")  # fmt: skip
+    if to_pipe and args.variants > 1:
+        raise UserError(f"--variants is {args.variants}, and standard output takes one picture: give --out FILE")
     if to_pipe and args.json:
         raise UserError("--json and the picture would both go to standard output: give --out FILE")
     tasks = []
@@ -156,6 +180,7 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
 
     from common.imaging.read import open_image
     from common.photo.batch import BatchConfig, provenance_text
+    from common.photo.variants import check_variants
     from common.predictor import PredictorConfig
 
     if args.temperature is not None:
@@ -166,6 +191,7 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
     if args.distribution:
         require("matplotlib")
+    check_variants(colorizer, args.variants, args.model)
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
     if args.palette:
@@ -173,8 +199,9 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     size = args.size or colorizer.card["size"]
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
-        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, compare=args.compare,
-        overwrite=args.overwrite, provenance=provenance_text(colorizer.card),
+        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, refuse_colored=not args.anyway,
+        variants=args.variants, seed=args.seed, compare=args.compare, overwrite=args.overwrite,
+        provenance=provenance_text(colorizer.card),
         check=lambda picture: check(picture, args),
         write_extra=(lambda *page: write_distribution(colorizer, size, *page, args)) if args.distribution else None,
         report=lambda message: print(f"note: {message}", file=sys.stderr),

@@ -16,8 +16,8 @@ from common.evaluation.metrics import METRICS
 from common.evaluation.rows import run_folder
 from common.training.logger import read_metrics
 from common.training.run_dir import KEPT
+from common.utils.clock import clock
 from common.utils.errors import UserError
-from common.utils.progress import clock
 
 TABLE, CHART = "checkpoints.md", "checkpoints.png"
 

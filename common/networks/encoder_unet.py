@@ -111,6 +111,13 @@ class EncoderUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """L [N, 1, H, W] in network range -> [N, out_channels, H/4, W/4], or [..., H, W] with `full_size`."""
+        y = self.head(self.features(x))
+        if not self.full_size:
+            return y
+        return F.interpolate(y.float(), scale_factor=4, mode="bilinear", align_corners=False)
+
+    def features(self, x: Tensor) -> Tensor:
+        """L [N, 1, H, W] in network range -> the features before the last layer, [N, C, H/4, W/4]."""
         grey = (grey_from_L(L_from_unit(x)) - self.mean) / self.std
         *skips, deepest = self.encoder(grey)[self.first :]
         y = self.deepest(deepest)
@@ -119,10 +126,7 @@ class EncoderUNet(nn.Module):
             if i == len(self.steps):
                 parts.append(self.branch(x))
             y = step(torch.cat([part.to(y.dtype) for part in parts], dim=1))
-        y = self.head(self.refine(y))
-        if not self.full_size:
-            return y
-        return F.interpolate(y.float(), scale_factor=4, mode="bilinear", align_corners=False)
+        return self.refine(y)
 
 
 def conv_norm(before: int, after: int, side: int, stride: int = 1) -> nn.Sequential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,16 @@ from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, read_provenance, write_pages, write_picture
 from common.photo.edit import Edit
 from common.photo.hints import hints_of_dots, parse_hint
-from common.photo.restore import restore
-from common.predictor import PredictorConfig, colorize_photo
-from common.utils.errors import UserError, one_sentence
+from common.photo.restore import assess, correct
+from common.photo.variants import predict_variants
+from common.predictor import PredictorConfig, apply_ab, colorize_photo, embed_photograph, working_lightness
+from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import walk
 
 _PROVENANCE = "colorized by Colorization Lab"
+# on: correct tint and fading first. auto: only report fading. The network always sees a corrected lightness.
+Restore = Literal["auto", "on", "off"]
+
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -67,14 +72,17 @@ class BatchConfig:
 
     check: raises PictureError for a picture that must not be colorized. write_extra: called with the first page, its
     colorization uint8 [H, W, 3] and the target; writes further files and returns their paths. report: called with one
-    sentence if the network ran out of memory at its size.
+    sentence if the network ran out of memory at its size, and about fading.
     """
 
     predictor: PredictorConfig
     edit: Edit = field(default_factory=Edit)
-    hints: Sequence[str] = ()  # "x,y,#rrggbb" in pixels of each picture
+    hints: Sequence[str] = ()  # "x,y,color" in pixels of each picture, see `parse_hint`
     hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
-    restore: bool = False  # correct tint and fading first
+    restore: Restore = "off"
+    refuse_colored: bool = False  # refuse photographs that are in color already
+    variants: int = 1  # also write NAME.color.2.EXT and so on, up to this number
+    seed: int = 0  # of the variants
     compare: bool = False  # also write NAME.compare.png, the picture before and after
     overwrite: bool = False
     provenance: str = ""  # text for the metadata of the written files
@@ -99,6 +107,11 @@ def _is_finished(task: Task, config: BatchConfig) -> bool:
 def sibling(target: Path, kind: str, suffix: str) -> Path:
     """NAME.kind.suffix in the folder of NAME.color.EXT or NAME.EXT."""
     return target.with_name(f"{target.stem.removesuffix('.color')}.{kind}{suffix}")
+
+
+def variant_path(target: Path, number: int) -> Path:
+    """NAME.color.2.EXT in the folder of NAME.color.EXT."""
+    return target.with_name(f"{target.stem}.{number}{target.suffix}")
 
 
 def colorize_files(colorizer: Colorizer, tasks: Sequence[Task], config: BatchConfig) -> Iterator[Outcome]:
@@ -129,7 +142,8 @@ def _outputs(task: Task, config: BatchConfig) -> list[Path]:
     """The files that a task writes, without those of `write_extra`."""
     if task.target is None:
         return []
-    return [task.target, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
+    variants = [variant_path(task.target, i) for i in range(2, config.variants + 1)]
+    return [task.target, *variants, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
 
 
 def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[Picture, float]:
@@ -146,6 +160,8 @@ def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[P
         if task.target is not None:
             format_of(task.target)
         picture = _open_page(task, 0)
+        if picture.pages > 1 and config.variants > 1:
+            raise PictureError(f"{task.name} has {picture.pages} pages, and variants are of one: save them as files")
         config.check(picture)
     except Exception as error:
         return _refused(task, error)
@@ -187,6 +203,7 @@ def _colorize(
     started = time.perf_counter()
     try:
         colored = _colorize_page(colorizer, first, config)
+        _write_variants(colorizer, task, first, config)
         extra: list[Path] = []
         if config.write_extra and task.target:
             extra = config.write_extra(first, eight_bits(colored), task.target)
@@ -206,6 +223,8 @@ def _later_pages(
 ) -> Iterator[tuple[np.ndarray, Picture]]:
     """Colorize the pages after the first."""
     following = readers.submit(_open_page, task, 1)
+    if config.restore == "auto":
+        config = replace(config, restore="off")  # one sentence per file
     for page in range(1, count):
         picture = following.result()
         if page + 1 < count:
@@ -215,13 +234,53 @@ def _later_pages(
 
 
 def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) -> np.ndarray:
-    size = picture.rgb.shape[:2]
+    rgb = _prepare(picture, config)
+    return colorize_photo(colorizer, rgb, config.predictor, _edit(colorizer, rgb, config), config.report)
+
+
+def _edit(colorizer: Colorizer, rgb: np.ndarray, config: BatchConfig) -> Edit:
+    """The edit of a page, with the hints at its size."""
+    size = rgb.shape[:2]
     hints = [parse_hint(text, size) for text in config.hints]
     if config.hint_dots is not None:
         hints += hints_of_dots(config.hint_dots, size)
-    edit = replace(config.edit, hints=hints) if hints else config.edit
-    rgb = restore(picture.finest) if config.restore else picture.finest
-    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
+    if not hints:
+        return config.edit
+    features = embed_photograph(colorizer, working_lightness(rgb, colorizer.device), config.predictor)
+    return replace(config.edit, hints=hints, features=features)
+
+
+def _write_variants(colorizer: Colorizer, task: Task, picture: Picture, config: BatchConfig) -> None:
+    """Write the variants of a picture after the first, one at a time."""
+    if config.variants < 2 or not task.target:
+        return
+    config = replace(config, restore="off" if config.restore == "auto" else config.restore)  # it was reported
+    rgb = _prepare(picture, config)
+    working, edit = working_lightness(rgb, colorizer.device), _edit(colorizer, rgb, config)
+    predicted = predict_variants(colorizer, working, config.predictor, config.variants - 1, config.seed)
+    for number, ab in enumerate(predicted, 2):
+        page = [(apply_ab(rgb, working, ab, config.predictor, edit), picture)]
+        path = variant_path(task.target, number)
+        encoded = encode_pages(page, format_of(path), str(path), config.provenance)
+        write_picture(path, lambda file, encoded=encoded: file.write(encoded))
+
+
+def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
+    """The picture to colorize, uint8 or uint16 [H, W, 3]. Raises PictureError if it is refused."""
+    rgb = picture.finest
+    if config.restore == "off" and not config.refuse_colored:
+        return rgb
+    condition = assess(rgb)
+    if condition.colored and config.refuse_colored:
+        raise PictureError(f"{picture.name} is in color already: use --anyway to replace its colors")
+    if config.restore == "on":
+        return correct(rgb, condition)
+    if config.restore == "auto" and (fading := condition.fading()):
+        config.report(
+            f"{picture.name} is faded ({fading}): its lightness was kept; use --restore to correct it, or --restore off"
+            " to leave this note out"
+        )
+    return rgb
 
 
 def _write(
@@ -321,6 +380,6 @@ def _pictures(
 
 def _is_output(path: Path, folder: Path, out: Path | None) -> bool:
     """Whether a file below a folder was written by `colorize`, by its name or since it is in `out` below the folder."""
-    if path.stem.endswith((".color", ".distribution", ".compare")):
+    if re.search(r"\.(color(\.\d+)?|distribution|compare|repair)$", path.stem):
         return True
     return out is not None and folder.resolve() in out.resolve().parents and out.resolve() in path.resolve().parents

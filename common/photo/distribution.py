@@ -20,6 +20,8 @@ from common.utils.errors import PictureError, UserError
 
 _SHOWN = 960  # longer side of the picture in the figure and on the page, in pixels
 _TOP = 12  # most probable colors of each place that the page contains
+_SAME_COLOR = 16.0  # distance in ab within which bins are one color
+_MIN_SHARE = 0.01  # probability of a bin below which it starts no color
 _TEMPLATE = Path(__file__).with_name("distribution.html")
 
 
@@ -65,6 +67,26 @@ def bin_colors(L: float, ab_bins: np.ndarray) -> np.ndarray:
     """Colors of ab bins [num_bins, 2] at one lightness, mapped into the sRGB gamut: uint8 [num_bins, 3]."""
     ab = torch.from_numpy(ab_bins).float().T[None, :, None]
     return ab_to_rgb8(torch.full_like(ab[:, :1], L), ab)[0, :, 0].T.numpy()
+
+
+def likely_colors(probabilities: np.ndarray, ab_bins: np.ndarray, L: float, count: int = 6) -> list[tuple[str, float]]:
+    """The most probable colors of a place, as different ones: (#rrggbb at lightness L, probability) of each.
+
+    The most probable bin and the bins close to it are one color, their mean; then the most probable of the rest.
+
+    Args:
+        probabilities: [num_bins].
+        ab_bins: [num_bins, 2] in CIELAB units.
+        L: lightness of the place, 0..100.
+        count: of colors at most; those below 1 % are left out.
+    """
+    left, colors = probabilities.astype(np.float64), []
+    while len(colors) < count and left.max() >= _MIN_SHARE:
+        near = np.linalg.norm(ab_bins - ab_bins[left.argmax()], axis=1) < _SAME_COLOR
+        mean = (left[near, None] * ab_bins[near]).sum(axis=0, keepdims=True) / left[near].sum()
+        colors.append(("#" + bytes(bin_colors(L, mean)[0]).hex(), float(left[near].sum())))
+        left[near] = 0
+    return colors
 
 
 def representative_pixels(distribution: Distribution, size: tuple[int, int]) -> list[tuple[int, int]]:

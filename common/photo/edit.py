@@ -30,6 +30,7 @@ class Edit:
     hue: float = 0.0  # rotation of all hues in degrees, -360 to 360
     kelvin: float | None = None  # color temperature of the scene's light; below 6504 is warmer, above is colder
     hints: Sequence[Hint] = ()
+    features: Tensor | None = None  # of the photograph, from `Colorizer.embed`: hints keep to similar places
     palette: np.ndarray | None = None  # uint8 [H, W, 3] sRGB, a reference whose color statistics are transferred
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Edit:
         if self.palette is not None:
             ab = transfer_palette(ab, L, self.palette)
         if self.hints:
-            ab = spread_hints(L, ab, list(self.hints))
+            ab = spread_hints(L, ab, list(self.hints), self.features)
         if self.saturation != 1 or self.hue:
             ab = adjust_chroma(ab, self.saturation, self.hue)
         if self.kelvin is not None:

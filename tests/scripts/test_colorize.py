@@ -45,7 +45,7 @@ def names(folder):
 
 
 def test_sub_folders_are_recreated_below_out(weights, album, tmp_path, capsys):
-    argv = [str(album), f"--model={weights}", f"--out={tmp_path / 'out'}"]
+    argv = [str(album), f"--model={weights}", "--anyway", f"--out={tmp_path / 'out'}"]
     assert colorize.main(argv) == 1
     assert names(tmp_path / "out") == ["a.png"]
     printed = capsys.readouterr().err.splitlines()
@@ -56,14 +56,14 @@ def test_sub_folders_are_recreated_below_out(weights, album, tmp_path, capsys):
 
 def test_patterns_that_the_shell_did_not_expand(weights, album, monkeypatch, capsys):
     monkeypatch.chdir(album)
-    assert colorize.main(["**/*.jpg", f"--model={weights}"]) == 0
+    assert colorize.main(["**/*.jpg", f"--model={weights}", "--anyway"]) == 0
     assert (album / "deep" / "b.color.jpg").exists()
-    assert colorize.main(["*.tif", f"--model={weights}"]) == 1
+    assert colorize.main(["*.tif", f"--model={weights}", "--anyway"]) == 1
     assert "*.tif matches no file: check the pattern" in capsys.readouterr().err
 
 
 def test_outcomes_as_json(weights, album, tmp_path, capsys):
-    argv = [str(album / "a.png"), str(album / "bad.png"), "nowhere.jpg", f"--model={weights}", "--json"]
+    argv = [str(album / "a.png"), str(album / "bad.png"), "nowhere.jpg", f"--model={weights}", "--anyway", "--json"]
     assert colorize.main([*argv, f"--out={tmp_path / 'out'}"]) == 1
     result = json.loads(capsys.readouterr().out)
     assert result["summary"] == {"done": 1, "skipped": 0, "refused": 2}
@@ -79,7 +79,7 @@ def test_outcomes_as_json(weights, album, tmp_path, capsys):
 def test_through_a_pipe(weights, monkeypatch, capsysbinary):
     data = encode_pages([(photo_array(0), None)], "PNG")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
-    assert colorize.main(["-", f"--model={weights}"]) == 0
+    assert colorize.main(["-", f"--model={weights}", "--anyway"]) == 0
     found = open_image(capsysbinary.readouterr().out)
     assert found.format == "PNG"
     assert found.rgb.shape == (40, 48, 3)
@@ -90,7 +90,7 @@ def test_16_bits_stay_16_bits(weights, tmp_path):
     values = np.linspace(3000, 60000, 40 * 48).reshape(40, 48).astype(np.uint16)
     tifffile.imwrite(tmp_path / "scan.tif", values)
     Image.fromarray(values).save(tmp_path / "scan.png")
-    assert colorize.main([str(tmp_path), f"--model={weights}", f"--out={tmp_path / 'out'}"]) == 0
+    assert colorize.main([str(tmp_path), f"--model={weights}", "--anyway", f"--out={tmp_path / 'out'}"]) == 0
     for name in ("scan.tif", "scan.png"):
         found = open_image(tmp_path / "out" / name, deep=True).deep
         assert found.shape == (40, 48, 3)
@@ -104,7 +104,7 @@ def test_16_bits_stay_16_bits(weights, tmp_path):
 def test_every_page_is_colorized(weights, tmp_path, capsys):
     pages = [photo_array(i, 30 + i, 40) for i in range(3)]
     (tmp_path / "album.tif").write_bytes(encode_pages([(page, None) for page in pages], "TIFF"))
-    argv = [str(tmp_path / "album.tif"), f"--model={weights}"]
+    argv = [str(tmp_path / "album.tif"), f"--model={weights}", "--anyway"]
     assert colorize.main(argv) == 0
     with Image.open(tmp_path / "album.color.tif") as image:
         assert image.n_frames == 3
@@ -114,7 +114,7 @@ def test_every_page_is_colorized(weights, tmp_path, capsys):
 
 
 def test_the_metadata_name_the_model(weights, album):
-    assert colorize.main([str(album / "a.png"), str(album / "deep" / "b.jpg"), f"--model={weights}"]) == 0
+    assert colorize.main([str(album / "a.png"), str(album / "deep" / "b.jpg"), f"--model={weights}", "--anyway"]) == 0
     for path in (album / "a.color.png", album / "deep" / "b.color.jpg"):
         with Image.open(path) as image:
             assert image.getexif()[0x000B].startswith("colorized by Colorization Lab 0")
@@ -122,14 +122,14 @@ def test_the_metadata_name_the_model(weights, album):
 
 
 def test_before_and_after_in_one_picture(weights, album):
-    assert colorize.main([str(album / "a.png"), f"--model={weights}", "--compare"]) == 0
+    assert colorize.main([str(album / "a.png"), f"--model={weights}", "--anyway", "--compare"]) == 0
     pair = open_image(album / "a.compare.png").rgb
     assert np.array_equal(pair[:, :48], photo_array(0))
     assert np.array_equal(pair[:, 48:], open_image(album / "a.color.png").rgb)
 
 
 def test_saturation_zero_is_grey_and_a_size_is_a_size(weights, album, capsys):
-    argv = [str(album / "a.png"), f"--model={weights}", "--overwrite"]
+    argv = [str(album / "a.png"), f"--model={weights}", "--anyway", "--overwrite"]
     assert colorize.main([*argv, "--saturation=0", "--size=48"]) == 0
     rgb = open_image(album / "a.color.png").rgb.astype(int)
     assert (rgb.max(axis=2) - rgb.min(axis=2)).max() <= 1
@@ -150,7 +150,7 @@ def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, caps
     grey = np.repeat(rng.integers(60, 200, (6, 8, 1), dtype=np.uint8), 3, axis=2)
     grey = np.asarray(Image.fromarray(grey).resize((96, 72), Image.Resampling.BICUBIC))
     save_image(tmp_path / "a.png", grey)
-    argv = [str(tmp_path / "a.png"), f"--model={weights}", f"--out={tmp_path / 'b.png'}", "--overwrite"]
+    argv = [str(tmp_path / "a.png"), f"--model={weights}", "--anyway", f"--out={tmp_path / 'b.png'}", "--overwrite"]
 
     def colored(*more):
         assert colorize.main([*argv, *more]) == 0
@@ -180,6 +180,46 @@ def test_hints_palette_and_restoration_reach_the_picture(weights, tmp_path, caps
     assert np.ptp(colored("--restore")[..., 0]) > 1.3 * np.ptp(colored()[..., 0])
 
 
+def test_photographs_in_color_are_refused_and_toned_ones_are_not(weights, album, capsys):
+    """The other pictures are colorized, and --anyway colorizes all of them."""
+    grey = np.array(Image.fromarray(photo_array(2)).convert("L"))
+    sepia = (grey[..., None] * [1.0, 0.85, 0.65]).round().astype(np.uint8)
+    save_image(album / "grey.png", np.repeat(grey[..., None], 3, axis=2))
+    save_image(album / "sepia.png", sepia)
+    (album / "bad.png").unlink()
+    argv = [str(album), f"--model={weights}", f"--out={album / 'out'}"]
+    assert colorize.main(argv) == 1
+    assert names(album / "out") == ["grey.png", "sepia.png"]
+    assert f"error: {album / 'a.png'} is in color already: use --anyway" in capsys.readouterr().err
+    assert colorize.main([*argv, "--anyway", "--overwrite"]) == 0
+    assert names(album / "out") == ["a.png", "grey.png", "sepia.png"]
+
+
+def test_a_page_in_color_is_refused_too(weights, tmp_path, capsys):
+    grey = np.repeat(photo_array(2)[..., :1], 3, axis=2)
+    (tmp_path / "album.tif").write_bytes(encode_pages([(grey, None), (photo_array(1), None)], "TIFF"))
+    assert colorize.main([str(tmp_path / "album.tif"), f"--model={weights}"]) == 1
+    assert "is in color already" in capsys.readouterr().err
+    assert names(tmp_path) == ["album.tif"]  # no half file
+
+
+@pytest.mark.parametrize(
+    ("argv", "kept", "noted"),
+    [([], True, True), (["--restore", "auto"], True, True), (["--restore", "off"], True, False)]
+    + [(restore, False, False) for restore in (["--restore"], ["--restore=on"], ["--restore", "on"])],
+)
+def test_a_faded_print_keeps_its_lightness_unless_restored(weights, tmp_path, capsys, argv, kept, noted):
+    grey = np.array(Image.fromarray(photo_array(3)).convert("L"))
+    grey = (grey.astype(float) - grey.min()) / np.ptp(grey)
+    faded = np.repeat((80 + 100 * grey[..., None]).astype(np.uint8), 3, axis=2)
+    save_image(tmp_path / "a.png", faded)
+    # a file after a --restore without value
+    assert colorize.main([*argv, str(tmp_path / "a.png"), f"--model={weights}", f"--out={tmp_path / 'b.png'}"]) == 0
+    error = np.abs(rgb2lab(open_image(tmp_path / "b.png").rgb) - rgb2lab(faded))[..., 0].max()
+    assert (error < 1.5) == kept
+    assert ("a.png is faded (black is at L" in capsys.readouterr().err) == noted
+
+
 def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint, "installed_models", lambda: {"painter": weights})
     assert colorize.main(["models"]) == 0
@@ -189,7 +229,7 @@ def test_installed_models_are_listed_and_found_by_name(weights, album, monkeypat
     assert "rmse_ab 12.5, colorfulness_ratio 0.9" in printed
     assert colorize.main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["painter"]["size"] == 32
-    assert colorize.main([str(album / "a.png"), "--model=painter"]) == 0
+    assert colorize.main([str(album / "a.png"), "--model=painter", "--anyway"]) == 0
     assert colorize.main([str(album / "a.png"), "--model=painted"]) == 2
     assert "(did you mean 'painter'?)" in capsys.readouterr().err
 
@@ -207,7 +247,7 @@ def test_a_bad_file_does_not_stop_the_others(weights, tmp_path, monkeypatch, cap
         real(path, data)
 
     monkeypatch.setattr(batch, "write_picture", full)
-    assert colorize.main([str(tmp_path), f"--model={weights}", f"--out={tmp_path / 'out'}"]) == 1
+    assert colorize.main([str(tmp_path), f"--model={weights}", "--anyway", f"--out={tmp_path / 'out'}"]) == 1
     captured = capsys.readouterr()
     assert [line.rsplit("/", 1)[1] for line in captured.out.split()] == [f"{i}.png" for i in (0, 1, 2, 3, 5, 7, 8)]
     assert "4.png is damaged or cut short" in captured.err
@@ -219,7 +259,7 @@ def test_two_inputs_of_one_name_do_not_overwrite_each_other(weights, album, tmp_
     other = tmp_path / "other"
     other.mkdir()
     save_image(other / "a.png", photo_array(5))
-    argv = [str(album / "a.png"), str(other / "a.png"), f"--model={weights}", f"--out={tmp_path / 'out'}"]
+    argv = [str(album / "a.png"), str(other / "a.png"), f"--model={weights}", "--anyway", f"--out={tmp_path / 'out'}"]
     assert colorize.main([*argv, "--overwrite"]) == 1
     assert "1 colorized, 1 skipped" in capsys.readouterr().err
 
@@ -228,7 +268,7 @@ def test_nothing_heavy_is_imported_that_is_not_used(weights, album):
     """Start-up is most of the time that one picture takes."""
     code = (
         "import sys; from scripts.colorize import main;"
-        f" assert main([{str(album / 'a.png')!r}, '--model', {str(weights)!r}]) == 0;"
+        f" assert main([{str(album / 'a.png')!r}, '--model', {str(weights)!r}, '--anyway']) == 0;"
         " heavy = {'skimage', 'scipy', 'matplotlib', 'fastai', 'timm', 'torchvision', 'accelerate', 'cv2', 'sklearn',"
         " 'tensorboard', 'pandas', 'jsonargparse'};"
         " print(sorted(heavy & set(sys.modules)))"

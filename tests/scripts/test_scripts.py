@@ -154,7 +154,7 @@ def write_odd_files(folder):
 def test_colorize_odd_files(run, tmp_path, capsys):
     expected = write_odd_files(tmp_path / "in")
     out = tmp_path / "out"
-    argv = [str(tmp_path / "in"), str(tmp_path / "nowhere"), f"--weights={run}", f"--out={out}"]
+    argv = [str(tmp_path / "in"), str(tmp_path / "nowhere"), f"--weights={run}", "--anyway", f"--out={out}"]
     assert colorize.main(argv) == 1
     printed = capsys.readouterr().err.strip().splitlines()
     assert printed[-1] == "8 colorized, 0 skipped, 4 refused"
@@ -171,7 +171,7 @@ def test_colorize_odd_files(run, tmp_path, capsys):
 
 def test_colorize_keeps_what_exists(run, tmp_path, capsys):
     Image.fromarray(photo_array(1)).save(tmp_path / "a.png")
-    argv = [str(tmp_path / "a.png"), f"--weights={run}"]
+    argv = [str(tmp_path / "a.png"), f"--weights={run}", "--anyway"]
     assert colorize.main(argv) == 0
     made = (tmp_path / "a.color.png").read_bytes()
     assert colorize.main(argv) == 0
@@ -184,7 +184,7 @@ def test_colorize_keeps_what_exists(run, tmp_path, capsys):
     capsys.readouterr()
     assert colorize.main([*argv, f"--out={tmp_path}/x.gif"]) == 2
     assert "x.gif names no picture format" in capsys.readouterr().err
-    assert colorize.main([str(tmp_path), f"--weights={run}", "--overwrite"]) == 0
+    assert colorize.main([str(tmp_path), f"--weights={run}", "--anyway", "--overwrite"]) == 0
     assert not list(tmp_path.glob("*.color.color.*"))  # a folder's earlier results are not colorized again
 
 

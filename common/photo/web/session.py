@@ -23,7 +23,14 @@ from common.imaging.write import FORMAT_OF_SUFFIX, encode_jpeg, encode_pages
 from common.photo.batch import provenance_text
 from common.photo.edit import Edit
 from common.photo.hints import parse_hint
-from common.predictor import PredictorConfig, apply_ab, fit_upsampling, predict_within_memory, working_lightness
+from common.predictor import (
+    PredictorConfig,
+    apply_ab,
+    embed_photograph,
+    fit_upsampling,
+    predict_within_memory,
+    working_lightness,
+)
 from common.registry import load_colorizer
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError
@@ -130,14 +137,15 @@ def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
 
 
 def read_edit(request: dict, session: Session) -> Edit:
-    """Read the edit of a request: saturation, hue, kelvin (numbers) and hints (a list of "x,y,#rrggbb"), all optional.
+    """Read the edit of a request: saturation, hue, kelvin (numbers) and hints (a list of texts, see `parse_hint`), all
+    optional.
 
     Raises UserError if a value has the wrong type or is out of range.
     """
     numbers = {name: _number(request, name) for name in ("saturation", "hue", "kelvin")}
     texts = request.get("hints", [])
     if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
-        raise UserError("hints are a list of x,y,#rrggbb")
+        raise UserError("hints are a list of x,y,color")
     if len(texts) > MAX_HINTS:
         raise UserError(f"there are {len(texts)} hints: the page takes {MAX_HINTS}")
     hints = tuple(parse_hint(text, (session.height, session.width)) for text in texts)
@@ -167,18 +175,19 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     prediction = _predict(session, model)
     for others in [p for p in list(session.predictions.values()) if p is not prediction][: 1 - CACHED_UPSAMPLINGS]:
         others.upsampling = None
-    rgb = first_within_memory(*(lambda d=d: _preview(session, prediction, edit, d) for d in _devices(session)))
+    rgb = first_within_memory(*(lambda d=d: _preview(session, model, prediction, edit, d) for d in _devices(session)))
     return _jpeg(rgb, session.alpha), prediction.note
 
 
 @torch.no_grad()
-def _preview(session: Session, prediction: Prediction, edit: Edit, device: torch.device) -> np.ndarray:
+def _preview(session: Session, model: Model, prediction: Prediction, edit: Edit, device: torch.device) -> np.ndarray:
     """uint8 [h, w, 3] sRGB."""
     L, hints = session.L.to(device), tuple(edit.hints)
     upsampling = prediction.upsampling
     if upsampling is None or prediction.hints != hints or upsampling.coefficients.device != device:
         working, ab = session.working.to(device), prediction.ab.to(device)
-        upsampling = fit_upsampling(working, ab, tuple(L.shape[-2:]), Edit(hints=hints))
+        features = embed_photograph(model.colorizer, working, model.config) if hints else None
+        upsampling = fit_upsampling(working, ab, tuple(L.shape[-2:]), Edit(hints=hints, features=features))
         prediction.upsampling, prediction.hints = upsampling, hints
     ab = replace(edit, hints=())(L, upsampling.strip(L, 0))
     rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
@@ -200,6 +209,8 @@ def render_file(
     max_pixels = session.width * session.height
     picture = first_within_memory(lambda: decode(data, session.name, max_pixels))
     ab, working = _predict(session, model).ab, session.working
+    if edit.hints:
+        edit = replace(edit, features=embed_photograph(model.colorizer, working, model.config))
     attempts = (
         lambda d=d: apply_ab(picture.finest, working.to(d), ab.to(d), model.config, edit) for d in _devices(session)
     )

@@ -3,10 +3,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.color import rgb2lab
 
 from common.checkpoint import save_weights
+from common.color.lab import rgb8_to_lab
 from common.imaging.read import open_image
 from common.imaging.write import save_image
 from common.photo import distribution as d
@@ -55,7 +57,13 @@ def test_colors_of_bins_keep_the_lightness():
 
 def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
     save_image(tmp_path / "a<b.png", photo_array(3, 60, 90))
-    argv = [str(tmp_path / "a<b.png"), f"--weights={weights}", f"--out={tmp_path / 'out'}", "--distribution"]
+    argv = [
+        str(tmp_path / "a<b.png"),
+        f"--weights={weights}",
+        "--anyway",
+        f"--out={tmp_path / 'out'}",
+        "--distribution",
+    ]
     assert colorize.main([*argv, "--pixel=80,50", "--pixel", "0,0"]) == 0
     printed = capsys.readouterr().out.split()
     assert [line.rsplit("/", 1)[1] for line in printed] == ["a<b.png", "a<b.distribution.png", "a<b.distribution.html"]
@@ -79,7 +87,7 @@ def test_colorize_shows_the_distribution(weights, tmp_path, capsys):
 
 def test_existing_files_are_not_overwritten(weights, tmp_path, capsys):
     save_image(tmp_path / "a.png", photo_array(3))
-    argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--distribution"]
+    argv = [str(tmp_path / "a.png"), f"--weights={weights}", "--anyway", "--distribution"]
     assert colorize.main(argv) == 0
     (tmp_path / "a.color.png").unlink()
     capsys.readouterr()
@@ -88,14 +96,14 @@ def test_existing_files_are_not_overwritten(weights, tmp_path, capsys):
     assert colorize.main([*argv, "--overwrite"]) == 0
     capsys.readouterr()
     # the sheet is no photograph of the folder
-    assert colorize.main([str(tmp_path), f"--weights={weights}", "--overwrite"]) == 0
+    assert colorize.main([str(tmp_path), f"--weights={weights}", "--anyway", "--overwrite"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "a.color.png")]
 
 
 def test_a_temperature_changes_the_picture(weights, tmp_path):
     save_image(tmp_path / "a.png", photo_array(3))
     for name, temperature in (("hot", "1"), ("cold", "0.05")):
-        argv = [f"--weights={weights}", f"--temperature={temperature}", f"--out={tmp_path / name}.png"]
+        argv = [f"--weights={weights}", "--anyway", f"--temperature={temperature}", f"--out={tmp_path / name}.png"]
         assert colorize.main([str(tmp_path / "a.png"), *argv]) == 0
     chroma = [np.abs(rgb2lab(open_image(tmp_path / f"{n}.png").rgb)[..., 1:]).mean() for n in ("hot", "cold")]
     assert chroma[1] > 1.5 * chroma[0]
@@ -114,7 +122,7 @@ def test_a_temperature_changes_the_picture(weights, tmp_path):
 )
 def test_bad_requests_are_one_sentence(weights, tmp_path, capsys, more, says):
     save_image(tmp_path / "a.png", photo_array(3))
-    assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", *more]) in (1, 2)
+    assert colorize.main([str(tmp_path / "a.png"), f"--weights={weights}", "--anyway", *more]) in (1, 2)
     (printed,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert says in printed
     assert not (tmp_path / "a.color.png").exists()
@@ -129,3 +137,16 @@ def test_a_regressor_has_no_distribution(tmp_path, capsys):
         assert colorize.main([str(tmp_path / "a.png"), f"--weights={tmp_path / 'w.safetensors'}", *more]) == 2
         assert "requires a classifier" in capsys.readouterr().err
     assert not (tmp_path / "a.color.png").exists()
+
+
+def test_likely_colors_are_different_ones_in_the_order_of_their_probability():
+    bins = np.array([(40.0, 30.0), (50.0, 30.0), (-40.0, 40.0), (0.0, -50.0), (0.0, 0.0)])
+    p = np.array([0.3, 0.1, 0.35, 0.246, 0.004])
+    colors = d.likely_colors(p, bins, 55.0)
+    assert [share for _, share in colors] == pytest.approx([0.35, 0.4, 0.246])
+    rgb = [torch.tensor(list(bytes.fromhex(name[1:])), dtype=torch.uint8).view(3, 1, 1) for name, _ in colors]
+    lab = torch.stack([rgb8_to_lab(color)[:, 0, 0] for color in rgb]).numpy()
+    assert lab[:, 0] == pytest.approx([55] * 3, abs=0.5)
+    assert lab[0, 1:] == pytest.approx([-40, 40], abs=2)
+    assert lab[1, 1:] == pytest.approx([42.5, 30], abs=2)
+    assert len(d.likely_colors(p, bins, 55.0, 2)) == 2

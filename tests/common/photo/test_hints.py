@@ -233,10 +233,13 @@ def test_parse():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("120,80", "not of the form x,y,#rrggbb"),
-        ("120,80,red", "not of the form"),
-        ("120,80,#12345", "not of the form"),
-        ("120,80,#12345g", "not of the form"),
+        ("120,80", "not of the form x,y,color"),
+        ("120,80,reddish", "'reddish' is not a color: expected a name"),
+        ("120,80,#12345", "'#12345' is not a color"),
+        ("120,80,#12345g", "'#12345g' is not a color"),
+        ("120,80,#c0302040", "not a color"),
+        ("120,80,red,-1", "not of the form"),
+        ("120,80,red,201", "radius of hint '120,80,red,201' is 201: expected 0 to 200"),
         ("1.5,80,#123456", "not of the form"),
         ("", "not of the form"),
         ("200,80,#123456", r"outside of the photograph, which is 200 x 100"),
@@ -248,6 +251,50 @@ def test_invalid_hints_are_refused_in_one_sentence(text, says):
     with pytest.raises(UserError, match=says) as error:
         parse_hint(text, (100, 200))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "color"), [("red", [255, 0, 0]), ("Navy", [0, 0, 128]), ("#fff", [255] * 3)])
+def test_names_and_short_forms_of_colors(name, color):
+    assert parse_hint(f"3,4,{name}", (10, 10)).ab == pytest.approx(ab_of(color), abs=1e-4)
+
+
+def test_a_radius_is_a_disc_of_one_color():
+    L = picture(np.random.default_rng(0).uniform(0, 100, (40, 60)))  # edges everywhere
+    ab = spread_hints(L, grey(L), [parse_hint("30,20,red,8", (40, 60))])[0]
+    y, x = np.mgrid[:40, :60]
+    distance = np.hypot(y - 20, x - 30)
+    inside = torch.from_numpy(distance <= 8)
+    torch.testing.assert_close(ab[:, inside], torch.tensor(ab_of([255, 0, 0]))[:, None].expand(-1, inside.sum()))
+    assert ab[:, torch.from_numpy(distance > 12)].norm(dim=0).median() < 5
+
+
+def test_a_stroke_is_followed():
+    """It crosses an edge of L, which a dot at its center does not."""
+    dots = canvas(40, 60)
+    dots[18:21, 5:55] = (255, 0, 0, 255)
+    (hint,) = hints_of_dots(dots, (40, 60))
+    L = halves()
+    arrived = strength(spread_hints(L, grey(L), [hint]), ab_of([255, 0, 0]))
+    assert arrived[:, 4:56].min() > 0.5
+    dot = strength(spread_hints(L, grey(L), [hint._replace(points=())]), ab_of([255, 0, 0]))
+    assert dot.amin() < 0.05
+
+
+def test_features_keep_a_hint_on_its_object():
+    """Two objects without an edge of L between them, which only the features tell apart."""
+    L = picture(np.full((40, 60), 50.0))
+    features = torch.zeros(1, 3, 10, 15)
+    features[..., 8:] = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1)
+    hints = [at(10, 20, L, RED)]
+    arrived = strength(spread_hints(L, grey(L), hints, features), RED)
+    assert arrived[:, :28].min() > 0.8
+    assert arrived[:, 36:].max() < 0.1
+    assert strength(spread_hints(L, grey(L), hints), RED)[:, 36:].max() > 0.5
+    flat = spread_hints(L, grey(L), hints, torch.ones(1, 3, 10, 15))
+    assert strength(flat, RED)[:, 36:].max() > 0.5  # features that are equal everywhere limit nothing
+    both = spread_hints(L, grey(L), [*hints, at(50, 20, L, BLUE)], features)[0]
+    torch.testing.assert_close(both[:, :, 2:26], torch.tensor(RED).view(2, 1, 1).expand(2, 40, 24), atol=6, rtol=0)
+    torch.testing.assert_close(both[:, :, 38:58], torch.tensor(BLUE).view(2, 1, 1).expand(2, 40, 20), atol=6, rtol=0)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.data())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.color.gamut import ab_to_rgb8
 from common.color.lab import rgb8_to_lab
+from common.data.packing import open_pack
 from common.photo.restore import assess, restore
 
 
@@ -215,3 +216,30 @@ def test_memory_beyond_the_result_is_small():
     tracemalloc.stop()
     assert is_neutral(restored[::30, ::30])
     assert peak - restored.nbytes < 60e6
+
+
+def test_photographs_in_color_are_told_from_toned_ones():
+    """On photographs of the demo: in color, toned with two colors and grey with noise in ab, each as they are and
+    unevenly yellowed.
+    """
+    pack = open_pack("demo", 128, "all")
+    rng = np.random.default_rng(0)
+    chosen = [pack.images[i] for i in range(0, len(pack), 5) if not pack.grey[i]]
+    found = np.mean([assess(photograph.copy()).colored for photograph in chosen])
+    assert found > 0.9
+    for photograph in chosen:
+        L = lightness(photograph)
+        ab = np.stack([3 + L / 10, 20 - L / 8]) + np.linspace(0, 4, L.shape[1])
+        assert not assess(toned(L, ab)).colored
+        assert not assess(toned(L, rng.normal(0, 4, ab.shape))).colored
+
+
+def test_what_fading_says():
+    assert assess(grey(20 + 0.5 * scene())).fading() == "black is at L 21 and white at L 68"
+    assert assess(grey(scene())).fading() == ""
+    assert (
+        assess(
+            toned(20 + 0.5 * scene(), 40 * np.random.default_rng(0).normal(size=(2, 4, 5)).repeat(30, 1).repeat(30, 2))
+        ).fading()
+        == ""
+    )

@@ -120,7 +120,7 @@ def test_hints_color_their_places(client):
     b = [rgb2lab(Image.open(io.BytesIO(x.content)))[30, 20, 2] for x in (blue, grey, again)]
     assert b[0] < b[1] - 20
     assert b[2] == b[0]
-    for hints in (["80,0,#000000"], ["0,0,red"], "0,0,#000000", [3], ["1,1,#aabbcc"] * (session.MAX_HINTS + 1)):
+    for hints in (["80,0,#000000"], ["0,0,reddish"], "0,0,#000000", [3], ["1,1,#aabbcc"] * (session.MAX_HINTS + 1)):
         refused = client.post(at, json={"model": "one", "hints": hints})
         assert refused.status_code == 422
         assert "\n" not in refused.text
