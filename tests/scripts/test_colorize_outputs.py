@@ -75,7 +75,7 @@ def test_standard_output_on_a_full_disk_is_one_sentence(weights, photo, more):
 def test_a_folder_resumes(weights, tmp_path, suffix, capsys):
     """What an earlier run has written is skipped, which is no error; what somebody else has written is one."""
     folder, out = tmp_path / "in", tmp_path / "out"
-    argv = [str(folder), f"--model={weights}", f"--out={out}"]
+    argv = [str(folder), f"--model={weights}", "--anyway", f"--out={out}"]
     for name in "ab":
         save_image(folder / f"{name}{suffix}", photo_array(0))
     assert colorize.main(argv) == 0
@@ -103,13 +103,13 @@ def test_a_folder_resumes(weights, tmp_path, suffix, capsys):
 
 def test_results_of_another_model_are_not_taken_for_finished(weights, photo, tmp_path, capsys):
     other = save_painter(tmp_path / "other.safetensors", name="other")
-    assert colorize.main([str(photo), f"--model={weights}"]) == 0
-    assert colorize.main([str(photo), f"--model={other}"]) == 1
+    assert colorize.main([str(photo), f"--model={weights}", "--anyway"]) == 0
+    assert colorize.main([str(photo), f"--model={other}", "--anyway"]) == 1
     assert "error: " in capsys.readouterr().err
 
 
 def test_a_missing_comparison_is_not_taken_for_finished(weights, photo, capsys):
-    argv = [str(photo), f"--model={weights}"]
+    argv = [str(photo), f"--model={weights}", "--anyway"]
     assert colorize.main(argv) == 0
     assert colorize.main([*argv, "--compare"]) == 1
     assert colorize.main([*argv, "--compare", "--overwrite"]) == 0
@@ -121,11 +121,11 @@ def test_16_bit_results_are_recognized(weights, tmp_path):
     values = photo_array(0).astype("uint16") * 257
     for suffix in (".png", ".tif"):
         save_image(tmp_path / f"a{suffix}", values)
-        argv = [str(tmp_path / f"a{suffix}"), f"--model={weights}"]
+        argv = [str(tmp_path / f"a{suffix}"), f"--model={weights}", "--anyway"]
         assert colorize.main(argv) == colorize.main(argv) == 0
 
 
 def test_a_color_temperature_is_not_taken_for_a_softmax_temperature(weights, photo, capsys):
-    assert colorize.main([str(photo), f"--model={weights}", "--temperature=5000"]) == 2
+    assert colorize.main([str(photo), f"--model={weights}", "--anyway", "--temperature=5000"]) == 2
     says = "error: --temperature is 5000: expected a softmax temperature up to 100 (for the light of the scene, use"
     assert f"{says} --temperature-kelvin 5000)" in capsys.readouterr().err
