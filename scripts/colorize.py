@@ -1,4 +1,4 @@
-"""Colorize photographs. Size and lightness stay the same; only color is added.
+"""Colorize photographs and films. Size and lightness stay the same; only color is added.
 
 examples:
   colorize old.jpg                                     # writes old.color.jpg
@@ -6,6 +6,8 @@ examples:
   colorize portrait.tif --model runs/mine --hint 120,80,#8a4b2d --saturation 1.2 --compare
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
   colorize - < old.png > new.png
+  colorize film.mp4                                    # writes film.color.mp4, with the sound of film.mp4
+  colorize film.mp4 --preview 10                       # a sheet with ten stills
   colorize models                                      # list the installed models
   colorize serve                                       # colorize in the browser
   python -m scripts.colorize scans/*.tif
@@ -14,6 +16,8 @@ IN is any number of files, folders and patterns, or - for standard input. A fold
 those that this command wrote. OUT is a file if IN is one file and OUT ends in the suffix of a picture format; otherwise
 it is a folder. Without --out, NAME.color.EXT is written beside the input. Existing files are replaced only with
 --overwrite.
+
+Films are named one by one. An interrupted film is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import PictureError, UserError, entry_point
-from scripts.arguments import DEFAULT_MODEL, Parser, above_zero
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, network_size, set_temperature
+from scripts.colorize_film import add_film_options, check_options, colorize_films, films_in_folders, is_film
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +54,13 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.colorize_page import serve
 
         return serve(argv[1:])
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    films = [name for name in args.inputs if is_film(name)]
+    check_options(parser, args, films[0] if films else None)
+    if films and len(films) < len(args.inputs):
+        other = next(name for name in args.inputs if not is_film(name))
+        raise UserError(f"{films[0]} is a film and {other} is not: colorize films and pictures with separate commands")
     if args.pixel and not args.distribution:
         raise UserError("--pixel is given without --distribution: add it")
 
@@ -57,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     from common.photo.edit import Edit
 
     edit = Edit(args.saturation, args.hue, args.temperature_kelvin)
+    if films:
+        return colorize_films(args, edit)
     found, failures = find_pictures(args.inputs, args.recursive, args.out)
     tasks = make_tasks(found, args)
     outcomes: list[Outcome] = []
@@ -72,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
             report(outcome, len(outcomes), len(tasks), time.perf_counter() - started, args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
+    if left_out := films_in_folders(args.inputs, args.recursive):
+        print(f"note: films in folders are left out, name them to colorize them: {', '.join(left_out)}", file=sys.stderr)
     return summarize(outcomes, failures, args)
 
 
@@ -79,7 +94,7 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser("colorize", __doc__)
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input")
+    add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input; or films")
     add("--model", "--weights", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder")
     add("--out", type=Path, help="file or folder to write to, or - for standard output")
     add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
@@ -105,6 +120,7 @@ def make_parser() -> Parser:
         " NAME.distribution.html, which shows the distribution at any place that is clicked")  # fmt: skip
     add("--pixel", type=pixel, action="append", metavar="X,Y", help="a pixel for --distribution; may be repeated")
     add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
+    add_film_options(parser)
     return parser
 
 
@@ -150,17 +166,12 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     from common.photo.batch import BatchConfig, provenance_text
     from common.predictor import PredictorConfig
 
-    if args.temperature is not None:
-        if colorizer.temperature is None:
-            raise UserError(f"--temperature requires a classifier, and {args.model} is not one: use another --model")
-        colorizer.temperature = args.temperature
+    set_temperature(colorizer, args)
     if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
-    if args.size is not None and not 16 <= args.size <= 2048:
-        raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
+    size = network_size(colorizer, args)
     if args.palette:
         edit = replace(edit, palette=open_image(args.palette).on_white())
-    size = args.size or colorizer.card["size"]
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
         hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, compare=args.compare,
