@@ -171,11 +171,12 @@ class FilmReader:
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         matrix = sws_matrix(self.info)
-        return self._reformatter.reformat(
+        rgb = self._reformatter.reformat(
             frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix,
             src_color_range=ColorRange.JPEG if self.info.full_range else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG, interpolation=CONVERSION,
         ).to_ndarray()  # fmt: skip
+        return np.ascontiguousarray(rgb)
 
     def _note(self, problem: str) -> None:
         where = 0.0 if self._last is None else max(0.0, self.info.seconds_of(self._last))

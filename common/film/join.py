@@ -57,6 +57,8 @@ def plan(info: FilmInfo, target: Path, config: EncodeConfig) -> Copied:
         try:
             configure(output.add_stream(CODECS[config.codec].encoder, rate=info.rate).codec_context, info, config)
             output.start_encoding()
+        except FilmError:
+            raise
         except ValueError:
             instead = "--codec vp9" if form == "webm" else "--codec h264"
             raise FilmError(f"{target} cannot hold video of codec {config.codec}: use {instead}") from None

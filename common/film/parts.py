@@ -69,7 +69,7 @@ class Parts:
                 ends = arrays["sizes"].cumsum()
                 data = arrays["data"].tobytes()
             except (OSError, KeyError, SafetensorError) as error:
-                raise FilmError(f"{path} is damaged ({one_sentence(error)}): start afresh with --overwrite") from None
+                raise _damaged(path, error) from None
             packets = [
                 EncodedFrame(data[end - size : end], int(pts), int(dts), bool(is_key))
                 for end, size, pts, dts, is_key in zip(
@@ -94,12 +94,17 @@ class Parts:
         if not path.exists():
             return None
         try:
-            allowed = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, *map(type, map(np.dtype, "?bBhHiIlLqQefd"))]
+            allowed = [
+                np.ndarray,
+                np.dtype,
+                np._core.multiarray._reconstruct,
+                *map(type, map(np.dtype, "?bBhHiIlLqQefd")),
+            ]
             with torch.serialization.safe_globals(allowed):
                 state = torch.load(path, map_location="cpu", weights_only=True)
             return Progressed(**state | {"place": Place(*state["place"])})
         except Exception as error:  # unpickling damaged files raises nearly every type
-            raise FilmError(f"{path} is damaged ({one_sentence(error)}): start afresh with --overwrite") from None
+            raise _damaged(path, error) from None
 
 
 def _arrays(segment: Segment) -> dict[str, np.ndarray]:
@@ -140,7 +145,7 @@ def open_parts(target: Path, job: dict, overwrite: bool) -> Iterator[Parts]:
     """
     folder = target.with_name(f"{target.name}.parts")
     job = json.loads(json.dumps(job))
-    before = _read_job(folder, overwrite)
+    before = _read_job(folder)
     if before is not None and before != job and not overwrite:
         changed = next(key for key in {**before, **job} if before.get(key) != job.get(key))
         raise FilmError(f"{folder} holds segments of another job ({changed} was {before.get(changed)}, is"
@@ -157,7 +162,7 @@ def open_parts(target: Path, job: dict, overwrite: bool) -> Iterator[Parts]:
         yield Parts(folder)
 
 
-def _read_job(folder: Path, overwrite: bool) -> dict | None:
+def _read_job(folder: Path) -> dict | None:
     """The job that a folder belongs to. None if there is no folder or nothing in it."""
     if not folder.exists():
         return None
@@ -169,9 +174,12 @@ def _read_job(folder: Path, overwrite: bool) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        if overwrite:
-            return {}
-        raise FilmError(f"{folder / _JOB} is damaged ({one_sentence(error)}): start afresh with --overwrite") from None
+        raise _damaged(folder / _JOB, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> FilmError:
+    return FilmError(f"{path} is damaged ({one_sentence(error).split('.')[0]}): delete {path.parent}, then run the same"
+                     " command again")  # fmt: skip
 
 
 def _remove(folder: Path, keep_lock: bool = False) -> None:
