@@ -86,9 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if left_out := films_in_folders(args.inputs, args.recursive):
-        print(
-            f"note: films in folders are left out, name them to colorize them: {', '.join(left_out)}", file=sys.stderr
-        )
+        names = ", ".join(left_out)
+        print(f"note: films in folders are left out: name them to colorize them ({names})", file=sys.stderr)
     return summarize(outcomes, failures, args)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -68,11 +69,15 @@ def colorize_films(args: argparse.Namespace, edit: Edit) -> int:
     for package in ("av", "scenedetect"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"films need {package}: run pip install -e '.[video]' in the checkout")
+    import torch
+
     from common.film.config import FilmConfig
     from common.registry import load_colorizer
     from common.training.signals import StopRequest
     from common.utils.device import pick_device
 
+    # frames are colored in several threads, which is faster than several threads for one frame
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) // 2)))
     targets = _targets(args)
     encode = [_encoding(args, target) for target in targets]
     span = Span(args.start, args.end)
@@ -162,8 +167,6 @@ def _preview(
     colorizer: Colorizer, source: Path, target: Path, config: FilmConfig, span: Span, edit: Edit,
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
-    import os
-
     import numpy as np
 
     from common.film.preview import preview

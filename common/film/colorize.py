@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from common.predictor import AbTransform, PredictorConfig, apply_ab, working_lig
 
 SEGMENT_FRAMES = 120  # a segment ends with the first prediction that completes so many frames
 _QUEUE_SIZE = 4  # frames that are decoded ahead, and that wait to be encoded
+_PAINTERS = min(4, os.cpu_count() or 1)
 T = TypeVar("T")
 
 
@@ -35,9 +37,9 @@ class FilmJob:
     """A film to colorize, and how.
 
     transform: applied to the predicted ab of each frame. transform_key: plain values that determine `transform`.
-    report: called with frames done, frames in total (0 if unknown), cuts so far, and frames that an interrupted call had
-    done. stopped: asked after each frame;
-    if it is true, the work ends. say: called with each sentence on what the written film lacks.
+    report: called with frames done, frames in total (0 if unknown), cuts so far, and frames that an interrupted call
+    had done. stopped: asked after each frame; if it is true, the work ends. say: called with each sentence on what the
+    written film does not keep.
     """
 
     source: Path
@@ -107,8 +109,12 @@ class _Pipeline:
             self._pushed = before.pushed
             self._colors.load_state_dict(before.colors)
         frames = self._reader.frames(before.place if before else None)
-        with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as encoder:
-            self._start_segment(encoder)
+        with (
+            ThreadPoolExecutor(1) as decoder,
+            ThreadPoolExecutor(_PAINTERS) as self._painters,
+            ThreadPoolExecutor(1) as self._encoders,
+        ):
+            self._start_segment()
             ahead = _ahead(decoder, frames)
             for number, frame in enumerate(ahead, self._count):
                 self._waiting.append(frame)
@@ -118,7 +124,7 @@ class _Pipeline:
                 self._take(self._colors.push(frame.rgb))
                 if len(self._times) >= SEGMENT_FRAMES:
                     self._finish_segment(complete=False)
-                    self._start_segment(encoder)
+                    self._start_segment()
                 if self._job.stopped():
                     ahead.close()
                     return False
@@ -129,21 +135,25 @@ class _Pipeline:
         return True
 
     def _take(self, colors: list[Tensor]) -> None:
-        """Color the oldest waiting frames, and hand them to the encoder."""
+        """Color the oldest waiting frames and encode them, in threads."""
         for ab in colors:
             frame = self._waiting.popleft()
-            working = working_lightness(frame.rgb, self._device)
-            colored = apply_ab(frame.rgb, working, ab, self._predictor, self._job.transform)
             while len(self._encoding) >= _QUEUE_SIZE:
                 self._encoding.popleft().result()
-            self._encoding.append(self._threads.submit(self._encoder.add, colored))
+            painted = self._painters.submit(self._paint, frame.rgb, ab)
+            self._encoding.append(self._encoders.submit(self._encode, self._encoder, painted))
             self._times.append(frame.pts)
             self._last = frame
             self._count += 1
             self._job.report(self._count, self._total(), self._colors.shot, self._before)
 
-    def _start_segment(self, threads: ThreadPoolExecutor) -> None:
-        self._threads = threads
+    def _paint(self, rgb: np.ndarray, ab: Tensor) -> np.ndarray:
+        return apply_ab(rgb, working_lightness(rgb, self._device), ab, self._predictor, self._job.transform)
+
+    def _encode(self, encoder: SegmentEncoder, painted: Future[np.ndarray]) -> None:
+        encoder.add(painted.result())
+
+    def _start_segment(self) -> None:
         self._encoder = SegmentEncoder(self._info, self._job.encode)
         self._encoding: deque[Future] = deque()
         self._times: list[int] = []
@@ -154,7 +164,7 @@ class _Pipeline:
         before = self._parts.progressed
         if self._times:
             place = Place.of(self._count, self._last)
-            packets = self._threads.submit(self._encoder.finish).result()
+            packets = self._encoder.finish()
             number = before.segments + 1 if before else 1
         else:
             assert before is not None

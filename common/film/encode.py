@@ -1,4 +1,4 @@
-"""Encoding of colored frames. Each segment is encoded on its own and begins with a key frame, so segments can be joined."""
+"""Encoding of colored frames. Each segment is encoded on its own and begins with a key frame, so they can be joined."""
 
 from __future__ import annotations
 

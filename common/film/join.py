@@ -17,7 +17,6 @@ from common.film.config import FilmError, Span
 from common.film.encode import CODECS, EncodeConfig, configure
 from common.film.parts import Parts, Segment, disk_errors
 from common.film.source import FilmInfo, open_container, video_stream
-from common.utils.errors import one_sentence
 from common.utils.files import replace_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}

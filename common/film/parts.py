@@ -24,6 +24,8 @@ from common.utils.files import locked, replace_file
 _JOB, _STATE, _LOCK = "job.json", "state.pt", ".lock"
 _OWN = re.compile(r"job\.json|state\.pt|\.lock|\d{6}\.segment|\.(job\.json|state\.pt|\d{6}\.segment)\.part")
 
+_NUMPY = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, *(type(np.dtype(c)) for c in "?bBhHiIlLqQefd")]
+
 
 @dataclass(frozen=True)
 class Progressed:
@@ -94,13 +96,7 @@ class Parts:
         if not path.exists():
             return None
         try:
-            allowed = [
-                np.ndarray,
-                np.dtype,
-                np._core.multiarray._reconstruct,
-                *map(type, map(np.dtype, "?bBhHiIlLqQefd")),
-            ]
-            with torch.serialization.safe_globals(allowed):
+            with torch.serialization.safe_globals(_NUMPY):
                 state = torch.load(path, map_location="cpu", weights_only=True)
             return Progressed(**state | {"place": Place(*state["place"])})
         except Exception as error:  # unpickling damaged files raises nearly every type
@@ -148,8 +144,9 @@ def open_parts(target: Path, job: dict, overwrite: bool) -> Iterator[Parts]:
     before = _read_job(folder)
     if before is not None and before != job and not overwrite:
         changed = next(key for key in {**before, **job} if before.get(key) != job.get(key))
-        raise FilmError(f"{folder} holds segments of another job ({changed} was {before.get(changed)}, is"
-                        f" {job.get(changed)}): run the same command again, or start afresh with --overwrite")  # fmt: skip
+        was, now = before.get(changed), job.get(changed)
+        raise FilmError(f"{folder} holds segments of another job ({changed} was {was}, is {now}): run the same command"
+                        " again, or start afresh with --overwrite")  # fmt: skip
     if before is None and target.exists() and not overwrite:
         raise FilmError(f"{target} exists already: use --overwrite, or another --out")
     with disk_errors(folder):

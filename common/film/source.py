@@ -115,7 +115,7 @@ def read_info(path: Path) -> FilmInfo:
             duration = Fraction(container.duration, av.time_base)
         side_data = frame.side_data.get("DISPLAYMATRIX")
         form = frame.format
-        full = frame.color_range == _FULL or form.name.startswith(("yuvj", "gray")) and frame.color_range != 1
+        full = frame.color_range == _FULL or (form.name.startswith(("yuvj", "gray")) and frame.color_range != 1)
         large = frame.width >= 1280 or frame.height > 576  # players assume BT.709 for them if nothing is stated
         return FilmInfo(
             path=path, width=frame.width, height=frame.height, rate=rate, time_base=stream.time_base,

@@ -2,12 +2,12 @@ import pytest
 
 pytest.importorskip("av")
 
-from common.color.lab import rgb8_to_L  # noqa: E402
-from common.film import colorize as film_colorize  # noqa: E402
-from common.film.colorize import FilmJob, colorize_film  # noqa: E402
-from common.film.config import FilmConfig  # noqa: E402
-from common.registry import load_colorizer  # noqa: E402
-from tests.conftest import save_painter  # noqa: E402
+from common.color.lab import rgb8_to_L
+from common.film import colorize as film_colorize
+from common.film.colorize import FilmJob, colorize_film
+from common.film.config import FilmConfig
+from common.registry import load_colorizer
+from tests.conftest import save_painter
 
 
 @pytest.fixture(scope="session")

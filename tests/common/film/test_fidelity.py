@@ -94,7 +94,7 @@ def test_color_tags_and_luma_of_a_grey_ramp(tmp_path, tags, form):
     assert np.abs(decoded.rgb[..., 0] - levels).max() <= 0.5
     back = to_yuv(decoded.rgb, info, "yuv420p", av.video.reformatter.VideoReformatter())
     Y, U, V = (np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in back.planes)
-    assert (Y == ramp).all()
+    assert (ramp == Y).all()
     assert (U == 128).all() and (V == 128).all()
 
 

@@ -186,7 +186,7 @@ def test_another_job_is_refused_until_it_is_asked_for(tmp_path, colorize, short_
     colorize(source, target, encode=EncodeConfig(crf=30), overwrite=True)
     colorize(source, tmp_path / "c.mp4", encode=EncodeConfig(crf=30))
     assert target.read_bytes() == (tmp_path / "c.mp4").read_bytes()
-    with pytest.raises(FilmError, match="b.mp4 exists already: use --overwrite"):
+    with pytest.raises(FilmError, match=r"b\.mp4 exists already: use --overwrite"):
         colorize(source, target)
 
 
@@ -203,7 +203,7 @@ def test_files_that_no_film_wrote_are_not_deleted(tmp_path, colorize):
     source = make_film(tmp_path / "a.mp4", 2)
     (tmp_path / "b.mp4.parts").mkdir()
     (tmp_path / "b.mp4.parts" / "letter.txt").write_text("mine")
-    with pytest.raises(FilmError, match="holds letter.txt, which no film wrote"):
+    with pytest.raises(FilmError, match=r"holds letter\.txt, which no film wrote"):
         colorize(source, tmp_path / "b.mp4", overwrite=True)
     assert (tmp_path / "b.mp4.parts" / "letter.txt").read_text() == "mine"
 
@@ -227,17 +227,9 @@ def test_a_full_disk_is_one_sentence_and_the_same_call_resumes(tmp_path, coloriz
     source, target = make_film(tmp_path / "a.mp4", 12), tmp_path / "b.mp4"
     colorize(source, tmp_path / "whole.mp4")
     for full in ("000001.segment", "state.pt"):
-
-        def save(arrays, path, *, save=film_parts.save_file, full=full):
-            if full in str(path):
-                os.write(os.open("/dev/full", os.O_WRONLY), b"x")
-            save(arrays, path)
-
         with monkeypatch.context() as patch:
-            patch.setattr(film_parts, "save_file", save)
-            patch.setattr(
-                film_parts.torch, "save", lambda state, path, save=torch.save: save_full(state, path, full, save)
-            )
+            patch.setattr(film_parts, "save_file", on_full_disk(film_parts.save_file, full))
+            patch.setattr(film_parts.torch, "save", on_full_disk(torch.save, full))
             with pytest.raises(FilmError) as caught:
                 colorize(source, target)
         assert str(caught.value) == (
@@ -248,10 +240,15 @@ def test_a_full_disk_is_one_sentence_and_the_same_call_resumes(tmp_path, coloriz
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-def save_full(state, path, full, save):
-    if full in str(path):
-        os.write(os.open("/dev/full", os.O_WRONLY), b"x")
-    save(state, path)
+def on_full_disk(save, name):
+    """`save`, on a disk that is full when a file of this name is written."""
+
+    def saved(values, path):
+        if name in str(path):
+            os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+        save(values, path)
+
+    return saved
 
 
 def test_no_more_frames_are_held_for_a_longer_film(tmp_path, colorize, short_segments, monkeypatch):
