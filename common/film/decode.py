@@ -14,8 +14,7 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from common.film.config import Span
-from common.film.source import FilmInfo, open_container, video_stream
-from common.utils.errors import one_sentence
+from common.film.source import FilmInfo, open_container, reason, video_stream
 from common.utils.progress import clock
 
 # Exact on grey: all values of Y that video uses are different values of RGB, and come back as themselves.
@@ -25,7 +24,7 @@ CONVERSION = (
 )  # fmt: skip
 _SWS_MATRIX = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M}
 _MARGIN = Fraction(1)  # seconds that decoding starts before a place, so that filters and references are filled
-_SLACK = 1.0  # seconds by which the stated duration may be wrong
+_SLACK = 0.5  # seconds by which the stated duration may be wrong
 
 
 class Frame(NamedTuple):
@@ -133,7 +132,8 @@ class FilmReader:
                 yield Frame(self._last, self._to_rgb(frame))
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        packets = container.demux(*(s for s in container.streams if s.type in ("video", "audio")))
+        streams = [s for s in container.streams if s.type in ("video", "audio", "subtitle")]
+        packets = container.demux(*streams)
         while True:
             try:
                 for packet in packets:
@@ -146,10 +146,10 @@ class FilmReader:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError as error:
-                self._note(one_sentence(error))
+                self._note(reason(error))
                 if not isinstance(error, av.error.InvalidDataError):
                     return
-                packets = container.demux(*(s for s in container.streams if s.type in ("video", "audio")))
+                packets = container.demux(*streams)
 
     def _deinterlaced(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """One frame for each frame: the missing lines of frames that are marked as interlaced are interpolated."""

@@ -71,8 +71,9 @@ def plan(info: FilmInfo, target: Path, config: EncodeConfig) -> Copied:
             if _fits(stream, form):
                 copied.append(stream.index)
             elif stream.type in _REQUIRED:
-                instead = target.with_suffix(".mkv")
-                raise FilmError(f"{target} cannot hold the {what}: use --out {instead}")
+                fitting = [suffix for suffix, other in CONTAINERS.items() if _fits(stream, other)]
+                instead = f"use --out {target.with_suffix(fitting[0])}" if fitting else "convert that stream first"
+                raise FilmError(f"{target} cannot hold the {what}: {instead}")
             else:
                 notes.append(f"the {what} is left out: {target} cannot hold it")
     return Copied(tuple(copied), tuple(notes))

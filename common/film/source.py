@@ -81,11 +81,16 @@ def open_container(path: Path) -> InputContainer:
     except FileNotFoundError:
         raise FilmError(f"{path} does not exist: check the path") from None
     except av.error.FFmpegError as error:
-        reason = one_sentence(error)
-        raise FilmError(f"{path} is not a film in a supported format, or is damaged ({reason}): get a complete copy"
-                        ) from None  # fmt: skip
+        raise FilmError(
+            f"{path} is not a film in a supported format, or is damaged ({reason(error)}): get a complete copy"
+        ) from None
     except (OSError, ValueError) as error:
         raise FilmError(f"{path} cannot be read ({one_sentence(error)}): check its permissions") from None
+
+
+def reason(error: av.error.FFmpegError) -> str:
+    """What FFmpeg says of an error."""
+    return str(error.strerror or error)
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -132,7 +137,7 @@ def read_info(path: Path) -> FilmInfo:
 
 
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> av.VideoFrame:
-    bad: Exception | None = None
+    bad: av.error.FFmpegError | None = None
     packets = container.demux(stream)
     while True:
         try:
@@ -143,7 +148,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
         except av.error.InvalidDataError as error:
             bad = bad or error
     if bad:
-        raise FilmError(f"{path} is damaged: no frame can be decoded ({one_sentence(bad)}), get a complete copy")
+        raise FilmError(f"{path} is damaged: no frame can be decoded ({reason(bad)}), get a complete copy")
     raise FilmError(f"{path} holds no frames: expected a film")
 
 
