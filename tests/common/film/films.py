@@ -41,6 +41,8 @@ def make_film(
         if interlaced:
             context.flags |= av.codec.context.Flags.interlaced_dct
         sound = film.add_stream(audio, rate=48000, layout="stereo") if audio else None
+        if sound:
+            sound.codec_context.bit_rate = 128_000
         text = film.add_stream(subtitles) if subtitles else None
         if attachment:
             film.add_attachment("font.ttf", "font/ttf", attachment)
