@@ -66,9 +66,8 @@ def seconds(text: str) -> float:
 
 def colorize_films(args: argparse.Namespace, edit: Edit) -> int:
     """Colorize the films of a command line, one after the other. Returns the exit code: 0 if all are complete."""
-    for package in ("av", "scenedetect"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"films need {package}: run pip install -e '.[video]' in the checkout")
+    if importlib.util.find_spec("av") is None:
+        raise UserError("films need av: run pip install -e '.[video]' in the checkout")
     import torch
 
     from common.film.config import FilmConfig
@@ -146,10 +145,10 @@ def _colorize(
     done = 0
     with progress.task(source.name) as report:
 
-        def reported(frames: int, total: int, shots: int, before: int) -> None:
+        def reported(frames: int, total: int, shots: int) -> None:
             nonlocal done
             done = frames
-            report(frames, total, f"frame {frames} of {total or '?'}, shot {shots + 1}", before=before)
+            report(frames, total, f"frame {frames} of {total}, shot {shots + 1}")
 
         result = colorize_film(colorizer, FilmJob(
             source, target, config, encoding, span, transform=edit, transform_key=asdict(edit),

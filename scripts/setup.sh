@@ -30,7 +30,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "installing or updating colorization-lab in $venv (a few minutes and several GB the first time)" >&2
   # compat mode puts the folder itself on the path, so that a package that is added later can be imported
   install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check
-    --config-settings editable_mode=compat -e "$root[dev,encoders,onnx,web]")
+    --config-settings editable_mode=compat -e "$root[dev,encoders,onnx,video,web]")
   if ! "${install[@]}" -c "$root/constraints.txt" >&2; then
     echo "the tested versions cannot all be installed here; trying the newest compatible ones" >&2
     "${install[@]}" >&2

@@ -23,7 +23,7 @@ from common.film.encode import EncodeConfig, SegmentEncoder
 from common.film.join import join, plan
 from common.film.parts import Parts, Progressed, Segment, open_parts
 from common.film.source import FilmInfo, identity, read_info
-from common.film.steady import FrameColorizer
+from common.film.steady import FrameColorizer, Reference
 from common.predictor import AbTransform, PredictorConfig, apply_ab, working_lightness
 
 SEGMENT_FRAMES = 120  # a segment ends with the first prediction that completes so many frames
@@ -37,7 +37,7 @@ class FilmJob:
     """A film to colorize, and how.
 
     transform: applied to the predicted ab of each frame. transform_key: plain values that determine `transform`.
-    report: called with frames done, frames in total (0 if unknown), cuts so far, and frames that an interrupted call
+    report: called with frames done, frames in total (estimated), and cuts so far; first with what an interrupted call
     had done. stopped: asked after each frame; if it is true, the work ends. say: called with each sentence on what the
     written film does not keep.
     """
@@ -47,12 +47,12 @@ class FilmJob:
     config: FilmConfig
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     span: Span = field(default_factory=Span)
-    references: Sequence[object] = ()
+    references: Sequence[Reference] = ()
     transform: AbTransform | None = None
     transform_key: dict = field(default_factory=dict)
     overwrite: bool = False
     provenance: str = ""
-    report: Callable[[int, int, int, int], None] = lambda done, total, cuts, before: None
+    report: Callable[[int, int, int], None] = lambda done, total, cuts: None
     stopped: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda sentence: None
 
@@ -97,7 +97,7 @@ class _Pipeline:
         self._colors = FrameColorizer(colorizer, job.config, job.references)
         self._reader = FilmReader(info, job.span)
         self._waiting: deque[Frame] = deque()  # frames whose colors the FrameColorizer has not returned
-        self._count = self._pushed = self._before = 0
+        self._count = self._pushed = 0
 
     def run(self) -> bool:
         """Make all segments that are missing. Returns whether the film is complete."""
@@ -105,9 +105,9 @@ class _Pipeline:
         if before:
             if before.complete:
                 return True
-            self._count = self._before = before.place.count
-            self._pushed = before.pushed
+            self._count, self._pushed = before.place.count, before.pushed
             self._colors.load_state_dict(before.colors)
+            self._report()
         frames = self._reader.frames(before.place if before else None)
         with (
             ThreadPoolExecutor(1) as decoder,
@@ -145,7 +145,7 @@ class _Pipeline:
             self._times.append(frame.pts)
             self._last = frame
             self._count += 1
-            self._job.report(self._count, self._total(), self._colors.shot, self._before)
+            self._report()
 
     def _paint(self, rgb: np.ndarray, ab: Tensor) -> np.ndarray:
         return apply_ab(rgb, working_lightness(rgb, self._device), ab, self._predictor, self._job.transform)
@@ -157,6 +157,9 @@ class _Pipeline:
         self._encoder = SegmentEncoder(self._info, self._job.encode)
         self._encoding: deque[Future] = deque()
         self._times: list[int] = []
+
+    def _report(self) -> None:
+        self._job.report(self._count, self._total(), self._colors.shot)
 
     def _finish_segment(self, complete: bool) -> None:
         for future in self._encoding:
@@ -174,9 +177,9 @@ class _Pipeline:
         self._parts.add(Segment(packets, self._times), state)
 
     def _total(self) -> int:
-        """Number of frames of the part, as far as the file states it, or 0."""
+        """Number of frames of the part, as far as the file states it, else from the share of the file that was read."""
         if not self._info.frames:
-            return 0
+            return round(self._count / (self._reader.share or 1))
         start, end = self._job.span.start, self._job.span.end
         if not start and end is None:
             return max(self._info.frames, self._count)
@@ -203,7 +206,7 @@ def _ahead(thread: ThreadPoolExecutor, items: Iterator[T]) -> Iterator[T]:
 
 def _identity(colorizer: Colorizer, job: FilmJob) -> dict:
     """Everything that determines the written film, as plain values."""
-    references = [hashlib.sha256(repr(vars(r)).encode()).hexdigest() for r in job.references]
+    references = [[r.frame, hashlib.sha256(r.rgb.tobytes()).hexdigest()] for r in job.references]
     return {
         "film": identity(job.source),
         "model": _weights(colorizer),

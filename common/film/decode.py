@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +14,7 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from common.film.config import Span
+from common.film.config import FilmError, Span
 from common.film.source import FilmInfo, open_container, reason, video_stream
 from common.utils.progress import clock
 
@@ -24,6 +25,7 @@ CONVERSION = (
 )  # fmt: skip
 _SWS_MATRIX = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M}
 _MARGIN = Fraction(1)  # seconds that decoding starts before a place, so that filters and references are filled
+_LONGEST = 10.0  # seconds that a frame is shown
 _SLACK = 0.5  # seconds by which the stated duration may be wrong
 
 
@@ -55,18 +57,19 @@ def sws_matrix(info: FilmInfo) -> Colorspace:
 class FilmReader:
     """Decodes a part of a film.
 
-    damage: one sentence on the first place that cannot be decoded, or empty.
+    damage: one sentence on the first place that cannot be decoded, or empty. share: of the file that was read, 0 to 1.
     """
 
     def __init__(self, info: FilmInfo, span: Span | None = None) -> None:
         self.info = info
-        self.damage = ""
+        self.damage, self.share = "", 0.0
+        self._bytes = info.path.stat().st_size
         span = span or Span()
-        self._start = self._pts(span.start) if span.start else None
-        self._end = None if span.end is None else self._pts(span.end)
+        self.start = self.pts(span.start) if span.start else None
+        self.end = None if span.end is None else self.pts(span.end)
         self._reformatter = VideoReformatter()
 
-    def _pts(self, seconds: float) -> int:
+    def pts(self, seconds: float) -> int:
         """The first time stamp that is not before so many seconds."""
         return -int(-(Fraction(seconds).limit_denominator(1_000_000) + self.info.origin) // self.info.time_base)
 
@@ -80,7 +83,7 @@ class FilmReader:
         if frames is None:
             frames = islice(self._from_start(), after.count if after else 0, None)
         for frame in frames:
-            if self._end is not None and frame.pts >= self._end:
+            if self.end is not None and frame.pts >= self.end:
                 return
             yield frame
         self._check_end()
@@ -94,16 +97,16 @@ class FilmReader:
         return None
 
     def _from_start(self) -> Iterator[Frame]:
-        if self._start is None:
+        if self.start is None:
             return self._decode(None)
-        frames = self._decode(self._start)
+        frames = self._decode(self.start)
         first = next(frames, None)
-        if first is None or first.pts > self._start:  # the file has no index, or a wrong one
+        if first is None or first.pts > self.start:  # the file has no index, or a wrong one
             frames = self._decode(None)
             first = next(frames, None)
         self.damage = ""
         rest = [] if first is None else [first]
-        return (frame for part in (rest, frames) for frame in part if frame.pts >= self._start)
+        return (frame for part in (rest, frames) for frame in part if frame.pts >= self.start)
 
     def _decode(self, pts: int | None) -> Iterator[Frame]:
         """Frames from the beginning, or from a key frame before a time stamp. Stops where the file ends or breaks."""
@@ -137,6 +140,8 @@ class FilmReader:
         while True:
             try:
                 for packet in packets:
+                    if packet.pos is not None:
+                        self.share = min(1.0, packet.pos / self._bytes)
                     if packet.pts is not None:
                         end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                         self._read_to = max(end, self._read_to or end)
@@ -187,6 +192,23 @@ class FilmReader:
         stated, read = self.info.seconds, self._read_to
         if stated is not None and read is not None and read - float(self.info.origin) < stated - _SLACK:
             self._note(f"the file is cut off, its duration is {clock(stated)}")
+
+
+def frame_at(info: FilmInfo, span: Span, seconds: float) -> int:
+    """Index, among the frames of a part, of the frame that is shown at a time of the film. Nothing is decoded.
+
+    Raises FilmError if the time is outside the part.
+    """
+    reader = FilmReader(info, span)
+    with open_container(info.path) as container:
+        stream = video_stream(container, info.path)
+        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+    first = 0 if reader.start is None else bisect.bisect_left(times, reader.start)
+    last = len(times) if reader.end is None else bisect.bisect_left(times, reader.end)
+    index = bisect.bisect_left(times, reader.pts(seconds) + 1) - 1
+    if not first <= index < last or seconds > info.seconds_of(times[index]) + _LONGEST:
+        raise FilmError(f"{info.path} has no frame at {seconds:g} s in this part: set another time")
+    return index - first
 
 
 def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:

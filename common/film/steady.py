@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -12,10 +13,18 @@ from common.film.config import FilmConfig
 from common.predictor import PredictorConfig, predict_within_memory, working_lightness
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The colors of one frame, as a person wants them: uint8 [H, W, 3] sRGB."""
+
+    frame: int
+    rgb: np.ndarray
+
+
 class FrameColorizer:
     """Predicts the ab of successive frames, each on its own."""
 
-    def __init__(self, colorizer: Colorizer, config: FilmConfig, references: Sequence[object] = ()) -> None:
+    def __init__(self, colorizer: Colorizer, config: FilmConfig, references: Sequence[Reference] = ()) -> None:
         self._colorizer = colorizer
         self._config = config
         self.shot = 0

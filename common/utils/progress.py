@@ -27,32 +27,30 @@ class Progress:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Callable[..., None]]:
-        """Yield a function `report(done, total, note="", before=0)`. Without a terminal, short tasks print nothing.
-
-        total: 0 if it is unknown. before: what an interrupted task had done, for the time that is left.
-        """
+        """Yield a function `report(done, total, note="")`. Without a terminal, short tasks print nothing."""
         if self.quiet:
-            yield lambda done, total, note="", before=0: None
+            yield lambda done, total, note="": None
         elif self.live:
             with _bar() as bar:
                 task = bar.add_task(title, note="", total=None)
-                yield lambda done, total, note="", before=0: bar.update(
-                    task, completed=done, total=total or None, note=note
-                )
+                yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
         else:
             yield self._lines(title)
 
     def _lines(self, title: str) -> Callable[..., None]:
         started = last = time.monotonic()
 
-        def report(done: float, total: float, note: str = "", before: float = 0) -> None:
+        def report(done: float, total: float, note: str = "") -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= self.interval and done > before:
+            if now - last >= self.interval and done:
                 last = now
-                left = (now - started) / (done - before) * (total - done)
-                state = f"{done / total:4.0%}  {clock(left)} left" if total else ""
-                print(f"{title}: {state}  {note}".rstrip(), file=sys.stderr, flush=True)
+                left = (now - started) / done * (total - done)
+                print(
+                    f"{title}: {done / total:4.0%}  {clock(left)} left  {note}".rstrip(),
+                    file=sys.stderr,
+                    flush=True,
+                )
 
         return report
 

@@ -12,8 +12,8 @@ import torch
 
 from common.film import colorize as film_colorize
 from common.film import parts as film_parts
-from common.film.config import FilmError
-from common.film.decode import FilmReader, Place
+from common.film.config import FilmError, Span
+from common.film.decode import FilmReader, Place, frame_at
 from common.film.encode import EncodeConfig
 from common.film.source import read_info
 from common.film.steady import FrameColorizer
@@ -54,7 +54,7 @@ class Interrupted(Exception):
 
 
 def interrupt_at(frame):
-    def report(done, total, shots, before):
+    def report(done, total, shots):
         if done == frame:
             raise Interrupted
 
@@ -72,7 +72,7 @@ def test_interrupted_at_a_frame(tmp_path, colorize, delayed, options):
         resumed = []
         result = colorize(source, tmp_path / "b.mp4", report=lambda *numbers: resumed.append(numbers))  # noqa: B023
         assert result.frames == 20
-        assert resumed[0][3] == resumed[0][0] - 1 >= frame - 10  # no more is repeated than a segment and the delay
+        assert resumed[0][0] >= frame - 10  # no more is repeated than a segment and the delay
         assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
         (tmp_path / "b.mp4").unlink()
 
@@ -173,6 +173,17 @@ def test_a_place_that_is_not_found_again_is_counted(tmp_path):
     frames = list(FilmReader(info).frames())
     for place in (Place(15, frames[14].pts, 0), Place(15, frames[14].pts + 1, 0), Place(15, 10**9, 0)):
         assert [f.pts for f in FilmReader(info).frames(place)] == [f.pts for f in frames[15:]]
+
+
+def test_the_frame_at_a_time(tmp_path):
+    times = [0, 40, 100, 140, 200, 300, 333, 340, 400, 500]
+    info = read_info(make_film(tmp_path / "a.mp4", 10, times=times))
+    for seconds, index in ((0, 0), (0.039, 0), (0.04, 1), (0.25, 4), (0.45, 8), (0.5, 9)):
+        assert frame_at(info, Span(), seconds) == index
+    assert frame_at(info, Span(0.1, 0.4), 0.25) == 2
+    for seconds in (0.05, 0.4, 70):
+        with pytest.raises(FilmError, match=f"has no frame at {seconds:g} s in this part"):
+            frame_at(info, Span(0.1, 0.4), seconds)
 
 
 def test_another_job_is_refused_until_it_is_asked_for(tmp_path, colorize, short_segments):
