@@ -35,7 +35,7 @@ def preview(
         small = _upright(colored, info)
         L = working_lightness(np.asarray(_upright(frame.rgb, info)), colorizer.device)
         grey = ab_to_rgb8(L, L.new_zeros(1, 2, *L.shape[-2:]))[0].permute(1, 2, 0).cpu().numpy()
-        stills.append((clock(info.seconds_of(frame.pts)), Image.fromarray(grey), small))
+        stills.append((info.seconds_of(frame.pts), Image.fromarray(grey), small))
     if not stills:
         raise FilmError(f"{path} has no frames in this part: set another --from or --to")
     return _sheet(stills)
@@ -63,13 +63,16 @@ def _upright(rgb: np.ndarray, info: FilmInfo) -> Image.Image:
     return shown
 
 
-def _sheet(stills: list[tuple[str, Image.Image, Image.Image]]) -> Image.Image:
+def _sheet(stills: list[tuple[float, Image.Image, Image.Image]]) -> Image.Image:
+    """stills: time in seconds, the frame in grey, the frame in color."""
     width, height = stills[0][2].size
     columns = min(_COLUMNS, len(stills))
     pitch = _HEADER + 2 * (height + _GAP)
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, pitch * math.ceil(len(stills) / columns)), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-    for i, (title, grey, colored) in enumerate(stills):
+    close = stills[-1][0] - stills[0][0] < 2 * len(stills)  # clock times would be repeated
+    for i, (time, grey, colored) in enumerate(stills):
+        title = f"{clock(int(time))}.{int(time % 1 * 10)}" if close else clock(time)
         x, y = _GAP + i % columns * (width + _GAP), i // columns * pitch
         draw.text((x + width / 2, y + _HEADER / 2), title, _INK, font, anchor="mm")
         sheet.paste(grey.resize((width, height)), (x, y + _HEADER))
