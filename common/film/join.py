@@ -16,7 +16,7 @@ from av.stream import Stream
 from common.film.config import FilmError, Span
 from common.film.encode import CODECS, EncodeConfig, configure
 from common.film.parts import Parts, Segment, disk_errors
-from common.film.source import FilmInfo, open_container, video_stream
+from common.film.source import FilmInfo, open_container, reason, video_stream
 from common.utils.files import replace_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -58,6 +58,9 @@ def plan(info: FilmInfo, target: Path, config: EncodeConfig) -> Copied:
             output.start_encoding()
         except FilmError:
             raise
+        except av.error.FFmpegError as error:
+            raise FilmError(f"{info.path} cannot be encoded as {config.codec} ({reason(error)}): use --codec h264"
+                            ) from None  # fmt: skip
         except ValueError:
             instead = "--codec vp9" if form == "webm" else "--codec h264"
             raise FilmError(f"{target} cannot hold video of codec {config.codec}: use {instead}") from None

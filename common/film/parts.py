@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -122,9 +123,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise FilmError(f"{path} cannot be written ({one_sentence(error)}): free space, then run the same command"
-                        " again, which resumes") from None  # fmt: skip
+    except (OSError, RuntimeError, SafetensorError, av.error.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or one_sentence(error)
+        raise FilmError(f"{path} cannot be written ({reason}): free space or check the folder, then run the same"
+                        " command again, which resumes") from None  # fmt: skip
 
 
 @contextlib.contextmanager

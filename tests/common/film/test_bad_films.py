@@ -78,6 +78,12 @@ def test_sound_that_the_container_cannot_hold_is_refused_before_the_work(tmp_pat
         colorize(source, tmp_path / "b.gif")
 
 
+def test_a_size_that_the_encoder_does_not_take_is_one_sentence(tmp_path, colorize):
+    source = make_film(tmp_path / "a.mp4", 2, (8, 8))
+    with pytest.raises(FilmError, match=r"a.mp4 cannot be encoded as h265 \(.*\): use --codec h264"):
+        colorize(source, tmp_path / "b.mp4", encode=EncodeConfig("h265"))
+
+
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, colorize, monkeypatch):
     monkeypatch.setattr(film_source, "MAX_PIXELS", 3000)
     monkeypatch.setattr(film_source, "_first_frame", None)

@@ -6,18 +6,20 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
 
 import pytest
 import torch
 
 from common.film import colorize as film_colorize
+from common.film import join as film_join
 from common.film import parts as film_parts
 from common.film.config import FilmError, Span
 from common.film.decode import FilmReader, Place, frame_at
 from common.film.encode import EncodeConfig
 from common.film.source import read_info
 from common.film.steady import FrameColorizer
-from tests.common.film.films import make_film
+from tests.common.film.films import frames_of, make_film
 from tests.conftest import ROOT, save_painter
 
 
@@ -244,11 +246,22 @@ def test_a_full_disk_is_one_sentence_and_the_same_call_resumes(tmp_path, coloriz
             with pytest.raises(FilmError) as caught:
                 colorize(source, target)
         assert str(caught.value) == (
-            f"{tmp_path}/b.mp4.parts/{full} cannot be written (No space left on device): free space, then run the same"
-            " command again, which resumes"
+            f"{tmp_path}/b.mp4.parts/{full} cannot be written (No space left on device): free space or check the"
+            " folder, then run the same command again, which resumes"
         )
     colorize(source, target)
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_disk_that_is_full_when_the_film_is_joined(tmp_path, colorize, short_segments, monkeypatch):
+    source, target = make_film(tmp_path / "a.mkv", 12), tmp_path / "b.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(film_join, "replace_file", lambda path, write: write(Path("/dev/full")))
+        with pytest.raises(FilmError, match=r"b\.mkv cannot be written \(No space left on device\): free space"):
+            colorize(source, target)
+    colored = []
+    colorize(source, target, report=lambda done, total, cuts: colored.append(done))
+    assert colored == [] and len(frames_of(target)[0]) == 12  # only joined
 
 
 def on_full_disk(save, name):
