@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bisect
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import av
@@ -104,9 +104,14 @@ class FilmReader:
         if first is None or first.pts > self.start:  # the file has no index, or a wrong one
             frames = self._decode(None)
             first = next(frames, None)
-        self.damage = ""
-        rest = [] if first is None else [first]
-        return (frame for part in (rest, frames) for frame in part if frame.pts >= self.start)
+        return self._part([] if first is None else [first], frames)
+
+    def _part(self, *frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in chain(*frames):
+            if frame.pts >= self.start:
+                yield frame
+            else:
+                self.damage = ""  # damage before the part does not matter
 
     def _decode(self, pts: int | None) -> Iterator[Frame]:
         """Frames from the beginning, or from a key frame before a time stamp. Stops where the file ends or breaks."""

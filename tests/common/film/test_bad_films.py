@@ -9,6 +9,7 @@ import av
 import pytest
 
 from common.film import source as film_source
+from common.film.colorize import FilmResult
 from common.film.config import FilmConfig, FilmError, Span
 from common.film.encode import EncodeConfig
 from common.film.preview import preview
@@ -113,6 +114,14 @@ def test_a_film_with_damaged_packets_is_colorized_as_far_as_it_goes(tmp_path, co
     assert 30 <= result.frames == len(frames_of(tmp_path / "b.mkv")[0]) <= 40
     assert result.damage.startswith(f"{source} is damaged at 0:01 (")
     assert packets_of(tmp_path / "b.mkv", "audio") == packets_of(source, "audio")
+
+
+def test_damage_outside_of_the_part_is_not_reported(tmp_path, colorize):
+    source = make_film(tmp_path / "a.mkv", 60, (96, 128), options={"g": "10"})
+    data, (_, packet) = source.read_bytes(), packets_of(source, "video")[5]
+    source.write_bytes(data.replace(packet, packet[: len(packet) // 3] + bytes(len(packet) - len(packet) // 3)))
+    assert colorize(source, tmp_path / "b.mkv", span=Span(0, 0.5)).damage
+    assert colorize(source, tmp_path / "c.mkv", span=Span(1, 1.5)) == FilmResult(12, "")
 
 
 def test_a_change_of_size_ends_the_film(tmp_path, colorize):
