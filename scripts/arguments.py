@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from common.utils.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes a second
+    from common.colorizer import Colorizer
     from common.ensemble.stacks import StackOptions
     from common.evaluation.options import MeasureOptions
 
@@ -56,6 +57,21 @@ def expression(text: str) -> str:
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def set_temperature(colorizer: Colorizer, args: argparse.Namespace) -> None:
+    """Apply --temperature of `colorize`. Raises UserError if the model is no classifier."""
+    if args.temperature is not None:
+        if colorizer.temperature is None:
+            raise UserError(f"--temperature requires a classifier, and {args.model} is not one: use another --model")
+        colorizer.temperature = args.temperature
+
+
+def network_size(colorizer: Colorizer, args: argparse.Namespace) -> int:
+    """--size of `colorize`, or the model's own size. Raises UserError if it is out of range."""
+    if args.size is not None and not 16 <= args.size <= 2048:
+        raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
+    return args.size or colorizer.card["size"]
 
 
 def measure_options(args: argparse.Namespace) -> MeasureOptions:

@@ -1,4 +1,4 @@
-"""Colorize photographs. Size and lightness stay the same; only color is added.
+"""Colorize photographs and films. Size and lightness stay the same; only color is added.
 
 examples:
   colorize old.jpg                                     # writes old.color.jpg
@@ -7,6 +7,8 @@ examples:
   colorize old.jpg --model runs/rebalanced --temperature 0.2 --distribution --pixel 120,80
   colorize old.jpg --variants 4                        # also writes old.color.2.jpg to old.color.4.jpg
   colorize - < old.png > new.png
+  colorize film.mp4                                    # writes film.color.mp4, with the sound of film.mp4
+  colorize film.mp4 --preview 10                       # a sheet with ten stills
   colorize models                                      # list the installed models
   colorize serve                                       # colorize in the browser
   python -m scripts.colorize scans/*.tif
@@ -16,6 +18,8 @@ those that this command wrote. OUT is a file if IN is one file and OUT ends in t
 it is a folder. Without --out, NAME.color.EXT is written beside the input. Existing files are replaced only with
 --overwrite. The same command resumes an interrupted folder, and colorizes pictures that were added to it: pictures that
 an earlier run has colorized with the same model are skipped.
+
+Films are named one by one. An interrupted film is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ from typing import TYPE_CHECKING
 
 from common.utils.errors import PictureError, UserError, entry_point, require
 from common.utils.startup import leave_at_once, quick_imports
-from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
+from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural, network_size, set_temperature
+from scripts.colorize_film import add_film_options, check_options, colorize_films, films_in_folders, is_film
 
 RESTORE = ("auto", "on", "off")
 
@@ -54,12 +59,18 @@ def main(argv: list[str] | None = None) -> int:
         from scripts.colorize_page import serve
 
         return serve(argv[1:])
-    args = make_parser().parse_args(with_values(argv))
+    parser = make_parser()
+    args = parser.parse_args(with_values(argv))
     if args.temperature and args.temperature > 100:
         raise UserError(
             f"--temperature is {args.temperature:g}: expected a softmax temperature up to 100 (for the light of the"
             f" scene, use --temperature-kelvin {args.temperature:g})"
         )
+    films = [name for name in args.inputs if is_film(name)]
+    check_options(parser, args, films[0] if films else None)
+    if films and len(films) < len(args.inputs):
+        other = next(name for name in args.inputs if not is_film(name))
+        raise UserError(f"{films[0]} is a film and {other} is not: colorize films and pictures with separate commands")
     if args.pixel and not args.distribution:
         raise UserError("--pixel is given without --distribution: add it")
 
@@ -68,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         from common.photo.edit import Edit
 
     edit = Edit(args.saturation, args.hue, args.temperature_kelvin)
+    if films:
+        return colorize_films(args, edit)
     found, failures = find_pictures(args.inputs, args.recursive, args.out)
     tasks = make_tasks(found, args)
     outcomes: list[Outcome] = []
@@ -83,6 +96,9 @@ def main(argv: list[str] | None = None) -> int:
             report(outcome, len(outcomes), len(tasks), time.perf_counter() - started, args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
+    if left_out := films_in_folders(args.inputs, args.recursive):
+        names = ", ".join(left_out)
+        print(f"note: films in folders are left out: name them to colorize them ({names})", file=sys.stderr)
     return summarize(outcomes, failures, args)
 
 
@@ -90,7 +106,7 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser("colorize", __doc__)
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input")
+    add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input; or films")
     add("--model", "--weights", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder")
     add("--out", type=Path, help="file or folder to write to, or - for standard output")
     add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
@@ -128,6 +144,7 @@ def make_parser() -> Parser:
         " NAME.distribution.html, which shows the distribution at any place that is clicked")  # fmt: skip
     add("--pixel", type=pixel, action="append", metavar="X,Y", help="a pixel for --distribution; may be repeated")
     add("--json", action="store_true", help="print all outcomes as one JSON document, instead of the written files")
+    add_film_options(parser)
     return parser
 
 
@@ -183,20 +200,15 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     from common.photo.variants import check_variants
     from common.predictor import PredictorConfig
 
-    if args.temperature is not None:
-        if colorizer.temperature is None:
-            raise UserError(f"--temperature requires a classifier, and {args.model} is not one: use another --model")
-        colorizer.temperature = args.temperature
+    set_temperature(colorizer, args)
     if args.distribution and not hasattr(colorizer, "distribution"):
         raise UserError(f"--distribution requires a classifier, and {args.model} is not one: use another --model")
     if args.distribution:
         require("matplotlib")
     check_variants(colorizer, args.variants, args.model)
-    if args.size is not None and not 16 <= args.size <= 2048:
-        raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
+    size = network_size(colorizer, args)
     if args.palette:
         edit = replace(edit, palette=open_image(args.palette).on_white())
-    size = args.size or colorizer.card["size"]
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
         hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, refuse_colored=not args.anyway,

@@ -33,7 +33,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   trap 'rm -f "$log"' EXIT
   "${pip[@]}" --upgrade pip >"$log" 2>&1 || true  # the pip of some systems cannot resolve this many packages
   # compat mode puts the folder itself on the path, so that a package that is added later can be imported
-  install=("${pip[@]}" --config-settings editable_mode=compat -e "$root[train,web,encoders,onnx,dev]")
+  install=("${pip[@]}" --config-settings editable_mode=compat -e "$root[train,web,video,encoders,onnx,dev]")
   if ! "${install[@]}" -c "$root/constraints.txt" >"$log" 2>&1; then
     echo "the tested versions cannot all be installed here; installing the newest compatible ones" >&2
     "${install[@]}" >"$log" 2>&1 || { cat "$log" >&2; echo "error: pip failed, see above" >&2; exit 2; }

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "train": ("fastai", "huggingface_hub", "jsonargparse", "matplotlib", "rich", "skimage", "sklearn", "tensorboard",
               "timm", "torchvision", "yaml"),
+    "video": ("av",),
     "web": ("jinja2", "starlette", "uvicorn"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "metrics": ("lpips",),
