@@ -1,0 +1,67 @@
+"""Dense motion between successive frames: optical flow in both directions, and where the two agree."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+FAST = cv2.DISOPTICAL_FLOW_PRESET_FAST
+MEDIUM = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+
+
+class Motion(NamedTuple):
+    """Where each pixel of a frame is in another frame of the same size."""
+
+    flow: np.ndarray  # float32 [h, w, 2]: pixel (x, y) is at (x, y) + flow[y, x] in the other frame
+    visible: np.ndarray  # bool [h, w]: it is inside of the other frame and not occluded there
+
+
+class MotionEstimator:
+    """Optical flow by dense inverse search (DIS, Kroeger et al. 2016).
+
+    preset: FAST or MEDIUM.
+    """
+
+    def __init__(self, preset: int = FAST) -> None:
+        self._dis = cv2.DISOpticalFlow_create(preset)
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> tuple[Motion, Motion]:
+        """The motion from the first frame to the second, and back. Both frames are grey: uint8 [h, w]."""
+        height, width = first.shape
+        # OpenCV crashes on frames that are smaller than its patches at the coarsest scale that it chooses by the longer
+        # side
+        least = max(16, math.ceil(0.36 * max(height, width)))
+        padding = (0, max(0, least - height), 0, max(0, least - width))
+        first, second = (cv2.copyMakeBorder(x, *padding, cv2.BORDER_REPLICATE) for x in (first, second))
+        there, back = (
+            np.ascontiguousarray(self._dis.calc(*pair, None)[:height, :width])
+            for pair in ((first, second), (second, first))
+        )
+        return Motion(there, _consistent(there, back)), Motion(back, _consistent(back, there))
+
+
+def _consistent(there: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Forward-backward check: going there and back ends near the same pixel (Sundaram et al. 2010, equation 5)."""
+    height, width = there.shape[:2]
+    back = warp(back, there)
+    squares = [cv2.transform(flow * flow, np.ones((1, 2), np.float32)) for flow in (there + back, there, back)]
+    x, y = _targets(there)
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    return inside & (squares[0] < 0.01 * (squares[1] + squares[2]) + 0.5)
+
+
+def _targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    height, width = flow.shape[:2]
+    x = flow[..., 0] + np.arange(width, dtype=np.float32)
+    return x, flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+
+
+def warp(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Values float32 [h, w] or [h, w, n] where each pixel moves to: the result at p is that of `values` at p + flow(p).
+
+    They are interpolated bilinearly. Outside of the frame, the nearest border pixel counts.
+    """
+    return cv2.remap(values, *_targets(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
