@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,9 +16,10 @@ from common.colorizer import Colorizer
 from common.evaluation.metrics import colorfulness_of
 from common.film.config import FilmConfig
 from common.film.metrics import film_motion, warping_error
-from common.film.motion import Motion
+from common.film.motion import Motion, MotionEstimator
 from common.film.references import Reference
-from common.film.steady import FrameColorizer
+from common.film.shots import begins_shot
+from common.film.steady import FrameColorizer, grid_size
 from common.film.synthetic import Film
 from common.predictor import PredictorConfig, apply_ab, working_lightness
 
@@ -31,7 +34,7 @@ class Measured(NamedTuple):
     warping_error: float  # E_warp, see `common.film.metrics`
     rmse_ab: float  # mean over frames
     colorfulness: float  # mean over frames
-    frames_per_second: float  # of `push` and `apply_ab` together; NaN for the original
+    frames_per_second: float  # of processor time, decoding and encoding not included; NaN for the original
     frames: list[np.ndarray]  # the colorized film, uint8 [H, W, 3]
     found_cuts: int
 
@@ -57,17 +60,17 @@ def measure_film(colorizer: Colorizer, film: Film, size: int, ways: Sequence[str
     grey = [_grey(frame) for frame in film.frames]
     motion = film_motion(grey, film.cuts)
     starts = [0, *film.cuts, len(film.frames)]
-    middles = [(start + end) // 2 for start, end in zip(starts, starts[1:], strict=False)]
+    middles = [(start + end) // 2 for start, end in pairwise(starts)]
     references = [Reference(middle, film.frames[middle]) for middle in middles]
     rows = []
     for way in ways:
         config = FilmConfig(size, every=2 if way.endswith("every 2") else 1, steady=way != "frame by frame")
-        start = time.perf_counter()
+        start = time.process_time()
         frames, cuts = film.frames, len(film.cuts)
         if way != "original":
             given = references if "reference" in way else ()
             frames, cuts = colorize_frames(colorizer, grey, config, given)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         speed = float("nan") if way == "original" else len(frames) / seconds
         rows.append(_measured(film, way, frames, motion, speed, cuts))
     return rows
@@ -96,3 +99,14 @@ def _grey(frame: np.ndarray) -> np.ndarray:
     """The grey frame with the same lightness, uint8 [H, W, 3]."""
     grey = (grey_from_L(rgb8_to_L(_tensor(frame))) * 255).round().byte()[0, 0].numpy()
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def find_cuts(frames: Sequence[np.ndarray]) -> list[int]:
+    """The indices of the frames that begin a shot, without frame 0, as `FrameColorizer` finds them."""
+    estimator = MotionEstimator()
+    height, width = grid_size(*frames[0].shape[:2])
+    small = [
+        cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
+        for frame in frames
+    ]
+    return [i for i, (a, b) in enumerate(pairwise(small), 1) if begins_shot(a, b, estimator.between(a, b)[1])]

@@ -28,17 +28,24 @@ class MotionEstimator:
     def __init__(self, preset: int = FAST) -> None:
         self._dis = cv2.DISOpticalFlow_create(preset)
 
-    def between(self, first: np.ndarray, second: np.ndarray) -> tuple[Motion, Motion]:
-        """The motion from the first frame to the second, and back. Both frames are grey: uint8 [h, w]."""
+    def between(
+        self, first: np.ndarray, second: np.ndarray, shift: tuple[float, float] = (0, 0)
+    ) -> tuple[Motion, Motion]:
+        """The motion from the first frame to the second, and back.
+
+        first, second: grey, uint8 [h, w]. shift: (x, y) of most of the motion from the first to the second, if it is
+        known; DIS finds motion of up to about a fifth of a frame by itself.
+        """
         height, width = first.shape
         # OpenCV crashes on frames that are smaller than its patches at the coarsest scale that it chooses by the longer
         # side
         least = max(16, math.ceil(0.36 * max(height, width)))
         padding = (0, max(0, least - height), 0, max(0, least - width))
         first, second = (cv2.copyMakeBorder(x, *padding, cv2.BORDER_REPLICATE) for x in (first, second))
+        start = np.broadcast_to(np.array(shift, np.float32), (*first.shape, 2))
         there, back = (
-            np.ascontiguousarray(self._dis.calc(*pair, None)[:height, :width])
-            for pair in ((first, second), (second, first))
+            np.ascontiguousarray(self._dis.calc(*pair, initial.copy() if any(shift) else None)[:height, :width])
+            for *pair, initial in ((first, second, start), (second, first, -start))
         )
         return Motion(there, _consistent(there, back)), Motion(back, _consistent(back, there))
 
@@ -57,6 +64,12 @@ def _targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = flow.shape[:2]
     x = flow[..., 0] + np.arange(width, dtype=np.float32)
     return x, flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+
+
+def global_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The translation (x, y) from the first grey frame to the second, by phase correlation."""
+    window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
+    return cv2.phaseCorrelate(first.astype(np.float32), second.astype(np.float32), window)[0]
 
 
 def warp(values: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.color.lab import rgb8_to_lab
-from common.film.motion import MotionEstimator, warp
+from common.film.motion import Motion, MotionEstimator, global_shift, warp
 from common.film.shots import same_scene
 from common.predictor import working_lightness
 from common.utils.errors import UserError
@@ -25,7 +25,7 @@ Predict = Callable[[Tensor, Tensor], np.ndarray]
 
 WEIGHT = 100.0  # of the color of a reference, in predictions
 _PATCHES = 64  # longer side of the frames on which similar places are looked for, in pixels
-_HALF = 3.0  # summed similarity at which half of the change is made
+_HALF = 0.5  # summed similarity at which half of the change is made
 # what makes one unit of distance between two places: L, L around them, contrast, predicted ab, and position, as a
 # fraction of the longer side
 _UNITS = (8.0, 12.0, 8.0, 12.0, 12.0, 0.15, 0.15)
@@ -69,8 +69,8 @@ class _Prepared(NamedTuple):
 class Leader:
     """Changes predictions towards the colors of references.
 
-    A frame is led by the last reference before it in its shot, and by the next one after it, if that shows the same
-    scene: if the motion to it is consistent (see `common.film.shots.same_scene`). So the frames of a shot are led
+    A frame is led by the last reference before it in its shot, and by the next one after it, if it shows the same
+    scene (see `common.film.shots.same_scene`). So the frames of a shot are led
     before the film reaches its reference, and other shots are not, unless they show the same view. Two references share
     a frame according to their distances in time.
 
@@ -135,8 +135,7 @@ class Leader:
         places = None
         for i in near:
             reference = self._prepared[i]
-            forward, backward = self._estimator.between(_grey(L), reference.grey)
-            seen = same_scene(forward, backward)
+            forward, seen = self._match(_grey(L), reference.grey)
             if i == following and seen:
                 self._next = i
             if i not in (self._last, self._next):
@@ -151,6 +150,15 @@ class Leader:
             return predicted
         total = sum(weight for weight, _ in led)
         return sum((weight / total) * ab for weight, ab in led)
+
+    def _match(self, grey: np.ndarray, reference: np.ndarray) -> tuple[Motion, bool]:
+        """The motion from a frame to a reference, and whether both show the same scene."""
+        motion, _ = self._estimator.between(grey, reference)
+        seen = same_scene(reference, grey, motion)
+        if not seen and min(grey.shape) > 1:
+            motion, _ = self._estimator.between(grey, reference, global_shift(grey, reference))
+            seen = same_scene(reference, grey, motion)
+        return motion, seen
 
     def state_dict(self) -> dict:
         """Which references lead the shot."""

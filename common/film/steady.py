@@ -31,7 +31,9 @@ class _Frame(NamedTuple):
 
     ab: Tensor  # float16 [h, w, 2]: prediction, led by references; anything if the weight is 0
     weight: float  # 1 for a prediction, 0 for a skipped frame, more for a reference
-    flows: Tensor | None  # float16 [2, h, w, 2]: from the frame before to this one, and back; None at the start of a shot
+    flows: (
+        Tensor | None
+    )  # float16 [2, h, w, 2]: from the frame before to this one, and back; None at the start of a shot
     visible: Tensor | None  # bool [2, h, w]
 
     def motion(self, direction: int) -> Motion:
@@ -108,8 +110,8 @@ class FrameColorizer:
             rgb: uint8 [H, W, 3] sRGB, of the same size for all frames. Only its lightness is used.
 
         Returns:
-            A list of ab [1, 2, h, w] in CIELAB units, in order, not larger than `working_size` of a frame. Over all calls, each
-            frame is returned once.
+            A list of ab [1, 2, h, w] in CIELAB units, in order, not larger than `working_size` of a frame. Over all
+            calls, each frame is returned once.
 
         Raises:
             UserError: the size differs from that of the frames before, or a reference has another aspect ratio.
@@ -124,12 +126,12 @@ class FrameColorizer:
         working = working_lightness(rgb, self._colorizer.device)
         if self._apart:
             return [predict_within_memory(self._colorizer, working, self._predictor)]
-        L = F.interpolate(working, size=_grid(*working.shape[-2:]), mode="area")
+        L = F.interpolate(working, size=grid_size(*working.shape[-2:]), mode="area")
         grey = (L[0, 0] * 2.55).round().byte().cpu().numpy()
         out, flows, visible = [], None, None
         if self._grey is not None:
             forward, backward = self._estimator.between(self._grey, grey)
-            if begins_shot(self._grey, grey, forward, backward):
+            if begins_shot(self._grey, grey, backward):
                 out = self.flush()
                 self._past, self._in_shot = None, 0
                 self.shot += 1
@@ -171,15 +173,14 @@ class FrameColorizer:
     def _next(self) -> Tensor:
         """Finish the oldest pending frame."""
         frame = self._pending.popleft()
-        mean = _mean(frame)
-        kept = mean.weight
-        if self._past is not None and frame.weight <= 1:
+        mean, given = _mean(frame), frame.weight > 1  # given by a reference
+        least = mean.weight if given else 0
+        if self._past is not None and not given:
             past = self._past.carried(frame.motion(1))
-            mean = past.plus(mean)
-            # new predictions replace old ones, and the weight of references fades
-            kept = np.maximum(np.minimum(mean.weight, self._memory), past.weight * _FADING)
-        self._past = mean.weighing(kept)
-        if frame.weight > 1:
+            mean, least = past.plus(mean), past.weight * _FADING
+        # new predictions replace old ones, and the weight of references fades
+        self._past = mean.weighing(np.maximum(np.minimum(mean.weight, self._memory), least))
+        if given:
             return self._tensor(mean)
         future: _Mean | None = None
         for later in reversed(self._pending):
@@ -222,6 +223,7 @@ def _saved(array: np.ndarray | None) -> Tensor | None:
     return None if array is None else torch.from_numpy(array)
 
 
-def _grid(height: int, width: int) -> tuple[int, int]:
+def grid_size(height: int, width: int) -> tuple[int, int]:
+    """Size (height, width) at which the colors of frames of a size are filtered."""
     scale = min(1.0, GRID / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

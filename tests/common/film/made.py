@@ -1,5 +1,7 @@
 """Small networks and films whose colors are known."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import torch
@@ -47,4 +49,4 @@ def pan(picture, length, step=3, height=96, width=160):
 
 def flatness(outputs):
     """Mean |ab_t - ab_(t-1)| of a list of tensors."""
-    return torch.cat([(a - b).abs() for a, b in zip(outputs, outputs[1:], strict=False)]).mean().item()
+    return torch.cat([(a - b).abs() for a, b in pairwise(outputs)]).mean().item()

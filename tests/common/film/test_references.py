@@ -41,7 +41,9 @@ def test_a_reference_is_parsed(text, path, seconds):
     assert parse_reference(text) == (Path(path), seconds)
 
 
-@pytest.mark.parametrize("text", ["", "a.png", "@3", "a.png@", "a.png@-1", "a.png@x", "a.png@1:2:3:4", "a.png@1e5", "a@nan"])
+@pytest.mark.parametrize(
+    "text", ["", "a.png", "@3", "a.png@", "a.png@-1", "a.png@x", "a.png@1:2:3:4", "a.png@1e5", "a@nan"]
+)
 def test_a_reference_of_another_form_is_refused(text):
     with pytest.raises(UserError, match="PICTURE@TIME"):
         parse_reference(text)

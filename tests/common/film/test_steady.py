@@ -81,8 +81,8 @@ def test_continuing_from_a_saved_state_is_bit_identical(after, every):
 @pytest.mark.parametrize("lengths", [[1], [3, 1, 9], [12, 2]])
 def test_each_frame_is_returned_once_and_in_order(options, lengths):
     shots = [[texture(10 + i)] * length for i, length in enumerate(lengths)]
-    outputs = colorize(sum(shots, []), **options)
-    expected = [shot[0] for shot in shots for _ in shot]
+    expected = [frame for shot in shots for frame in shot]
+    outputs = colorize(expected, **options)
     assert len(outputs) == len(expected)
     for ab, frame in zip(outputs, expected, strict=True):
         assert (ab - known(frame, ab)).abs().mean() < 3
@@ -98,10 +98,13 @@ def test_every_nth_frame_of_a_shot_is_predicted(every):
 def test_skipped_frames_follow_the_motion():
     frames = pan(texture(3), 9)
     outputs = colorize(frames, every=9)
-    error = [(ab - known(frame, ab)).abs()[..., :-20, :-40].mean().item() for frame, ab in zip(frames, outputs, strict=True)]
-    standing = (outputs[0] - known(frames[-1], outputs[0])).abs()[..., :-20, :-40].mean().item()
-    assert standing > 4 * max(error)
-    assert max(error) < error[0] + 0.5
+
+    def error(ab, frame):  # away from what enters the frame
+        return (ab - known(frame, ab)).abs()[..., :-20, :-40].mean().item()
+
+    errors = list(map(error, outputs, frames))
+    assert max(errors) < errors[0] + 0.5
+    assert error(outputs[0], frames[-1]) > 4 * max(errors)
 
 
 def test_what_a_moving_object_uncovers_gets_its_own_prediction():
@@ -129,7 +132,7 @@ def test_frames_after_black_begin_a_shot():
     colors = FrameColorizer(ByLightness(), FilmConfig(SIZE))
     for frame in [texture(1)] * 2 + [np.zeros_like(texture(1))] * 3 + [texture(1)] * 2:
         colors.push(frame)
-    assert colors.shot == 2
+    assert colors.shot == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 300), (300, 9), (40, 40), (2, 2000)])
