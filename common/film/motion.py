@@ -26,7 +26,7 @@ class MotionEstimator:
     """
 
     def __init__(self, preset: int = FAST) -> None:
-        self._dis = cv2.DISOpticalFlow_create(preset)
+        self._preset, self._dis = preset, cv2.DISOpticalFlow_create(preset)
 
     def between(
         self, first: np.ndarray, second: np.ndarray, shift: tuple[float, float] = (0, 0)
@@ -42,9 +42,11 @@ class MotionEstimator:
         least = max(16, math.ceil(0.36 * max(height, width)))
         padding = (0, max(0, least - height), 0, max(0, least - width))
         first, second = (cv2.copyMakeBorder(x, *padding, cv2.BORDER_REPLICATE) for x in (first, second))
+        # an object that was given a shift does not forget it
+        dis = cv2.DISOpticalFlow_create(self._preset) if any(shift) else self._dis
         start = np.broadcast_to(np.array(shift, np.float32), (*first.shape, 2))
         there, back = (
-            np.ascontiguousarray(self._dis.calc(*pair, initial.copy() if any(shift) else None)[:height, :width])
+            np.ascontiguousarray(dis.calc(*pair, initial.copy() if any(shift) else None)[:height, :width])
             for *pair, initial in ((first, second, start), (second, first, -start))
         )
         return Motion(there, _consistent(there, back)), Motion(back, _consistent(back, there))

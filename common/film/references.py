@@ -70,9 +70,9 @@ class Leader:
     """Changes predictions towards the colors of references.
 
     A frame is led by the last reference before it in its shot, and by the next one after it, if it shows the same
-    scene (see `common.film.shots.same_scene`). So the frames of a shot are led
-    before the film reaches its reference, and other shots are not, unless they show the same view. Two references share
-    a frame according to their distances in time.
+    scene (see `common.film.shots.same_scene`). So the frames of a shot are led before the film reaches its reference,
+    and other shots are not, unless they show the same view. Two references share a frame according to their distances
+    in time.
 
     A reference changes predictions in two ways. By similarity: places that look alike, and where the network predicts
     alike, change alike. By motion: a pixel that the optical flow finds in the reference gets its color.
