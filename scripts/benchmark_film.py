@@ -12,6 +12,7 @@ of ab between successive frames of a shot, in CIELAB units (common/film/metrics.
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def benchmark_films(argv: list[str]) -> int:
                         " (default: %(default)s)")  # fmt: skip
     parser.add_argument("--side", type=positive, default=480,
                         help="frames are reduced to this longer side, in pixels (default: 480)")  # fmt: skip
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N frames of each film")
     parser.add_argument("--constructed", type=positive, default=0, metavar="N",
                         help="also N films that are made from the photographs of --data")  # fmt: skip
     parser.add_argument("--data", default="demo", help="folder, tar shards, named set, or demo")
@@ -52,7 +54,7 @@ def benchmark_films(argv: list[str]) -> int:
     from common.registry import load_colorizer
 
     colorizer = load_colorizer(args.model).eval()
-    films = [_decoded(path, args.side) for path in args.films]
+    films = [_decoded(path, args.side, args.limit) for path in args.films]
     films += _constructed(args.data, args.constructed, args.seed, args.cache)
     print(_HEAD, flush=True)
     rows, strips = [], []
@@ -74,7 +76,7 @@ def benchmark_films(argv: list[str]) -> int:
     return 0
 
 
-def _decoded(path: Path, side: int) -> Film:
+def _decoded(path: Path, side: int, limit: int | None) -> Film:
     """Read a film, reduce its frames, and find its cuts."""
     import av
     import cv2
@@ -85,7 +87,7 @@ def _decoded(path: Path, side: int) -> Film:
     frames = []
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
+            for frame in islice(container.decode(video=0), limit):
                 rgb = frame.to_ndarray(format="rgb24")
                 scale = min(1.0, side / max(rgb.shape))
                 size = (round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
