@@ -6,6 +6,7 @@ examples:
   python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
   python -m scripts.benchmark train --network pix2pix --data 'imagenette160-train-*.tar' --size 256 --batch_size 8
   python -m scripts.benchmark train --data demo --size 64 --seconds 10
+  python -m scripts.benchmark film --help      the colors of films: steadiness, error and speed
 
 `train` measures images/s of this project's engine and of the usual loop: a folder of JPEG files, a DataLoader with one
 worker per processor, scikit-image's rgb2lab per image, fp32, contiguous layout. Networks, losses, batch size and
@@ -46,6 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         from scripts import benchmark_photo
 
         return benchmark_photo.main(argv)
+    if argv[:1] == ["film"]:
+        from scripts.benchmark_film import benchmark_films
+
+        return benchmark_films(argv[1:])
     parser = Parser("python -m scripts.benchmark", __doc__)
     parser.add_argument("what", choices=["train"], help="what to measure")
     parser.add_argument("--network", choices=["resnet18", "pix2pix"], default="resnet18",

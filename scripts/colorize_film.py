@@ -18,25 +18,16 @@ if TYPE_CHECKING:
     from common.colorizer import Colorizer
     from common.film.config import FilmConfig
     from common.film.encode import EncodeConfig
+    from common.film.references import Reference
     from common.photo.edit import Edit
     from common.training.signals import StopRequest
 
-_FILM_OPTIONS = ("codec", "crf", "preset", "start", "end", "preview", "every", "frame_by_frame")
+_FILM_OPTIONS = ("codec", "crf", "preset", "start", "end", "preview", "every", "frame_by_frame", "reference")
 _FLAGS = {"start": "--from", "end": "--to"}
 _PICTURE_OPTIONS = (
-    "recursive",
-    "hint",
-    "hints",
-    "palette",
-    "restore",
-    "repair",
-    "variants",
-    "anyway",
-    "compare",
-    "distribution",
-    "pixel",
+    "recursive", "hint", "hints", "palette", "restore", "repair", "variants", "anyway", "compare", "distribution", "pixel",
     "json",
-)
+)  # fmt: skip
 
 
 def is_film(name: str) -> bool:
@@ -55,6 +46,8 @@ def add_film_options(parser: Parser) -> None:
     add("--preview", type=positive, metavar="N", help="write only a sheet with N stills, NAME.preview.png")
     add("--every", type=positive, default=1, metavar="N", help="predict every N-th frame (default: 1)")
     add("--frame-by-frame", action="store_true", help="do not filter the colors over time")
+    add("--reference", action="append", default=[], metavar="PICTURE@TIME", type=_reference,
+        help="a colored picture of the frame at this time, which leads the colors of its shot; may be repeated")  # fmt: skip
 
 
 def check_options(parser: Parser, args: argparse.Namespace, film: str | None) -> None:
@@ -74,6 +67,15 @@ def seconds(text: str) -> float:
     for part in text.split(":"):
         total = 60 * total + float(part)
     return total
+
+
+def _reference(text: str) -> tuple[Path, float]:
+    from common.film.references import parse_reference
+
+    try:
+        return parse_reference(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def colorize_films(args: argparse.Namespace, edit: Edit) -> int:
@@ -162,7 +164,8 @@ def _colorize(
             report(frames, total, f"frame {frames} of {total}, shot {shots + 1}")
 
         result = colorize_film(colorizer, FilmJob(
-            source, target, config, encoding, span, transform=edit, transform_key=asdict(edit),
+            source, target, config, encoding, span, _references(source, span, args), transform=edit,
+            transform_key=asdict(edit),
             overwrite=args.overwrite, provenance=_provenance(colorizer), report=reported,
             stopped=lambda: bool(stop.signal), say=lambda sentence: progress.say(f"note: {sentence}"),
         ))  # fmt: skip
@@ -171,6 +174,19 @@ def _colorize(
     if result.damage:
         print(f"error: {result.damage}: {result.frames} frames were colorized and written", file=sys.stderr)
     return result.damage
+
+
+def _references(source: Path, span: Span, args: argparse.Namespace) -> list[Reference]:
+    from common.film.decode import frame_at
+    from common.film.references import Reference
+    from common.film.source import read_info
+    from common.imaging.read import open_image
+
+    info = read_info(source) if args.reference else None
+    return [
+        Reference(frame_at(info, span, time), open_image(path).on_white(), f"--reference {path}")
+        for path, time in args.reference
+    ]
 
 
 def _preview(

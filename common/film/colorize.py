@@ -22,8 +22,9 @@ from common.film.decode import FilmReader, Frame, Place
 from common.film.encode import EncodeConfig, SegmentEncoder
 from common.film.join import join, plan
 from common.film.parts import Parts, Progressed, Segment, open_parts
+from common.film.references import Reference
 from common.film.source import FilmInfo, identity, read_info
-from common.film.steady import FrameColorizer, Reference
+from common.film.steady import FrameColorizer
 from common.predictor import AbTransform, PredictorConfig, apply_ab, working_lightness
 
 SEGMENT_FRAMES = 120  # a segment ends with the first prediction that completes so many frames
