@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _FILM_OPTIONS = ("codec", "crf", "preset", "start", "end", "preview", "every", "frame_by_frame", "reference")
 _FLAGS = {"start": "--from", "end": "--to"}
 _PICTURE_OPTIONS = (
-    "recursive", "hint", "hints", "palette", "restore", "repair", "variants", "anyway", "compare", "distribution", "pixel",
-    "json",
+    "recursive", "hint", "hints", "palette", "restore", "repair", "variants", "anyway", "compare",
+    "distribution", "pixel", "json",
 )  # fmt: skip
 
 
@@ -46,8 +46,14 @@ def add_film_options(parser: Parser) -> None:
     add("--preview", type=positive, metavar="N", help="write only a sheet with N stills, NAME.preview.png")
     add("--every", type=positive, default=1, metavar="N", help="predict every N-th frame (default: 1)")
     add("--frame-by-frame", action="store_true", help="do not filter the colors over time")
-    add("--reference", action="append", default=[], metavar="PICTURE@TIME", type=_reference,
-        help="a colored picture of the frame at this time, which leads the colors of its shot; may be repeated")  # fmt: skip
+    add(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="PICTURE@TIME",
+        type=_reference,
+        help="a colored picture of the frame at this time; it leads the colors of its shot; may be repeated",
+    )
 
 
 def check_options(parser: Parser, args: argparse.Namespace, film: str | None) -> None:
