@@ -8,8 +8,8 @@ examples:
 without and with them, both with the network's features and with the edges of L alone. Then an object of random outline
 is cut out of one photograph and laid on another, and one dot in it changes its color by 45 ab units: `leak` is the
 share of pixels more than four pixels outside of the object that change by more than 5 ab units, `fill` that of the
-pixels inside. `variants`: `rmse_ab` of one colorization, of the best of four and of the mean of the other three, and the
-mean distance of two of the four, in ab units.
+pixels inside. `variants`: `rmse_ab` of one colorization, of the best of four and of the mean of the other three, and
+the mean distance of two of the four, in ab units.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def read_photographs(
 def measure_hints(colorizer: Colorizer, photographs: list[tuple[Tensor, Tensor]], seed: int) -> dict[str, float]:
     """rmse_ab with dots, leak and fill, with and without features."""
     import numpy as np
+    import torch
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)
@@ -110,8 +111,7 @@ def measure_hints(colorizer: Colorizer, photographs: list[tuple[Tensor, Tensor]]
         for name, found in with_and_without(colorizer, L, dots):
             add(f"rmse_ab, {_DOTS} dots, {name}" if name else "rmse_ab, no dots", (found - ab).square().mean().sqrt())
         mask = random_outline(rng, height, width)
-        composition = L.clone()
-        composition[..., mask] = photographs[i - 1][0][..., mask]
+        composition = torch.where(torch.from_numpy(mask), photographs[i - 1][0], L)
         y, x = np.unravel_index(ndimage.distance_transform_edt(mask).argmax(), mask.shape)
         before = next(with_and_without(colorizer, composition, []))[1]
         angle = rng.uniform(0, 2 * np.pi)
