@@ -7,17 +7,19 @@ from scripts import benchmark
 from scripts.benchmark_photo import random_outline
 
 
-def test_hints_and_variants_are_measured(tmp_path, capsys):
-    for what in ("hints", "variants"):
+def test_hints_variants_and_repairs_are_measured(tmp_path, capsys):
+    for what in ("hints", "variants", "repair"):
         argv = [what, "--data=demo", "--limit=4", "--model=calm64", f"--json={tmp_path / what}.json"]
         assert benchmark.main(argv) == 0
         assert "4 photographs of demo, calm64, seed 0" in capsys.readouterr().out
-    hints, variants = (json.loads((tmp_path / f"{what}.json").read_text()) for what in ("hints", "variants"))
+    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    hints, variants, repair = found["hints"], found["variants"], found["repair"]
     assert hints["rmse_ab, 10 dots, edges of L"] < hints["rmse_ab, no dots"]
     assert 0 <= hints["leak, edges of L"] < hints["fill, edges of L"] <= 1
     assert hints["leak, features"] == hints["leak, edges of L"]  # this network has no features
     assert variants["rmse_ab of the best of four"] < variants["rmse_ab of one"]
     assert variants["distance of two"] > 1
+    assert repair["PSNR, undamaged"] > repair["PSNR, scratched"] > 10
 
 
 def test_features_reduce_leaks():
