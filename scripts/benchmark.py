@@ -1,6 +1,6 @@
 """Compare the training speed of this project with that of a usual PyTorch training loop on the same machine.
 
-`hints` and `variants` measure those of `colorize`: see python -m scripts.benchmark hints --help.
+`hints`, `variants` and `repair` measure those of `colorize`: see python -m scripts.benchmark hints --help.
 
 examples:
   python -m scripts.benchmark train --data 'imagenette160-train-*.tar' --size 224 --seconds 60
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] in (["hints"], ["variants"]):
+    if argv[:1] in (["hints"], ["variants"], ["repair"]):
         from scripts import benchmark_photo
 
         return benchmark_photo.main(argv)

@@ -1,4 +1,4 @@
-"""Measure hints and variants, on photographs whose colors are known.
+"""Measure hints, variants and the repair of scratches, on photographs whose colors are known.
 
 examples:
   python -m scripts.benchmark hints --data 'photos128-*-val.tar' --limit 100
@@ -9,7 +9,8 @@ without and with them, both with the network's features and with the edges of L 
 is cut out of one photograph and laid on another, and one dot in it changes its color by 45 ab units: `leak` is the
 share of pixels more than four pixels outside of the object that change by more than 5 ab units, `fill` that of the
 pixels inside. `variants`: `rmse_ab` of one colorization, of the best of four and of the mean of the other three, and
-the mean distance of two of the four, in ab units.
+the mean distance of two of the four, in ab units. `repair`: PSNR of grey photographs with simulated scratches and dust
+(`common.data.degradations`) before and after, and of undamaged ones after.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _MARGIN = 4  # pixels around the object that are not judged
 
 
 def main(argv: list[str]) -> int:
-    """Parse, measure, print. argv: begins with `hints` or `variants`."""
+    """Parse, measure, print. argv: begins with `hints`, `variants` or `repair`."""
     parser = Parser("python -m scripts.benchmark", __doc__)
-    parser.add_argument("what", choices=["hints", "variants"], help="what to measure")
+    parser.add_argument("what", choices=["hints", "variants", "repair"], help="what to measure")
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder"
     )
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     if not hasattr(colorizer, "distribution"):
         raise UserError(f"--model is {args.model}, which predicts no distribution: expected a classifier")
     photographs = read_photographs(args.data, colorizer, args.limit, args.seed, args.cache)
-    measure = measure_hints if args.what == "hints" else measure_variants
+    measure = {"hints": measure_hints, "variants": measure_variants, "repair": measure_repair}[args.what]
     result = measure(colorizer, photographs, args.seed)
     print(f"{len(photographs)} photographs of {args.data}, {args.model}, seed {args.seed}, {machine()}")
     for name, value in result.items():
@@ -92,6 +93,7 @@ def read_photographs(
 def measure_hints(colorizer: Colorizer, photographs: list[tuple[Tensor, Tensor]], seed: int) -> dict[str, float]:
     """rmse_ab with dots, leak and fill, with and without features."""
     import numpy as np
+    import torch
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)
@@ -110,8 +112,7 @@ def measure_hints(colorizer: Colorizer, photographs: list[tuple[Tensor, Tensor]]
         for name, found in with_and_without(colorizer, L, dots):
             add(f"rmse_ab, {_DOTS} dots, {name}" if name else "rmse_ab, no dots", (found - ab).square().mean().sqrt())
         mask = random_outline(rng, height, width)
-        composition = L.clone()
-        composition[..., mask] = photographs[i - 1][0][..., mask]
+        composition = torch.where(torch.from_numpy(mask), photographs[i - 1][0], L)
         y, x = np.unravel_index(ndimage.distance_transform_edt(mask).argmax(), mask.shape)
         before = next(with_and_without(colorizer, composition, []))[1]
         angle = rng.uniform(0, 2 * np.pi)
@@ -168,6 +169,29 @@ def measure_variants(colorizer: Colorizer, photographs: list[tuple[Tensor, Tenso
         distance = np.mean([float((a - b).norm(dim=1).mean()) for a, b in itertools.combinations(four, 2)])
         rows.append((errors[0], min(errors), np.mean(errors[1:]), distance))
     names = ("rmse_ab of one", "rmse_ab of the best of four", "rmse_ab of the other three", "distance of two")
+    return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def measure_repair(colorizer: Colorizer, photographs: list[tuple[Tensor, Tensor]], seed: int) -> dict[str, float]:
+    """PSNR of scratched photographs before and after their repair, and of undamaged ones. Only L is used."""
+    import numpy as np
+
+    from common.color.gamut import ab_to_rgb8
+    from common.data.degradations import damage, index_noise
+    from common.photo.repair import repair
+
+    def grey(L: Tensor) -> np.ndarray:
+        return ab_to_rgb8(L, L.expand(-1, 2, -1, -1) * 0)[0].permute(1, 2, 0).numpy()
+
+    def psnr(one: np.ndarray, other: np.ndarray) -> float:
+        return float(10 * np.log10(255**2 / max(np.square(one.astype(float) - other).mean(), 1e-4)))
+
+    rows = []
+    for i, (L, ab) in enumerate(photographs):
+        clean, scratched = grey(L), grey(damage(L, ab, "scratches", index_noise(np.array([i]), seed)))
+        again, mask = repair(clean)
+        rows.append((psnr(scratched, clean), psnr(repair(scratched)[0], clean), mask.mean(), psnr(again, clean)))
+    names = ("PSNR, scratched", "PSNR, repaired", "share of undamaged ones that is changed", "PSNR, undamaged")
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 
 

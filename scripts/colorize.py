@@ -128,6 +128,8 @@ def make_parser() -> Parser:
     add("--restore", choices=RESTORE, default="auto",
         help="on, or no value: first remove the tint of an old scan and undo its fading; auto: only report fading"
         " (default: auto)")  # fmt: skip
+    add("--repair", action="store_true",
+        help="first fill in long scratches, and write NAME.repair.png, which shows them in red")  # fmt: skip
     add("--anyway", action="store_true", help="also colorize photographs that are in color already")
     add("--variants", type=natural, default=1, metavar="N",
         help="write N different colorizations, NAME.color.EXT, NAME.color.2.EXT and so on")  # fmt: skip
@@ -211,7 +213,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
         edit = replace(edit, palette=open_image(args.palette).on_white())
     return BatchConfig(
         predictor=PredictorConfig(size), edit=edit, hints=args.hint,
-        hint_dots=read_dots(args.hints) if args.hints else None, restore=args.restore, refuse_colored=not args.anyway,
+        hint_dots=read_dots(args.hints) if args.hints else None,
+        restore=args.restore, repair=args.repair, refuse_colored=not args.anyway,
         variants=args.variants, seed=args.seed, compare=args.compare, overwrite=args.overwrite,
         provenance=provenance_text(colorizer.card),
         check=lambda picture: check(picture, args),

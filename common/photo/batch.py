@@ -80,6 +80,7 @@ class BatchConfig:
     hints: Sequence[str] = ()  # "x,y,color" in pixels of each picture, see `parse_hint`
     hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
     restore: Restore = "off"
+    repair: bool = False  # first fill in scratches, and write NAME.repair.png, which shows them
     refuse_colored: bool = False  # refuse photographs that are in color already
     variants: int = 1  # also write NAME.color.2.EXT and so on, up to this number
     seed: int = 0  # of the variants
@@ -142,8 +143,9 @@ def _outputs(task: Task, config: BatchConfig) -> list[Path]:
     """The files that a task writes, without those of `write_extra`."""
     if task.target is None:
         return []
-    variants = [variant_path(task.target, i) for i in range(2, config.variants + 1)]
-    return [task.target, *variants, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
+    more = [variant_path(task.target, i) for i in range(2, config.variants + 1)]
+    more += [sibling(task.target, "repair", ".png")] if config.repair else []
+    return [task.target, *more, *([sibling(task.target, "compare", ".png")] if config.compare else [])]
 
 
 def _read(task: Task, config: BatchConfig, duplicate: bool) -> Outcome | tuple[Picture, float]:
@@ -204,6 +206,8 @@ def _colorize(
     try:
         colored = _colorize_page(colorizer, first, config)
         _write_variants(colorizer, task, first, config)
+        if config.repair and task.target:
+            _write_marks(task.target, first)
         extra: list[Path] = []
         if config.write_extra and task.target:
             extra = config.write_extra(first, eight_bits(colored), task.target)
@@ -265,9 +269,22 @@ def _write_variants(colorizer: Colorizer, task: Task, picture: Picture, config: 
         write_picture(path, lambda file, encoded=encoded: file.write(encoded))
 
 
+def _write_marks(target: Path, picture: Picture) -> None:
+    """Write NAME.repair.png, which shows what is filled in."""
+    from common.photo.repair import find_marks, show_marks
+
+    path = sibling(target, "repair", ".png")
+    encoded = encode_pages([(show_marks(picture.finest, find_marks(picture.finest)), None)], "PNG", str(path))
+    write_picture(path, lambda file: file.write(encoded))
+
+
 def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
     """The picture to colorize, uint8 or uint16 [H, W, 3]. Raises PictureError if it is refused."""
     rgb = picture.finest
+    if config.repair:
+        from common.photo.repair import repair  # imports OpenCV
+
+        rgb, _ = repair(rgb)
     if config.restore == "off" and not config.refuse_colored:
         return rgb
     condition = assess(rgb)

@@ -44,7 +44,6 @@ class Distribution:
         return min(y * h // size[0], h - 1), min(x * w // size[1], w - 1)
 
 
-@torch.no_grad()
 def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Distribution:
     """Predict the distributions of a photograph, uint8 [H, W, 3] sRGB, resized to a square of `size` pixels.
 
@@ -52,8 +51,13 @@ def predict_distribution(colorizer: Colorizer, rgb: np.ndarray, size: int) -> Di
     """
     if not hasattr(colorizer, "distribution"):
         raise UserError(f"{type(colorizer).__name__} predicts one color a pixel, not a distribution: use a classifier")
-    L = network_input(working_lightness(rgb, colorizer.device), size)
-    probabilities, ab_bins = colorizer.distribution(L)
+    return distribution_of(colorizer, working_lightness(rgb, colorizer.device), size)
+
+
+@torch.no_grad()
+def distribution_of(colorizer: Colorizer, working: torch.Tensor, size: int) -> Distribution:
+    """Predict the distributions of a photograph, L [1, 1, h, w] in 0..100, resized to a square of `size` pixels."""
+    probabilities, ab_bins = colorizer.distribution(network_input(working.to(colorizer.device), size))
     return Distribution(probabilities[0].permute(1, 2, 0).cpu().numpy(), ab_bins.cpu().numpy())
 
 

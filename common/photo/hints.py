@@ -24,8 +24,7 @@ _MAX_POINTS = 64  # of a stroke
 _MAX_RADIUS = 200  # pixels
 _HALF_STRENGTH = 0.05  # diffused strength at which hint and prediction have equal weight
 # chosen on photographs of the training shards, see experiments/README.md
-_HALF_STRENGTH_ALIKE = 0.03  # the same with features
-_ALIKE = 0.7  # distance between features, in multiples of their spread, at which a hint has 0.6 of its strength
+_ALIKE = 0.6  # distance between features, in multiples of their spread, at which a hint has 0.6 of its strength
 _MAX_ALIKE = 16  # hints for which features are used: each of them takes another solution
 
 
@@ -170,9 +169,7 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint], features: Tensor | No
     difference = colors - (member / member.sum(axis=0)).T @ predicted[pixels]
     for i in np.flatnonzero(np.bincount(group)[group] == 1):
         lightness.flat[pixels[i]] = _local_median(lightness, *divmod(int(pixels[i]), width))
-    half = _HALF_STRENGTH
     if features is not None and len(owners) <= _MAX_ALIKE:
-        half = _HALF_STRENGTH_ALIKE
         strengths = diffuse(lightness, pixels, member).clip(0, 1) * _alike(features, (height, width), pixels, member)
         u, diffused = strengths.sum(axis=1, keepdims=True), strengths @ difference
     elif len(owners) == 1:
@@ -182,7 +179,7 @@ def spread_hints(L: Tensor, ab: Tensor, hints: list[Hint], features: Tensor | No
         field = diffuse(lightness, pixels, np.hstack([np.ones((len(pixels), 1)), difference[group]]))
         u, diffused = field[:, :1], field[:, 1:]
     u = u.clip(0, 1)
-    added = diffused * u * (1 + half**2) / (u * u + half**2)
+    added = diffused * u * (1 + _HALF_STRENGTH**2) / (u * u + _HALF_STRENGTH**2)
     # where u is small, the solver's tolerance would violate the maximum principle
     added = added.clip(difference.min(axis=0, initial=0), difference.max(axis=0, initial=0))
     added[pixels] = colors[group] - predicted[pixels]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from common.color.lab import rgb8_to_lab, rgb_to_lab
 from common.imaging.read import eight_bits
@@ -131,6 +132,11 @@ def _stretch(L: np.ndarray, condition: ScanCondition) -> np.ndarray:
     fading = 1.0 if condition.toned else min(1.0, (black - low) / _LIFTED)
     high = max(white, white + fading * (_WHITE - white))
     return np.clip(low + (high - low) / (white - black) * (L - black), 0, 100)
+
+
+def stretch_lightness(L: Tensor, condition: ScanCondition) -> Tensor:
+    """What `correct` does to lightness, for a tensor of any shape in 0..100. Only approximate for pictures in color."""
+    return torch.from_numpy(_stretch(L.detach().cpu().numpy(), condition)).to(L)
 
 
 def correct(rgb: np.ndarray, condition: ScanCondition) -> np.ndarray:

@@ -21,7 +21,7 @@ def check_variants(colorizer: Colorizer, count: int, model: str) -> None:
     if not 1 <= count <= MAX_VARIANTS:
         raise UserError(f"the number of variants is {count}: expected 1 to {MAX_VARIANTS}")
     if count > 1 and not hasattr(colorizer, "distribution"):
-        raise UserError(f"variants require a classifier, and {model} is not one: use another --model")
+        raise UserError(f"variants require a classifier, and {model} is not one: use another model")
 
 
 @torch.no_grad()

@@ -208,10 +208,22 @@ def test_all_by_keyboard(visit, old):
     chooser.value.set_files(old)
     until_painted(page)
     order = []
-    for _ in range(20):
+    for _ in range(24):
         page.keyboard.press("Tab")
         order.append(page.evaluate("() => document.activeElement.id || document.activeElement.className"))
-    wanted = ["button download", "divider", "color", "middle", "saturation", "hue", "kelvin", "reset", "format"]
+    wanted = [
+        "button download",
+        "divider",
+        "restore",
+        "more",
+        "color",
+        "middle",
+        "saturation",
+        "hue",
+        "kelvin",
+        "reset",
+        "format",
+    ]
     assert [name for name in dict.fromkeys(order) if name in wanted] == wanted
     page.locator(".divider").first.focus()
     for key, value in (("ArrowLeft", 48), ("PageUp", 58), ("End", 100), ("ArrowRight", 100), ("Home", 0)):
@@ -257,9 +269,58 @@ def test_hints(visit, old, device):
     assert np.abs(shown(page)[15, 30] - before).max() < 1
 
 
+def test_palette_and_undo(visit, old):
+    page = visit(DESKTOP)
+    page.set_input_files("#file", old)
+    until_painted(page)
+    before = shown(page)
+    page.locator("label", has_text="Add a hint").click()
+    box = page.locator(".view").first.bounding_box()
+    painted_again(page, lambda: page.locator(".view").first.click(position={"x": box["width"] * 0.75, "y": 60}))
+    page.locator(".swatch").first.wait_for()
+    swatch = page.locator(".swatch").last
+    color = re.search(r"#[0-9a-f]{6}", swatch.get_attribute("aria-label"))[0]
+    painted_again(page, swatch.click)
+    assert page.get_by_label("Color of hint 1").input_value() == color
+    look(page, "palette")
+    for _ in range(2):  # the color, then the hint
+        painted_again(page, lambda: page.get_by_role("button", name="Undo").click())
+    assert page.locator("#hints li").count() == 0
+    assert page.get_by_role("button", name="Undo").is_disabled()
+    assert np.abs(shown(page) - before).max() < 1
+
+
+def test_versions_restoration_and_a_fresh_start(visit, tmp_path):
+    """The settings of one picture are not those of the next."""
+    page = visit(DESKTOP)
+    grey = photo_array(11, 180, 240).mean(axis=2)
+    for name, values in (("faded.png", 70 + 0.45 * grey), ("next.png", 255 * (grey - grey.min()) / np.ptp(grey))):
+        (tmp_path / name).write_bytes(encoded(values.round().astype(np.uint8)))
+    page.set_input_files("#file", tmp_path / "faded.png")
+    until_painted(page)
+    assert page.locator("#condition").inner_text() == "This print is faded."
+    before = shown(page)
+    page.get_by_role("button", name="Show four versions").click()
+    page.wait_for_function("() => document.querySelectorAll('.version img[src]').length === 4")
+    painted_again(page, lambda: page.get_by_role("button", name="Version 3").click())
+    assert np.abs(shown(page) - before)[:, 22:, 1:].mean() > 1
+    look(page, "versions")
+    painted_again(page, lambda: page.get_by_label("Restore the lightness").check())
+    assert np.ptp(shown(page)[:, 22:, 0]) > 1.3 * np.ptp(before[:, 22:, 0])
+    painted_again(page, lambda: page.locator("#saturation").fill("0"))
+    look(page, "restored")
+    painted_again(page, lambda: page.set_input_files("#file", tmp_path / "next.png"))
+    assert page.locator("#condition").inner_text() != "This print is faded."
+    assert not page.get_by_label("Restore the lightness").is_checked()
+    assert page.locator("#saturation").input_value() == "1"
+    assert page.locator(".version").count() == 0
+    assert chroma(page) > 2
+
+
 def test_on_a_phone(visit, old):
     page = visit(PHONE, color_scheme="dark", reduced_motion="reduce")
     look(page, "phone empty")
+    assert page.locator("#invitation").is_hidden()  # nothing is dropped or pasted on a phone
     page.set_input_files("#file", old)
     until_painted(page)
     page.locator(".view").first.tap(position={"x": 30, "y": 30})

@@ -22,7 +22,6 @@ from starlette.staticfiles import StaticFiles
 
 from common.color.guided_upsampling import WORKING_SIDE
 from common.imaging.limited import Decoder, LargePicture
-from common.photo.edit import Edit
 from common.photo.web import session as sessions
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
 from common.photo.web.uploads import (
@@ -73,7 +72,7 @@ class Endpoints:
         """The page, with the cookie that identifies the owner of uploads."""
         values = {
             "models": [{"name": model.name, "description": model.description} for model in self.models.values()],
-            "limits": {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS},
+            "limits": {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS, "versions": sessions.VERSIONS},
             "megabytes": f"{self.limits.max_upload / 1e6:g}",
             "megapixels": f"{self.limits.max_pixels / 1e6:g}",
             "minutes": f"{max(1, round(self.limits.expiry_seconds / 60))}",
@@ -151,15 +150,15 @@ class Endpoints:
 
     async def paint(self, request: Request) -> Response:
         """Preview of the colorization, a JPEG. The header `x-note` reports a lack of memory."""
-        upload, model, edit, _ = await self._read(request)
+        upload, model, look, _ = await self._read(request)
         data, note = await self._run(
-            self.jobs, request, upload.owner, lambda: sessions.render_preview(upload.session, model, edit)
+            self.jobs, request, upload.owner, lambda: sessions.render_preview(upload.session, model, look)
         )
         return Response(data, media_type="image/jpeg", headers={"x-note": quote(note)} if note else None)
 
     async def result(self, request: Request) -> Response:
         """The colorization at full size, as a file to download."""
-        upload, model, edit, body = await self._read(request)
+        upload, model, look, body = await self._read(request)
         form = body.get("format", upload.session.form)
         if not (isinstance(form, str) and form in {upload.session.form, "PNG"}):
             raise UserError("format is that of the uploaded picture, or PNG")
@@ -167,7 +166,7 @@ class Endpoints:
             self.jobs,
             request,
             upload.owner,
-            lambda decode: sessions.render_file(upload.data, upload.session, model, edit, form, decode),
+            lambda decode: sessions.render_file(upload.data, upload.session, model, look, form, decode),
         )
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
         return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
@@ -187,13 +186,19 @@ class Endpoints:
     def _upload(self, request: Request) -> Upload:
         return self.uploads.get(_required_owner(request), request.path_params["id"])
 
-    async def _read(self, request: Request) -> tuple[Upload, sessions.Model, Edit, dict]:
-        """Upload, model and edit of a request, and its JSON body."""
+    async def palette(self, request: Request) -> Response:
+        """The likely colors of a place, as JSON."""
+        upload, model, _, body = await self._read(request)
+        work = partial(sessions.likely_colors_at, upload.session, model, body)
+        return JSONResponse({"colors": await self._run(self.jobs, request, upload.owner, work)})
+
+    async def _read(self, request: Request) -> tuple[Upload, sessions.Model, sessions.Look, dict]:
+        """Upload, model and look of a request, and its JSON body."""
         upload, body = self._upload(request), await json_object(request)
         model = self.models.get(body.get("model")) if isinstance(body.get("model"), str) else None
         if model is None:
             raise UserError(f"model is one of {', '.join(self.models)}")
-        return upload, model, sessions.read_edit(body, upload.session), body
+        return upload, model, sessions.read_look(body, upload.session), body
 
     async def _run(self, jobs: JobQueue, request: Request, owner: str, work: Callable[[], T]) -> T:
         return await jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
@@ -260,6 +265,7 @@ def create_app(
         Route("/pictures/{id}", endpoints.remove, methods=["DELETE"]),
         Route("/pictures/{id}/before", endpoints.before),
         Route("/pictures/{id}/paint", endpoints.paint, methods=["POST"], max_body_size=MAX_BODY),
+        Route("/pictures/{id}/palette", endpoints.palette, methods=["POST"], max_body_size=MAX_BODY),
         Route("/pictures/{id}/result", endpoints.result, methods=["POST"], max_body_size=MAX_BODY),
         Route("/queue/{ticket}", endpoints.position),
         Mount("/static", StaticFiles(directory=STATIC)),

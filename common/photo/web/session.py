@@ -21,8 +21,11 @@ from common.colorizer import Colorizer
 from common.imaging.read import Picture, open_image
 from common.imaging.write import FORMAT_OF_SUFFIX, encode_jpeg, encode_pages
 from common.photo.batch import provenance_text
+from common.photo.distribution import distribution_of, likely_colors
 from common.photo.edit import Edit
 from common.photo.hints import parse_hint
+from common.photo.restore import ScanCondition, assess, correct, stretch_lightness
+from common.photo.variants import check_variants, predict_variants
 from common.predictor import (
     PredictorConfig,
     apply_ab,
@@ -36,8 +39,19 @@ from common.utils.device import out_of_memory
 from common.utils.errors import UserError
 from common.utils.titles import unique_titles
 
+# what the page says of installed models
+DESCRIPTIONS = {
+    "photo": "natural colors",
+    "safe": "calm colors, fewer mistakes",
+    "vivid": "vivid colors, more mistakes",
+    "calm64": "calm colors, coarse",
+    "vivid64": "vivid colors, coarse",
+    "regression128": "muted colors",
+    "gan128": "lively colors, sometimes with stains",
+}
 PREVIEW_SIDE = 1024  # longer side of a preview, in pixels
 MAX_HINTS = 100
+VERSIONS = 4  # the usual colorization and its variants
 CACHED_UPSAMPLINGS = 2  # per picture: they take most of its memory and are computed again in a fraction of a second
 _PREVIEW_BISECTIONS = 6  # precision of gamut mapping: chroma to 1/64, which is not visible, in half the time
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp",
@@ -79,9 +93,9 @@ class Model:
 class Prediction:
     """A model's prediction for one picture, with the upsampling of the latest preview."""
 
-    ab: Tensor  # [1, 2, s, s] in CIELAB units
+    ab: Tensor  # [1, 2, s, s] in CIELAB units; a quarter of the size, for versions after the first
     note: str  # for the user, if the network ran out of memory at its size
-    hints: tuple = ()  # those that `upsampling` was fitted with
+    fitted: tuple = ()  # hints and restoration that `upsampling` was fitted with
     upsampling: GuidedUpsampling | None = None  # to the preview's size; cached, because the fit is slow
 
 
@@ -98,13 +112,24 @@ class Session:
     alpha: np.ndarray | None  # uint8 [h, w], at preview size
     before: bytes  # JPEG of the picture before colorization, at preview size
     working: Tensor  # from `working_lightness`
-    predictions: dict[str, Prediction] = field(default_factory=dict)  # by the model's name
+    condition: ScanCondition
+    predictions: dict[tuple[str, int], Prediction] = field(default_factory=dict)  # by model and version
 
     def describe(self) -> dict:
         """Properties of the picture for the page, as JSON."""
         preview = {"preview_width": self.L.shape[3], "preview_height": self.L.shape[2]}
         file = {"name": self.name, "format": self.form, "pages": self.pages}
-        return file | {"width": self.width, "height": self.height} | preview
+        scan = {"faded": bool(self.condition.fading()), "colored": self.condition.colored}
+        return file | {"width": self.width, "height": self.height} | preview | scan
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture is colorized: what the page sends besides the model."""
+
+    edit: Edit = field(default_factory=Edit)
+    restore: bool = False  # correct tint and fading, see `common.photo.restore`
+    version: int = 0  # 0 is the usual colorization, others are variants
 
 
 def open_session(
@@ -119,7 +144,8 @@ def _open(picture: Picture, name: str, device: torch.device) -> Session:
     working = working_lightness(picture.finest, device)
     preview, alpha = _downscale(picture.rgb), None if picture.alpha is None else _downscale(picture.alpha)
     L = rgb8_to_L(torch.from_numpy(preview).to(device).permute(2, 0, 1)[None])
-    return Session(name, picture.format, width, height, picture.pages, L, alpha, _jpeg(preview, alpha), working)
+    before, condition = _jpeg(preview, alpha), assess(picture.finest)
+    return Session(name, picture.format, width, height, picture.pages, L, alpha, before, working, condition)
 
 
 def _downscale(values: np.ndarray) -> np.ndarray:
@@ -136,11 +162,11 @@ def _jpeg(rgb: np.ndarray, alpha: np.ndarray | None) -> bytes:
     return encode_jpeg(Picture(rgb, alpha, b"", None, "JPEG", "").on_white(), 92)
 
 
-def read_edit(request: dict, session: Session) -> Edit:
-    """Read the edit of a request: saturation, hue, kelvin (numbers) and hints (a list of texts, see `parse_hint`), all
-    optional.
+def read_look(request: dict, session: Session) -> Look:
+    """Read what a request asks for.
 
-    Raises UserError if a value has the wrong type or is out of range.
+    All of it is optional: saturation, hue, kelvin (numbers), hints (a list of texts, see `parse_hint`), restore (a
+    truth value) and version (0 to 3). Raises UserError if a value has the wrong type or is out of range.
     """
     numbers = {name: _number(request, name) for name in ("saturation", "hue", "kelvin")}
     texts = request.get("hints", [])
@@ -149,7 +175,32 @@ def read_edit(request: dict, session: Session) -> Edit:
     if len(texts) > MAX_HINTS:
         raise UserError(f"there are {len(texts)} hints: the page takes {MAX_HINTS}")
     hints = tuple(parse_hint(text, (session.height, session.width)) for text in texts)
-    return Edit(hints=hints, **{name: value for name, value in numbers.items() if value is not None})
+    restore, version = request.get("restore", False), request.get("version", 0)
+    if not isinstance(restore, bool):
+        raise UserError("restore is true or false")
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version < VERSIONS:
+        raise UserError(f"version is a whole number from 0 to {VERSIONS - 1}")
+    edit = Edit(hints=hints, **{name: value for name, value in numbers.items() if value is not None})
+    return Look(edit, restore, version)
+
+
+def likely_colors_at(session: Session, model: Model, request: dict) -> list[dict]:
+    """The likely colors of the pixel x, y of a request: [{"color": "#rrggbb", "share": 0..1}].
+
+    Empty if the model predicts no distribution. Raises UserError if the pixel is not in the picture.
+    """
+    x, y = request.get("x"), request.get("y")
+    for value, limit in ((x, session.width), (y, session.height)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < limit:
+            raise UserError(f"x and y are whole numbers inside of the picture ({session.width} x {session.height})")
+    if not hasattr(model.colorizer, "distribution"):
+        return []
+    found = distribution_of(model.colorizer, session.working, model.config.size)
+    row, column = found.cell(x, y, (session.height, session.width))
+    height, width = session.L.shape[-2:]
+    L = float(session.L[0, 0, y * height // session.height, x * width // session.width])
+    colors = likely_colors(found.probabilities[row, column], found.ab_bins, L)
+    return [{"color": color, "share": round(share, 3)} for color, share in colors]
 
 
 def _number(request: dict, name: str) -> float | None:
@@ -164,7 +215,7 @@ def _number(request: dict, name: str) -> float | None:
         raise UserError(f"{name} is too large") from None
 
 
-def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, str]:
+def render_preview(session: Session, model: Model, look: Look) -> tuple[bytes, str]:
     """Render the edited colorization at preview size.
 
     The network runs once per model, and hints are spread only after they changed. The rest of the edit is applied to
@@ -172,24 +223,27 @@ def render_preview(session: Session, model: Model, edit: Edit) -> tuple[bytes, s
     not visible.
     Returns a JPEG, and a note if the network ran out of memory at its size. Raises UserError if memory is short.
     """
-    prediction = _predict(session, model)
+    prediction = _predict(session, model, look.version)
     for others in [p for p in list(session.predictions.values()) if p is not prediction][: 1 - CACHED_UPSAMPLINGS]:
         others.upsampling = None
-    rgb = first_within_memory(*(lambda d=d: _preview(session, model, prediction, edit, d) for d in _devices(session)))
+    rgb = first_within_memory(*(lambda d=d: _preview(session, model, prediction, look, d) for d in _devices(session)))
     return _jpeg(rgb, session.alpha), prediction.note
 
 
 @torch.no_grad()
-def _preview(session: Session, model: Model, prediction: Prediction, edit: Edit, device: torch.device) -> np.ndarray:
+def _preview(session: Session, model: Model, prediction: Prediction, look: Look, device: torch.device) -> np.ndarray:
     """uint8 [h, w, 3] sRGB."""
-    L, hints = session.L.to(device), tuple(edit.hints)
-    upsampling = prediction.upsampling
-    if upsampling is None or prediction.hints != hints or upsampling.coefficients.device != device:
-        working, ab = session.working.to(device), prediction.ab.to(device)
+    L, working = session.L.to(device), session.working.to(device)
+    if look.restore:
+        L, working = (stretch_lightness(x, session.condition) for x in (L, working))
+    hints = tuple(look.edit.hints)
+    upsampling, wanted = prediction.upsampling, (hints, look.restore)
+    if upsampling is None or prediction.fitted != wanted or upsampling.coefficients.device != device:
+        ab = prediction.ab.to(device)
         features = embed_photograph(model.colorizer, working, model.config) if hints else None
         upsampling = fit_upsampling(working, ab, tuple(L.shape[-2:]), Edit(hints=hints, features=features))
-        prediction.upsampling, prediction.hints = upsampling, hints
-    ab = replace(edit, hints=())(L, upsampling.strip(L, 0))
+        prediction.upsampling, prediction.fitted = upsampling, wanted
+    ab = replace(look.edit, hints=())(L, upsampling.strip(L, 0))
     rgb = lab_to_rgb(torch.cat([L, fit_gamut(L, ab, _PREVIEW_BISECTIONS)], dim=1))
     return (rgb * 255).round().to(torch.uint8)[0].permute(1, 2, 0).cpu().numpy()
 
@@ -200,7 +254,7 @@ def _devices(session: Session) -> list[torch.device]:
 
 
 def render_file(
-    data: bytes, session: Session, model: Model, edit: Edit, form: str, decode: Decode = decode_here
+    data: bytes, session: Session, model: Model, look: Look, form: str, decode: Decode = decode_here
 ) -> tuple[bytes, str]:
     """Render the edited colorization of an uploaded file at full size: (encoded in the format `form`, file name).
 
@@ -208,12 +262,13 @@ def render_file(
     """
     max_pixels = session.width * session.height
     picture = first_within_memory(lambda: decode(data, session.name, max_pixels))
-    ab, working = _predict(session, model).ab, session.working
+    ab, working, edit = _predict(session, model, look.version).ab, session.working, look.edit
+    rgb = picture.finest
+    if look.restore:
+        rgb, working = correct(rgb, session.condition), stretch_lightness(working, session.condition)
     if edit.hints:
         edit = replace(edit, features=embed_photograph(model.colorizer, working, model.config))
-    attempts = (
-        lambda d=d: apply_ab(picture.finest, working.to(d), ab.to(d), model.config, edit) for d in _devices(session)
-    )
+    attempts = (lambda d=d: apply_ab(rgb, working.to(d), ab.to(d), model.config, edit) for d in _devices(session))
     colored = first_within_memory(*attempts)
     name = PurePath(session.name)
     own = name.suffix if FORMAT_OF_SUFFIX.get(name.suffix.lower()) == form else ""
@@ -224,15 +279,24 @@ def render_file(
     return file, f"{name.stem or 'picture'}.color{suffix}"
 
 
-def _predict(session: Session, model: Model) -> Prediction:
+def _predict(session: Session, model: Model, version: int) -> Prediction:
     """The cached prediction of a model, or a new one. It becomes the last in `predictions`."""
-    found = session.predictions.pop(model.name, None)
+    key = (model.name, version)
+    found = session.predictions.pop(key, None)
     if found is None:
         notes: list[str] = []
-        with torch.no_grad():
-            ab = predict_within_memory(model.colorizer, session.working, model.config, notes.append)
-        found = Prediction(ab, "; ".join(notes))
-    session.predictions[model.name] = found
+        if version:
+            check_variants(model.colorizer, VERSIONS, model.name)
+            variants = first_within_memory(
+                lambda: predict_variants(model.colorizer, session.working, model.config, VERSIONS - 1)
+            )
+            session.predictions |= {(model.name, i): Prediction(ab, "") for i, ab in enumerate(variants, 1)}
+            found = session.predictions.pop(key)
+        else:
+            with torch.no_grad():
+                ab = predict_within_memory(model.colorizer, session.working, model.config, notes.append)
+            found = Prediction(ab, "; ".join(notes))
+    session.predictions[key] = found
     return found
 
 
@@ -269,6 +333,6 @@ def load_installed_models(first: str, device: torch.device) -> list[Model]:
 def _models(names: Sequence[str], cards: Sequence[dict], loads: Sequence[Callable[[], Colorizer]]) -> list[Model]:
     own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
     return [
-        Model(title, load, PredictorConfig(card["size"]), f"{card['family']}, input {card['size']} px")
-        for title, load, card in zip(unique_titles(own), loads, cards, strict=True)
+        Model(title, load, PredictorConfig(card["size"]), DESCRIPTIONS.get(path, card["family"]))
+        for title, load, card, path in zip(unique_titles(own), loads, cards, names, strict=True)
     ]

@@ -20,10 +20,11 @@ _SETTLED_SECONDS = 5.0  # before, the rate of an upload says nothing about the c
 def overhead_bytes(preview_pixels: int, working_pixels: int, sizes: Sequence[int]) -> int:
     """Upper bound of the bytes that an upload takes besides its file, after models with these input sizes colorized it.
 
-    They are lightness, alpha and JPEG of the preview, the working lightness, ab of every model, and upsamplings.
+    They are lightness, alpha and JPEG of the preview, the working lightness, ab of every model and of its variants, and
+    upsamplings.
     """
     upsamplings = min(len(sizes), CACHED_UPSAMPLINGS) * 16 * working_pixels
-    return 8 * preview_pixels + 4 * working_pixels + sum(8 * size**2 for size in sizes) + upsamplings
+    return 8 * preview_pixels + 4 * working_pixels + sum(10 * size**2 for size in sizes) + upsamplings
 
 
 class MemoryFull(UserError):

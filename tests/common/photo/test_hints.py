@@ -293,8 +293,8 @@ def test_features_keep_a_hint_on_its_object():
     flat = spread_hints(L, grey(L), hints, torch.ones(1, 3, 10, 15))
     assert strength(flat, RED)[:, 36:].max() > 0.5  # features that are equal everywhere limit nothing
     both = spread_hints(L, grey(L), [*hints, at(50, 20, L, BLUE)], features)[0]
-    torch.testing.assert_close(both[:, :, 2:26], torch.tensor(RED).view(2, 1, 1).expand(2, 40, 24), atol=6, rtol=0)
-    torch.testing.assert_close(both[:, :, 38:58], torch.tensor(BLUE).view(2, 1, 1).expand(2, 40, 20), atol=6, rtol=0)
+    torch.testing.assert_close(both[:, :, 2:26], torch.tensor(RED).view(2, 1, 1).expand(2, 40, 24), atol=9, rtol=0)
+    torch.testing.assert_close(both[:, :, 38:58], torch.tensor(BLUE).view(2, 1, 1).expand(2, 40, 20), atol=9, rtol=0)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.data())

@@ -1,4 +1,5 @@
 // State of the page: the picture, the models, the settings.
+import { clearVersions, showPalette, showVersions } from "./choices.js";
 import { Panel, setDivider } from "./panel.js";
 import * as server from "./server.js";
 
@@ -11,6 +12,8 @@ let file = null; // for another upload, in case the server has removed it
 let picture = null; // its properties, as the server returned them
 let uploading = null; // promise of an upload in progress
 let hints = []; // { x, y, color }, in pixels of the picture
+let past = []; // earlier hints, for undo
+let version = 0; // of the colorization: 0 is the usual one
 const notes = new Set();
 const panels = new Map();
 
@@ -54,7 +57,7 @@ function settings() {
   const kelvin = value("kelvin");
   return {
     saturation: value("saturation"), hue: value("hue"), kelvin: kelvin === DAYLIGHT ? null : kelvin,
-    hints: hints.map((hint) => `${hint.x},${hint.y},${hint.color}`),
+    hints: hints.map((hint) => `${hint.x},${hint.y},${hint.color}`), restore: $("restore").checked, version,
   };
 }
 
@@ -100,13 +103,15 @@ async function open(chosen, count) {
     const found = await server.upload(chosen);
     if (number !== opened) return server.remove(found.id);
     if (picture) server.remove(picture.id);
-    [file, picture, hints] = [chosen, found, []];
+    [file, picture] = [chosen, found];
   } catch (error) {
     if (number === opened) fail(error, chosen.name);
     return;
   }
   notes.clear();
   if (count > 1) notes.add(`It is the first of ${count} files: the page shows one at a time`);
+  if (picture.colored) notes.add("It is in color already: its own colors are replaced");
+  $("condition").textContent = picture.faded ? "This print is faded." : "Stretch faded tones to full black and white.";
   document.body.classList.add("open");
   $("choose").textContent = "Another picture";
   $("invitation").textContent = "or drop or paste one.";
@@ -114,8 +119,18 @@ async function open(chosen, count) {
   offerFormats();
   for (const panel of panels.values()) panel.show(picture, server.beforeUrl(picture.id));
   setDivider($("views"), 50);
-  listHints();
   showPicture();
+  reset();
+}
+
+// Settings belong to one picture.
+function reset() {
+  for (const name of Object.keys(formatters)) $(name).value = $(name).defaultValue;
+  [hints, past, version] = [[], [], 0];
+  $("restore").checked = false;
+  clearVersions($("strip"));
+  showPalette($("palette"), []);
+  listHints();
   repaint();
 }
 
@@ -155,7 +170,30 @@ function pixel({ x, y }) {
   };
 }
 
+// Keep the hints as they are, so that the next change can be undone.
+function remember() {
+  past.push(hints.map((hint) => ({ ...hint })));
+}
+
+async function offerColors(hint) {
+  const { model } = panels.values().next().value;
+  try {
+    const colors = await withUpload((id) => server.palette(id, { model, x: hint.x, y: hint.y }));
+    if (hints.at(-1) !== hint) return;
+    showPalette($("palette"), colors, (color) => {
+      remember();
+      hint.color = color;
+      $("color").value = color;
+      listHints();
+      repaint();
+    });
+  } catch (error) {
+    fail(error);
+  }
+}
+
 function listHints() {
+  $("undo").disabled = !past.length;
   $("hints").replaceChildren(...hints.map((hint, i) => {
     const item = document.createElement("li");
     const color = document.createElement("input");
@@ -163,7 +201,8 @@ function listHints() {
     const remove = document.createElement("button");
     Object.assign(color, { type: "color", value: hint.color });
     color.setAttribute("aria-label", `Color of hint ${i + 1}`);
-    color.addEventListener("input", () => { hint.color = color.value; repaint(); });
+    color.addEventListener("focus", remember, { once: true });
+    color.addEventListener("input", () => { hint.color = color.value; $("undo").disabled = !past.length; repaint(); });
     where.textContent = `at ${hint.x}, ${hint.y}`;
     Object.assign(remove, { type: "button", className: "plain", textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove hint ${i + 1}`);
@@ -184,22 +223,28 @@ const page = {
   addHint(point) {
     clearError();
     if (hints.length >= limits.hints) return fail(new Error(`the page takes ${limits.hints} hints: remove one first`));
+    remember();
     hints.push({ ...pixel(point), color: $("color").value });
     listHints();
     repaint();
+    offerColors(hints.at(-1));
   },
+  remember,
   moveHint(i, point) {
     Object.assign(hints[i], pixel(point));
     $("hints").children[i].querySelector("span").textContent = `at ${hints[i].x}, ${hints[i].y}`;
     repaint();
   },
   nudgeHint(i, x, y, times) {
+    remember();
     const step = (times * Math.max(picture.width, picture.height)) / 200;
     const shares = { x: (hints[i].x + 0.5 + x * step) / picture.width, y: (hints[i].y + 0.5 + y * step) / picture.height };
     page.moveHint(i, { x: Math.max(0, shares.x), y: Math.max(0, shares.y) });
   },
   removeHint(i) {
+    remember();
     hints.splice(i, 1);
+    showPalette($("palette"), []);
     listHints();
     repaint();
     const left = $("hints").querySelectorAll("button");
@@ -282,9 +327,28 @@ $("middle").addEventListener("click", () => {
   page.addHint({ x: 0.5, y: 0.5 });
   panels.values().next().value.dots.lastElementChild?.focus();
 });
-$("reset").addEventListener("click", () => {
-  for (const name of Object.keys(formatters)) $(name).value = $(name).defaultValue;
+$("undo").addEventListener("click", () => {
+  hints = past.pop();
+  showPalette($("palette"), []);
+  listHints();
   repaint();
+});
+$("restore").addEventListener("change", () => { clearVersions($("strip")); repaint(); });
+$("more").addEventListener("click", () => {
+  clearError();
+  const { model } = panels.values().next().value;
+  const paint = (i) => page.paint(model, { ...settings(), hints: [], version: i }).then(({ blob }) => blob);
+  const choose = (i) => { version = i; repaint(); };
+  showVersions($("strip"), limits.versions, version, paint, choose).catch((error) => {
+    clearVersions($("strip"));
+    fail(error);
+  });
+});
+$("reset").addEventListener("click", () => {
+  const before = hints;
+  reset();
+  if (before.length) past.push(before);
+  listHints();
 });
 server.onQueueChange((others) => {
   if (others === null) showPicture();

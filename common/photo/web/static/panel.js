@@ -34,7 +34,7 @@ function follow(element, event, move) {
 }
 
 export class Panel {
-  // page: { views, hinting(), addHint(point), moveHint(i, point), nudgeHint(i, x, y, times), removeHint(i),
+  // page: { views, hinting(), addHint(point), moveHint(i, point), nudgeHint(i, x, y, times), removeHint(i), remember(),
   // paint(model, settings), download(panel), fail(error), addNote(text) }; a point is { x, y }, fractions of the view
   constructor(model, page) {
     this.model = model;
@@ -146,7 +146,9 @@ export class Panel {
     dot.type = "button";
     dot.className = "dot";
     dot.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) follow(dot, event, (moved) => this.page.moveHint(i, pointIn(moved, this.view)));
+      if (event.button !== 0) return;
+      this.page.remember();
+      follow(dot, event, (moved) => this.page.moveHint(i, pointIn(moved, this.view)));
     });
     dot.addEventListener("keydown", (event) => {
       const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [];

@@ -69,6 +69,10 @@ export async function paint(id, settings) {
   return { blob: await response.blob(), note: decodeURIComponent(response.headers.get("x-note") || "") };
 }
 
+export async function palette(id, wanted) {
+  return (await (await job(`/pictures/${encodeURIComponent(id)}/palette`, json(wanted))).json()).colors;
+}
+
 export async function result(id, settings) {
   const response = await job(`/pictures/${encodeURIComponent(id)}/result`, json(settings));
   const match = /filename\*=UTF-8''(\S+)/.exec(response.headers.get("content-disposition") || "");

@@ -1,6 +1,7 @@
 """The server of the page: endpoints, refusals, ownership and expiry of uploads."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from common.imaging.read import open_image
 from common.photo.edit import Edit
+from common.photo.hints import Hint
 from common.photo.web import session
 from common.photo.web.page import create_app
 from common.predictor import PredictorConfig, colorize_photo
@@ -31,7 +33,8 @@ def test_upload_preview_and_download(client, models):
     about = response.json()
     assert len(about.pop("id")) >= 20
     seen = {"width": 120, "height": 90, "preview_width": 120, "preview_height": 90}
-    assert about == {"name": "grün b.png", "format": "PNG", "pages": 1, **seen}
+    scan = {"faded": False, "colored": True}
+    assert about == {"name": "grün b.png", "format": "PNG", "pages": 1, **seen, **scan}
     at = f"/pictures/{response.json()['id']}"
     before = client.get(f"{at}/before")
     assert before.headers["content-type"] == "image/jpeg"
@@ -99,12 +102,21 @@ def test_previews_are_of_screen_size_and_the_network_runs_once(app, client, mode
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("edit", [Edit(), Edit(1.6, 40), Edit(0.7, 0, 2500), Edit(1.2, -90, 12000)], ids=str)
-def test_the_preview_equals_the_download(models, edit):
-    rgb = photo_array(9, 300, 400)
+LOOKS = [
+    *(session.Look(edit) for edit in (Edit(), Edit(1.6, 40), Edit(0.7, 0, 2500), Edit(1.2, -90, 12000))),
+    session.Look(restore=True),
+    session.Look(version=2),
+    session.Look(Edit(hints=(Hint(0.5, 0.5, (40.0, 30.0)),)), restore=True, version=1),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_the_preview_equals_the_download(models, look):
+    grey = photo_array(9, 300, 400).mean(axis=2, keepdims=True)
+    rgb = (70 + 0.45 * grey).round().astype(np.uint8).repeat(3, axis=2)  # a faded print
     opened = session.open_session(encoded(rgb), "old.png", 10**6, torch.device("cpu"))
-    preview, _ = session.render_preview(opened, models[0], edit)
-    file, _ = session.render_file(encoded(rgb), opened, models[0], edit, "PNG")
+    preview, _ = session.render_preview(opened, models[0], look)
+    file, _ = session.render_file(encoded(rgb), opened, models[0], look, "PNG")
     shown, saved = (rgb2lab(Image.open(io.BytesIO(data))) for data in (preview, file))
     difference = np.linalg.norm(shown - saved, axis=2)
     assert difference.mean() < 1  # a JPEG's own
@@ -298,3 +310,35 @@ def test_of_the_installed_models_only_the_default_is_loaded_at_start(models, mon
     for _ in range(2):
         assert client.post(f"/pictures/{picture}/paint", json={"model": "calm64"}).status_code == 200
     assert loaded == ["photo", "calm64"]
+
+
+def test_restoration_and_versions_change_the_preview(client):
+    """Restoration changes the lightness, versions the color; what is sent describes the print."""
+    faded = (70 + 0.45 * photo_array(9, 90, 120).mean(axis=2)).round().astype(np.uint8)
+    about, colored = (send(client, encoded(rgb)).json() for rgb in (faded, photo_array(9)))
+    assert (about["faded"], about["colored"], colored["colored"]) == (True, False, True)
+    at = f"/pictures/{about['id']}/paint"
+
+    def lab(**look):
+        answer = client.post(at, json={"model": "one", **look})
+        assert answer.status_code == 200
+        return rgb2lab(Image.open(io.BytesIO(answer.content)))
+
+    plain, restored, other, again = lab(), lab(restore=True), lab(version=2), lab()
+    assert np.ptp(restored[..., 0]) > 1.5 * np.ptp(plain[..., 0])
+    assert np.abs(other - plain)[..., 0].max() < 6  # a JPEG's own
+    assert np.abs(other - plain)[..., 1:].mean() > 2
+    assert np.array_equal(plain, again)
+    for look in ({"restore": 1}, {"version": 4}, {"version": -1}, {"version": True}, {"version": "1"}):
+        assert client.post(at, json={"model": "one", **look}).status_code == 422
+
+
+def test_likely_colors_of_a_place(client):
+    about = send(client).json()
+    at = f"/pictures/{about['id']}/palette"
+    colors = client.post(at, json={"model": "one", "x": 20, "y": 30}).json()["colors"]
+    assert 1 <= len(colors) <= 6
+    assert all(re.fullmatch("#[0-9a-f]{6}", color["color"]) for color in colors)
+    assert sum(color["share"] for color in colors) <= 1.01
+    for place in ({}, {"x": -1, "y": 0}, {"x": 0, "y": 1000}, {"x": True, "y": 0}, {"x": 1.5, "y": 0}):
+        assert client.post(at, json={"model": "one", **place}).status_code == 422

@@ -14,7 +14,6 @@ pytest.importorskip("httpx2", reason="Starlette's test client needs httpx2")
 from starlette.requests import Request
 
 from common.imaging.limited import DecodeLimits, Decoder
-from common.photo.edit import Edit
 from common.photo.web import session
 from common.photo.web.jobs import JobQueue
 from common.photo.web.page import Limits, create_app
@@ -115,7 +114,7 @@ def test_the_reserved_memory_is_enough(models):
     opened = session.open_session(encoded(noise), "x", 10**6, torch.device("cpu"))
     three = [*models, replace(models[0], name="three")]
     for model in three * 2:
-        session.render_preview(opened, model, Edit())
+        session.render_preview(opened, model, session.Look())
     found = list(opened.predictions.values())
     assert [p.upsampling is not None for p in found] == [False, True, True]
     tensors = [opened.L, opened.working, *(p.ab for p in found), *(p.upsampling.coefficients for p in found[1:])]
