@@ -88,7 +88,8 @@ def make_parser() -> Parser:
     parser = Parser("colorize", __doc__)
     add = parser.add_argument
     add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input")
-    add("--model", "--weights", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder")
+    add("--model", "--weights", "--run", default=DEFAULT_MODEL, metavar="MODEL",
+        help="an installed model, a run folder or a .safetensors file (default: %(default)s)")  # fmt: skip
     add("--out", type=Path, help="file or folder to write to, or - for standard output")
     add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
     add("--overwrite", action="store_true", help="replace existing files")
