@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+import torch
 
+from common.color.lab import rgb8_to_lab
 from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, read_provenance, write_pages, write_picture
@@ -27,6 +29,7 @@ from common.utils.errors import UserError, one_sentence
 from common.utils.files import walk
 
 _PROVENANCE = "colorized by Colorization Lab"
+_GREY_CHROMA = 4.0  # in CIELAB units; a picture is grey if no more than 5 % of it has a higher chroma
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -67,7 +70,7 @@ class BatchConfig:
 
     check: raises PictureError for a picture that must not be colorized. write_extra: called with the first page, its
     colorization uint8 [H, W, 3] and the target; writes further files and returns their paths. report: called with one
-    sentence if the network ran out of memory at its size.
+    sentence if the network ran out of memory at its size, or if a page got almost no color.
     """
 
     predictor: PredictorConfig
@@ -221,7 +224,20 @@ def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) 
         hints += hints_of_dots(config.hint_dots, size)
     edit = replace(config.edit, hints=hints) if hints else config.edit
     rgb = restore(picture.finest) if config.restore else picture.finest
-    return colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
+    colored = colorize_photo(colorizer, rgb, config.predictor, edit, config.report)
+    if edit.saturation and _is_grey(colored):
+        page = f", page {picture.page + 1}," if picture.pages > 1 else ""
+        config.report(
+            f"{picture.name}{page} got almost no color from this model: try --model vivid, a higher --saturation, or"
+            " --hint"
+        )
+    return colored
+
+
+def _is_grey(rgb: np.ndarray) -> bool:
+    step = -(-max(rgb.shape[:2]) // 256)  # some pixels are enough
+    small = torch.from_numpy(eight_bits(rgb)[::step, ::step].copy())
+    return float(rgb8_to_lab(small.permute(2, 0, 1))[1:].norm(dim=0).quantile(0.95)) < _GREY_CHROMA
 
 
 def _write(
