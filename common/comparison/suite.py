@@ -19,10 +19,11 @@ from common.evaluation.evaluate import TRIVIAL, pick_metrics
 from common.training.config import TrainConfig, load_config, seconds
 from common.training.parser import config_from_dict
 from common.training.run_dir import is_finished
+from common.utils.clock import clock
 from common.utils.device import out_of_memory
 from common.utils.errors import UserError, near
 from common.utils.expressions import Expression, parse_ensemble, split_title
-from common.utils.progress import Progress, clock
+from common.utils.progress import Progress
 
 _KEYS = ("data", "experiments", "rows", "metrics", "out", "runs")
 _ENTRY = ("config", "name", "seeds")

@@ -16,8 +16,9 @@ from common.training.meter import Meter
 from common.training.run import Run
 from common.training.signals import StopRequest
 from common.training.step import train_step
+from common.utils.clock import clock
 from common.utils.errors import Stopped
-from common.utils.progress import Progress, clock
+from common.utils.progress import Progress
 
 
 class Interrupted(Stopped):

@@ -27,10 +27,11 @@ from common.training.run_dir import check_photographs, check_run_dir, hold_run_d
 from common.training.schedule import Plateau, lr_factor
 from common.training.start import load_start, with_base
 from common.training.state import STATE, check_optimizer, check_tensors, read_state, restoring, save_state
+from common.utils.clock import clock
 from common.utils.device import pick_device, pick_precision
 from common.utils.distributed import average_buffers, join_processes
 from common.utils.errors import UserError
-from common.utils.progress import Progress, clock
+from common.utils.progress import Progress
 
 COLLAPSE_RATIO, COLLAPSE_PATIENCE = 0.25, 3
 VALIDATIONS = 20  # in a run, where `eval_every` is not given

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from common.utils.progress import clock
+from common.utils.clock import clock
 
 console = Console(stderr=True)
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from common.utils.clock import clock
+
 
 class Progress:
     """Prints the progress of long tasks on stderr, unless `quiet`. interval: seconds between two lines."""
@@ -58,10 +60,3 @@ class Progress:
                 print(line.rstrip(), file=sys.stderr, flush=True)
 
         return report
-
-
-def clock(seconds: float) -> str:
-    """Format seconds as 0:05, 12:40 or 1:02:03."""
-    minutes, s = divmod(int(seconds + 0.5), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

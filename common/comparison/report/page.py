@@ -32,8 +32,8 @@ from common.evaluation.cost import HOW, MEMORY_CPU, MEMORY_CUDA
 from common.evaluation.evaluate import Evaluation, Predict, measured_indices
 from common.evaluation.metrics import METRICS
 from common.evaluation.rows import Rows
+from common.utils.clock import clock
 from common.utils.device import machine
-from common.utils.progress import clock
 
 
 def report_page(

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from common.utils import bar, progress
-from common.utils.progress import Progress, clock
+from common.utils.clock import clock
+from common.utils.progress import Progress
 
 
 @pytest.fixture
