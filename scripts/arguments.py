@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # importing torch takes a second
     from common.evaluation.options import MeasureOptions
 
 DEFAULT_MODEL = "photo"  # of colorize
+MODELS = "installed models, run folders or .safetensors files"  # what every command calls MODEL
 T = TypeVar("T", int, float)
 
 
@@ -132,11 +133,11 @@ class Parser(argparse.ArgumentParser):
     def check_suite(self, args: argparse.Namespace) -> None:
         """Raise UserError if the given options contradict each other."""
         if args.checkpoints:
-            if wrong := "--suite" if args.suite else " ".join(args.runs):
+            if wrong := "--suite" if args.suite else " ".join(args.models):
                 self.error(f"--checkpoints compares the weights of one run: leave {wrong} out")
             needed = {"--out": args.out}
         else:
-            needed = {"runs": args.runs, "--data": args.data, "--out": args.out}
+            needed = {"MODEL": args.models, "--data": args.data, "--out": args.out}
         if not args.suite and (missing := [name for name, value in needed.items() if not value]):
             self.error(f"the following arguments are required: {', '.join(missing)}")
         if not args.suite and (args.budget or args.train):

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
     from common.colorizer import Colorizer
     from common.imaging.read import Picture
-    from common.photo.batch import BatchConfig, Outcome, Task
+    from common.photo.batch import Outcome, Task
     from common.photo.edit import Edit
+    from common.photo.pages import BatchConfig
 
 
 @entry_point
@@ -107,7 +108,8 @@ def make_parser() -> Parser:
     parser = Parser("colorize", __doc__)
     add = parser.add_argument
     add("inputs", nargs="+", metavar="IN", help="picture files, folders, patterns, or - for standard input; or films")
-    add("--model", "--weights", default=DEFAULT_MODEL, help="an installed model, a .safetensors file or a run folder")
+    add("--model", "--weights", "--run", default=DEFAULT_MODEL, metavar="MODEL",
+        help="an installed model, a run folder or a .safetensors file (default: %(default)s)")  # fmt: skip
     add("--out", type=Path, help="file or folder to write to, or - for standard output")
     add("--recursive", action="store_true", help="also colorize the pictures in sub-folders; OUT gets the same folders")
     add("--overwrite", action="store_true", help="replace existing files")
@@ -198,7 +200,8 @@ def make_config(colorizer: Colorizer, edit: Edit, args: argparse.Namespace) -> B
     from dataclasses import replace
 
     from common.imaging.read import open_image
-    from common.photo.batch import BatchConfig, provenance_text
+    from common.photo.batch import provenance_text
+    from common.photo.pages import BatchConfig
     from common.photo.variants import check_variants
     from common.predictor import PredictorConfig
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import sys
 
 from common.utils.errors import UserError, entry_point, require
-from scripts.arguments import DEFAULT_MODEL, Parser, above_zero, natural
+from scripts.arguments import DEFAULT_MODEL, MODELS, Parser, above_zero, natural
 
 
 def make_parser() -> Parser:
     """The command line."""
     parser = Parser("colorize serve", __doc__)
     add = parser.add_argument
-    add("--model", nargs="+", metavar="NAME|WEIGHTS",
-        help="installed models, .safetensors files or run folders (default: all that are installed)")  # fmt: skip
+    add("--model", "--models", nargs="+", metavar="MODEL", help=f"{MODELS} (default: all that are installed)")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also serves other machines")
     add("--port", type=natural, default=8001, help="port to listen on; 0 picks a free one")
     add("--device", default="auto", help="auto, cpu, cuda or mps")

@@ -21,15 +21,15 @@ from pathlib import Path
 
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, measure_options, natural, positive, stack_options
+from scripts.arguments import MODELS, Parser, measure_options, natural, positive, stack_options
 
 
 @entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, compare, print."""
     parser = Parser("python -m scripts.compare", __doc__)
-    parser.add_argument("runs", nargs="*", help="run folders, weights, mean(a,b) or stack(a,b), also as NAME=PATH;"
-                        " seeds as NAME=A,B,C")  # fmt: skip
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{MODELS}, mean(a,b) or stack(a,b), also as"
+                        " NAME=MODEL; seeds as NAME=A,B,C")  # fmt: skip
     parser.add_measuring(required=False)
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_suite()
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             "--suite does not support torchrun: run it in one process, or train with torchrun -m scripts.train first"
         )
     progress = Progress(quiet=not processes.main)
-    done = TrainedSuite(args.runs)
+    done = TrainedSuite(args.models)
     checkpoints = kept_checkpoints(args.checkpoints) if args.checkpoints else []
     if checkpoints:
         done = TrainedSuite([f"{c.title}={c.path}" for c in checkpoints])
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             train=args.train, data=args.data, size=args.size, cache=args.cache, metrics=args.metrics, out=args.out
         )
         done = train_suite(suite, args.budget, {} if args.device == "auto" else {"device": args.device}, progress)
-        done.rows += args.runs
+        done.rows += args.models
         args.data, args.size, args.cache = suite.measured_source, suite.data.get("size"), suite.data.get("cache")
         args.metrics, args.out, args.stacks = suite.metrics, suite.out, args.stacks or suite.runs / "stacks"
     args.metrics, wrong = known_metrics(args.metrics)

@@ -5,7 +5,8 @@ examples:
   python -m scripts.evaluate runs/cnn grey --data 'val-*.tar' --damage grain fading
   python -m scripts.evaluate runs/cnn best=runs/cnn/best.safetensors grey --data 'val-*.tar' --size 160 --json out.json
 
-A row is a run folder, a .safetensors file, or one of grey, mean, shuffled, original; NAME=PATH gives its title.
+A MODEL is an installed model, a run folder, a .safetensors file, or one of grey, mean, shuffled, original;
+NAME=MODEL gives its title.
 Under torchrun, the photographs are divided among the processes:
   python -m torch.distributed.run --nproc_per_node 2 -m -- scripts.evaluate runs/cnn grey --data 'val-*.tar'
 --damage also measures the rows on photographs degraded like old prints, by the given kinds or by all.
@@ -20,14 +21,14 @@ from pathlib import Path
 from common.utils.distributed import leave
 from common.utils.errors import UserError, entry_point, report_failures
 from common.utils.files import check_writable, write_text
-from scripts.arguments import Parser, measure_options, positive, stack_options
+from scripts.arguments import MODELS, Parser, measure_options, positive, stack_options
 
 
 @entry_point
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = Parser("python -m scripts.evaluate", __doc__)
-    parser.add_argument("rows", nargs="+", help="run folders, weights, or reference rows")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODELS}, or reference rows; also as NAME=MODEL")
     parser.add_measuring()
     parser.add_argument("--json", type=Path, help="also write means, intervals and the protocol to this file")
     parser.add_argument("--damage", nargs="*", metavar="KIND", help="print a second table, of degraded photographs:"
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     processes = join_processes()
     progress = Progress(quiet=not processes.main)
     options = measure_options(args)
-    names, failures = resolve_stacks(args.rows, stack_options(args, options), progress)
+    names, failures = resolve_stacks(args.models, stack_options(args, options), progress)
     rows = load_rows(names, args.device, args.temperature, args.predict_size)
     failures += rows.failures
     if not rows.by_title:

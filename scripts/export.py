@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 def main(argv: list[str] | None = None) -> int:
     """Parse, export, check, print."""
     parser = Parser("python -m scripts.export", __doc__)
-    parser.add_argument("weights", help="a run folder, a .safetensors file or an installed model")
+    parser.add_argument("model", metavar="MODEL", help="an installed model, a run folder or a .safetensors file")
     parser.add_argument("--onnx", type=Path, required=True, help="file to write")
     parser.add_argument("--opset", type=positive, default=18, help="version of the ONNX operator set (default: 18)")
     args = parser.parse_args(argv)
@@ -39,18 +39,16 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.opset > (newest := onnx.defs.onnx_opset_version()):
         raise UserError(f"--opset is {args.opset}: onnx {onnx.__version__} takes up to {newest}")
-    colorizer = load_colorizer(args.weights)
+    colorizer = load_colorizer(args.model)
     try:
         model = to_onnx(colorizer, args.opset)
     except Exception as error:  # the exporter raises nearly every type
         raise UserError(
-            f"{args.weights} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and"
+            f"{args.model} cannot be exported at opset {args.opset} ({_cause(error)}): fastai's DynamicUnet and"
             " generators with noise at test time have no graph; for other networks, try another --opset"
         ) from None
     if (opset := next(each.version for each in model.opset_import if not each.domain)) != args.opset:
-        raise UserError(
-            f"{args.weights} cannot be exported at opset {args.opset}, only at {opset}: use --opset {opset}"
-        )
+        raise UserError(f"{args.model} cannot be exported at opset {args.opset}, only at {opset}: use --opset {opset}")
     model.metadata_props.add(key="card", value=json.dumps(colorizer.card, sort_keys=True))
     data = model.SerializeToString()
     differences = check(colorizer, data)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Parse, change, write, print."""
     parser = Parser("python -m scripts.publish", __doc__)
-    parser.add_argument("weights", help="a run folder or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help="a run folder or a .safetensors file")
     parser.add_argument("--name", required=True, help="title in tables and in the metadata of pictures")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
     parser.add_argument("--shift", type=float, help="0 to 1, times log(class weights) added to logits (default: as is)")
@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     from common.checkpoint import published_state, save_weights
     from common.registry import load_colorizer
 
-    colorizer = load_colorizer(args.weights)
-    change(colorizer, args.weights, args.shift, args.temperature)
+    colorizer = load_colorizer(args.model)
+    change(colorizer, args.model, args.shift, args.temperature)
     card = portable(colorizer.card) | {"name": args.name}
     state = {
         key: value.half() if value.is_floating_point() and value.ndim >= 2 else value

@@ -1,12 +1,12 @@
 """The colorization Turing test: sheets on paper, a web server, a static site, and statistics.
 
 examples:
-  python -m scripts.turing sheet --models runs/cnn runs/pix2pix --data 'val-*.tar' --pairs 20 --seed 1 --out sheet
+  python -m scripts.turing sheet --model runs/cnn runs/pix2pix --data 'val-*.tar' --pairs 20 --seed 1 --out sheet
   python -m scripts.turing score --key sheet/key.json --answers sheet/answers.csv
   python -m scripts.turing plan --share 0.25 --difference 0.1
-  python -m scripts.turing serve --models runs/cnn runs/pix2pix --data 'val-*.tar' --db study.db --port 8000
+  python -m scripts.turing serve --model runs/cnn runs/pix2pix --data 'val-*.tar' --db study.db --port 8000
   python -m scripts.turing report --db study.db --out report
-  python -m scripts.turing export --models runs/cnn runs/pix2pix --data 'val-*.tar' --out site
+  python -m scripts.turing export --model runs/cnn runs/pix2pix --data 'val-*.tar' --out site
   python -m scripts.turing merge --key site.key.json --answers inbox/*.json --db study.db
 
 A model is a run folder, a .safetensors file, or one of grey, mean, shuffled; NAME=PATH gives its title.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.utils.errors import UserError, entry_point, report_failures
-from scripts.arguments import Parser, fraction, natural, positive, stack_options
+from scripts.arguments import MODELS, Parser, fraction, natural, positive, stack_options
 
 if TYPE_CHECKING:
     from common.data.packing import Pack
@@ -33,7 +33,8 @@ _TOKEN_LENGTH = 16
 
 
 def _add_pictures(parser: Parser) -> None:
-    parser.add_argument("--models", nargs="+", required=True, help="run folders, weights, grey, mean or shuffled")
+    parser.add_argument("--model", "--models", dest="models", nargs="+", required=True, metavar="MODEL",
+                        help=f"{MODELS}, grey, mean or shuffled")  # fmt: skip
     parser.add_source()
 
 

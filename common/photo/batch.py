@@ -20,18 +20,11 @@ import numpy as np
 from common.colorizer import Colorizer
 from common.imaging.read import SUFFIXES, Picture, eight_bits, open_image
 from common.imaging.write import encode_pages, format_of, read_provenance, write_pages, write_picture
-from common.photo.edit import Edit
-from common.photo.hints import hints_of_dots, parse_hint
-from common.photo.restore import assess, correct
-from common.photo.variants import predict_variants
-from common.predictor import PredictorConfig, apply_ab, colorize_photo, embed_photograph, working_lightness
+from common.photo.pages import BatchConfig, colorize_page, page_variants
 from common.utils.errors import PictureError, UserError, one_sentence
 from common.utils.files import walk
 
 _PROVENANCE = "colorized by Colorization Lab"
-# on: correct tint and fading first. auto: only report fading. The network always sees a corrected lightness.
-Restore = Literal["auto", "on", "off"]
-
 _QUEUE_SIZE = 2  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -64,32 +57,6 @@ class Outcome:
         values = asdict(self)
         del values["data"]
         return values
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """How the pictures of a batch are colorized.
-
-    check: raises PictureError for a picture that must not be colorized. write_extra: called with the first page, its
-    colorization uint8 [H, W, 3] and the target; writes further files and returns their paths. report: called with one
-    sentence if the network ran out of memory at its size, and about fading.
-    """
-
-    predictor: PredictorConfig
-    edit: Edit = field(default_factory=Edit)
-    hints: Sequence[str] = ()  # "x,y,color" in pixels of each picture, see `parse_hint`
-    hint_dots: np.ndarray | None = None  # uint8 [H, W, 4], see `hints_of_dots`
-    restore: Restore = "off"
-    repair: bool = False  # first fill in scratches, and write NAME.repair.png, which shows them
-    refuse_colored: bool = False  # refuse photographs that are in color already
-    variants: int = 1  # also write NAME.color.2.EXT and so on, up to this number
-    seed: int = 0  # of the variants
-    compare: bool = False  # also write NAME.compare.png, the picture before and after
-    overwrite: bool = False
-    provenance: str = ""  # text for the metadata of the written files
-    check: Callable[[Picture], None] = lambda picture: None
-    write_extra: Callable[[Picture, np.ndarray, Path], list[Path]] | None = None
-    report: Callable[[str], None] = lambda message: None
 
 
 def provenance_text(card: dict) -> str:
@@ -204,7 +171,7 @@ def _colorize(
     first, seconds = read
     started = time.perf_counter()
     try:
-        colored = _colorize_page(colorizer, first, config)
+        colored = colorize_page(colorizer, first, config)
         _write_variants(colorizer, task, first, config)
         if config.repair and task.target:
             _write_marks(task.target, first)
@@ -233,25 +200,8 @@ def _later_pages(
         picture = following.result()
         if page + 1 < count:
             following = readers.submit(_open_page, task, page + 1)
-        yield _colorize_page(colorizer, picture, config), picture
+        yield colorize_page(colorizer, picture, config), picture
         del picture
-
-
-def _colorize_page(colorizer: Colorizer, picture: Picture, config: BatchConfig) -> np.ndarray:
-    rgb = _prepare(picture, config)
-    return colorize_photo(colorizer, rgb, config.predictor, _edit(colorizer, rgb, config), config.report)
-
-
-def _edit(colorizer: Colorizer, rgb: np.ndarray, config: BatchConfig) -> Edit:
-    """The edit of a page, with the hints at its size."""
-    size = rgb.shape[:2]
-    hints = [parse_hint(text, size) for text in config.hints]
-    if config.hint_dots is not None:
-        hints += hints_of_dots(config.hint_dots, size)
-    if not hints:
-        return config.edit
-    features = embed_photograph(colorizer, working_lightness(rgb, colorizer.device), config.predictor)
-    return replace(config.edit, hints=hints, features=features)
 
 
 def _write_variants(colorizer: Colorizer, task: Task, picture: Picture, config: BatchConfig) -> None:
@@ -259,13 +209,9 @@ def _write_variants(colorizer: Colorizer, task: Task, picture: Picture, config: 
     if config.variants < 2 or not task.target:
         return
     config = replace(config, restore="off" if config.restore == "auto" else config.restore)  # it was reported
-    rgb = _prepare(picture, config)
-    working, edit = working_lightness(rgb, colorizer.device), _edit(colorizer, rgb, config)
-    predicted = predict_variants(colorizer, working, config.predictor, config.variants - 1, config.seed)
-    for number, ab in enumerate(predicted, 2):
-        page = [(apply_ab(rgb, working, ab, config.predictor, edit), picture)]
+    for number, colored in enumerate(page_variants(colorizer, picture, config), 2):
         path = variant_path(task.target, number)
-        encoded = encode_pages(page, format_of(path), str(path), config.provenance)
+        encoded = encode_pages([(colored, picture)], format_of(path), str(path), config.provenance)
         write_picture(path, lambda file, encoded=encoded: file.write(encoded))
 
 
@@ -276,28 +222,6 @@ def _write_marks(target: Path, picture: Picture) -> None:
     path = sibling(target, "repair", ".png")
     encoded = encode_pages([(show_marks(picture.finest, find_marks(picture.finest)), None)], "PNG", str(path))
     write_picture(path, lambda file: file.write(encoded))
-
-
-def _prepare(picture: Picture, config: BatchConfig) -> np.ndarray:
-    """The picture to colorize, uint8 or uint16 [H, W, 3]. Raises PictureError if it is refused."""
-    rgb = picture.finest
-    if config.repair:
-        from common.photo.repair import repair  # imports OpenCV
-
-        rgb, _ = repair(rgb)
-    if config.restore == "off" and not config.refuse_colored:
-        return rgb
-    condition = assess(rgb)
-    if condition.colored and config.refuse_colored:
-        raise PictureError(f"{picture.name} is in color already: use --anyway to replace its colors")
-    if config.restore == "on":
-        return correct(rgb, condition)
-    if config.restore == "auto" and (fading := condition.fading()):
-        config.report(
-            f"{picture.name} is faded ({fading}): its lightness was kept; use --restore to correct it, or --restore off"
-            " to leave this note out"
-        )
-    return rgb
 
 
 def _write(

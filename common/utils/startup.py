@@ -12,15 +12,19 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import without garbage collection, which would visit the million objects of torch again and again."""
-    collecting = gc.isenabled()
+    """Import torch without garbage collection, which would visit its million objects again and again.
+
+    Does nothing if torch is imported already.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()  # what was imported stays, so it need not be visited later either
-        if collecting:
-            gc.enable()
+        gc.enable()
 
 
 def leave_at_once(code: int) -> NoReturn:

@@ -264,13 +264,15 @@ def test_two_inputs_of_one_name_do_not_overwrite_each_other(weights, album, tmp_
     assert "1 colorized, 1 skipped" in capsys.readouterr().err
 
 
-def test_nothing_heavy_is_imported_that_is_not_used(weights, album):
-    """Start-up is most of the time that one picture takes."""
+@pytest.mark.parametrize("model", ["own", "photo"])
+def test_nothing_heavy_is_imported_that_is_not_used(weights, album, model):
+    """Start-up is most of the time that one picture takes. Nor is anything imported that only an extra installs."""
+    model = weights if model == "own" else model
     code = (
-        "import sys; from scripts.colorize import main;"
-        f" assert main([{str(album / 'a.png')!r}, '--model', {str(weights)!r}, '--anyway']) == 0;"
+        "import sys; from scripts.colorize import main; from common.utils.errors import EXTRAS;"
+        f" assert main([{str(album / 'a.png')!r}, '--model', {str(model)!r}, '--anyway']) == 0;"
         " heavy = {'skimage', 'scipy', 'matplotlib', 'fastai', 'timm', 'torchvision', 'accelerate', 'cv2', 'sklearn',"
-        " 'tensorboard', 'pandas', 'jsonargparse'};"
+        " 'tensorboard', 'pandas', 'jsonargparse'}.union(*EXTRAS.values());"
         " print(sorted(heavy & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

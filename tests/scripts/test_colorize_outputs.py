@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from common.imaging.read import open_image
 from common.imaging.write import save_image
 from scripts import colorize
 from tests.conftest import ROOT, photo_array, save_painter
@@ -129,3 +130,25 @@ def test_a_color_temperature_is_not_taken_for_a_softmax_temperature(weights, pho
     assert colorize.main([str(photo), f"--model={weights}", "--anyway", "--temperature=5000"]) == 2
     says = "error: --temperature is 5000: expected a softmax temperature up to 100 (for the light of the scene, use"
     assert f"{says} --temperature-kelvin 5000)" in capsys.readouterr().err
+
+
+def test_killed_in_a_folder(weights, tmp_path, capsys):
+    """After SIGKILL, no half picture is there, and the same command colorizes the rest."""
+    count, folder, out = 60, tmp_path / "in", tmp_path / "out"
+    for i in range(count):
+        save_image(folder / f"{i:03d}.png", photo_array(i)[:16, :16])
+    argv = [str(folder), f"--model={weights}", f"--out={out}"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "scripts.colorize", *argv], stdout=subprocess.PIPE, cwd=ROOT
+    ) as run:
+        for _ in range(5):
+            assert run.stdout.readline()
+        run.kill()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(before) >= 5
+    assert colorize.main(argv) == 0
+    told = capsys.readouterr().err
+    assert f"{count - len(before)} colorized, {len(before)} skipped, 0 refused" in told
+    assert [path.name for path in sorted(out.glob("*.png"))] == [f"{i:03d}.png" for i in range(count)]
+    assert all(open_image(path).rgb.shape == (16, 16, 3) for path in out.glob("*.png"))
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in out.glob("*.png")}.items()

@@ -13,7 +13,7 @@ from common.color.lab import rgb8_to_lab
 from common.data.sources import list_photos
 from common.imaging.read import open_image
 from common.training.logger import read_metrics
-from scripts import benchmark, colorize, compare, evaluate, train
+from scripts import benchmark, colorize, colorize_page, compare, evaluate, train, turing
 from tests.conftest import ROOT, photo_array
 
 
@@ -269,3 +269,13 @@ def test_benchmark_train(tmp_path, capsys, monkeypatch, network):
     printed = capsys.readouterr().out
     assert f"({figures['ratio']:.2f} times as fast)" in printed
     assert f"training {network} at 32 px" in printed
+
+
+def test_every_command_calls_a_trained_model_model():
+    """Older names of the option still work."""
+    for option in ("--model", "--weights", "--run"):
+        assert colorize.make_parser().parse_args(["a.png", option, "runs/a"]).model == "runs/a"
+    for option in ("--model", "--models"):
+        assert colorize_page.make_parser().parse_args([option, "runs/a", "runs/b"]).model == ["runs/a", "runs/b"]
+        argv = ["sheet", option, "runs/a", "runs/b", "--data=demo", "--out=sheet"]
+        assert turing._parser().parse_args(argv).models == ["runs/a", "runs/b"]

@@ -191,7 +191,7 @@ def test_a_suite_that_cannot_be_is_one_sentence(change, told, tmp_path, capsys):
 def test_a_command_line_that_does_not_go_together_is_one_sentence(tmp_path, capsys):
     suite = write(tmp_path, {"config": CNN, "steps": 1})
     for argv, told in (
-        ([], "required: runs, --data, --out"),
+        ([], "required: MODEL, --data, --out"),
         (["calm64", "--data=demo"], "required: --out"),
         (["calm64", "--data=demo", "--out=x", "--budget=1m"], "--budget requires --suite"),
         ([f"--suite={suite}", "--budget=soon"], "budget is soon: expected a time"),

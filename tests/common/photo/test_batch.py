@@ -9,7 +9,9 @@ from PIL import Image
 
 from common.imaging.write import encode_pages, save_image
 from common.photo import batch
-from common.photo.batch import BatchConfig, Task, colorize_files, find_pictures
+from common.photo.batch import Task, colorize_files, find_pictures
+from common.photo.edit import Edit
+from common.photo.pages import BatchConfig
 from common.predictor import PredictorConfig
 from tests.common.photo.test_api import Orange
 from tests.conftest import photo_array
@@ -114,3 +116,18 @@ def test_results_inside_a_folder_are_no_inputs(tmp_path):
     assert found(out) == ["a.png", "deep/b.png"]  # it is the named folder itself
     assert found(f"{out}/*.png") == ["a.png"]
     assert len(found(tmp_path, out=None)) == 4
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_grey_result_is_reported(tmp_path, dtype):
+    """Also that of a later page, but not if it was asked for."""
+    values = [photo_array(i).astype(dtype) * (257 if dtype == "uint16" else 1) for i in range(2)]
+    (tmp_path / "a.tif").write_bytes(encode_pages([(page, None) for page in values], "TIFF"))
+    grey, told = Orange(), []
+    grey.ab.data.fill_(2.0)
+    for i, (colorizer, edit) in enumerate([(grey, Edit()), (Orange(), Edit()), (Orange(), Edit(saturation=0))]):
+        config = BatchConfig(PredictorConfig(16), edit, report=told.append)
+        (outcome,) = colorize_files(colorizer, [Task(str(tmp_path / "a.tif"), tmp_path / f"{i}.tif")], config)
+        assert outcome.status == "done"
+    says = "got almost no color from this model: try --model vivid, a higher --saturation, or --hint"
+    assert told == [f"{tmp_path / 'a.tif'}, page {page}, {says}" for page in (1, 2)]
