@@ -364,7 +364,7 @@ def test_a_hue_shift_changes_training_and_not_validation(tmp_path, capsys):
     for name, more in {"plain": [], "shifted": ["--augment.hue_shift=120"]}.items():
         argv = arguments("resnet18", tmp_path / name, *more, "--log_every=1", steps=1)
         assert main(argv) == 0
-        printed = capsys.readouterr().out
+        printed = capsys.readouterr().err
         assert ("are turned by 120 degrees; those of the photographs for validation are not" in printed) == bool(more)
         logs.append([read_metrics(tmp_path / name, kind)[0] for kind in ("val", "train")])
     (val, train), (shifted_val, shifted_train) = logs
