@@ -127,8 +127,10 @@ def write_report(
                 for heading, columns in sections.items()
             }
             runs = _runs(rows)
-            drawn = ["bars.png"]
-            draw_bars(comparison, result.table.get("original", {}), out / "bars.png")
+            drawn = []
+            if runs:
+                drawn.append("bars.png")
+                draw_bars(comparison, result.table.get("original", {}), out / "bars.png")
             if by_number:
                 drawn.append("photographs.png")
                 draw_by_photographs(comparison, by_number, out / "photographs.png")
