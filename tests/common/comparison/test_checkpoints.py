@@ -47,7 +47,16 @@ def test_best_and_last_weights_of_other_steps_are_shown_too(run, tmp_path):
 
 def test_the_script_writes_table_chart_and_grid(run, tmp_path, capsys):
     out = tmp_path / "out"
-    argv = ["--checkpoints", str(run), f"--out={out}", "--photos=2", "--metrics", "rmse_ab", "colorfulness_ratio"]
+    argv = [
+        "--checkpoints",
+        str(run),
+        f"--out={out}",
+        "--photos=2",
+        "--bars",
+        "--metrics",
+        "rmse_ab",
+        "colorfulness_ratio",
+    ]
     assert compare.main(argv) == 0
     printed = capsys.readouterr().out
     table = (out / "checkpoints.md").read_text()
@@ -62,6 +71,7 @@ def test_the_script_writes_table_chart_and_grid(run, tmp_path, capsys):
     assert f"rmse_ab is best at {min(means, key=means.get)} " in printed
     assert re.search(r"\*\*[\d.]+ ± [\d.]+\*\*", table)
     assert "not finished" not in (out / "report.html").read_text()
+    assert (out / "bars.png").exists()
     with Image.open(out / "checkpoints.png") as chart:
         assert np.asarray(chart.convert("L")).min() < 100
     with Image.open(out / "grid.png") as grid:
