@@ -9,10 +9,10 @@ examples:
   python -m scripts.compare --checkpoints runs/mine --out runs/mine/checkpoints
 
 Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
-folders are given, curves.png; bars.png with --bars; photographs.png where models differ in the number of training photographs;
-checkpoints.md and checkpoints.png with --checkpoints. Seeds of one experiment are compared as one; NAME=A,B,C names
-such a group. The runs of a suite are trained first; interrupted runs are resumed, and finished runs are not trained
-again.
+folders are given, curves.png; bars.png with --bars; checkpoints.md and checkpoints.png with --checkpoints;
+photographs.png where models differ in the number of training photographs only. Seeds of one experiment are compared as
+one; NAME=A,B,C names such a group. The runs of a suite are trained first; interrupted runs are resumed, and finished
+runs are not trained again.
 """
 
 from __future__ import annotations
