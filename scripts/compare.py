@@ -8,11 +8,11 @@ examples:
   python -m scripts.compare --suite experiments/suites/all.yaml --budget 10m
   python -m scripts.compare --checkpoints runs/mine --out runs/mine/checkpoints
 
-Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png, bars.png and,
-where run folders are given, curves.png; photographs.png where models differ in the number of training photographs;
-checkpoints.md and checkpoints.png with --checkpoints. Seeds of one experiment are compared as one; NAME=A,B,C names
-such a group. The runs of a suite are trained first; interrupted runs are resumed, and finished runs are not trained
-again.
+Writes report.html (one file, for any browser), table.md, table.csv, table.tex, results.json, grid.png and, where run
+folders are given, curves.png; bars.png with --bars; checkpoints.md and checkpoints.png with --checkpoints;
+photographs.png where models differ in the number of training photographs only. Seeds of one experiment are compared as
+one; NAME=A,B,C names such a group. The runs of a suite are trained first; interrupted runs are resumed, and finished
+runs are not trained again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         " --keep_every, its best and its last ones (default of --data: its validation photographs)",
     )
     parser.add_argument("--photos", type=positive, default=8, help="photographs per grid")
+    parser.add_argument("--bars", action="store_true", help="also draw the metrics as bars with intervals (bars.png)")
     parser.add_argument("--grid_seed", type=natural, default=0, help="seed of the grid of random photographs")
     parser.add_argument("--seen", help="source that the models were trained on, of which a separate grid is drawn")
     args = parser.parse_args(argv)
@@ -99,8 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     if not processes.main:
         return 1 if wrong else 0
     report_options = ReportOptions(
-        args.out, args.photos, args.grid_seed, args.seen, args.batch_size, args.device, args.val_fraction, args.cache
-    )
+        args.out, args.photos, args.grid_seed, args.seen, args.batch_size, args.device, args.val_fraction, args.cache,
+        args.bars,
+    )  # fmt: skip
     written = write_report(result, rows, pack, report_options, groups=groups, remarks=remarks, progress=progress)
     print(written.summary)
     files = written.files

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from common.checkpoint import BEST, WEIGHTS, read_card
 from common.comparison.paired import Comparison
 from common.comparison.report.findings import headline, listed
@@ -63,9 +61,9 @@ def kept_checkpoints(folder: Path) -> list[Checkpoint]:
         card = cards[path]
         seen = card["trained_on"]["count"] - card["trained_on"]["grey"]
         losses = [line[name] for line in log if before < line["step"] <= step and name in line]
-        loss = float(np.mean(losses)) if losses else None
-        kind = "best, " if path.name == BEST else ""
-        out.append(Checkpoint(f"{kind}step {step}", path, step, card["images"] / seen, card["seconds"], loss))
+        loss = sum(losses) / len(losses) if losses else None
+        kind = " (best)" if path.name == BEST else ""
+        out.append(Checkpoint(f"step {step}{kind}", path, step, card["images"] / seen, card["seconds"], loss))
         before = step
     return out
 
@@ -123,13 +121,12 @@ def _draw(checkpoints: list[Checkpoint], comparison: Comparison, path: Path) -> 
     """Training loss and headline metrics against the step, and the epoch above; a filled dot marks the best."""
     names = headline(comparison.metrics)
     figure, axes = panels(1 + len(names))
-    steps, per_epoch = [c.step for c in checkpoints], checkpoints[-1].step / checkpoints[-1].epoch
-    losses = np.array([np.nan if c.loss is None else c.loss for c in checkpoints])
-    axes[0].plot(steps, losses, marker="o", markerfacecolor="white", markersize=5, color="0.3")
+    per_epoch = checkpoints[-1].step / checkpoints[-1].epoch
+    known = [(c.step, c.loss) for c in checkpoints if c.loss is not None]
+    if known:
+        axes[0].plot(*zip(*known, strict=True), marker="o", markerfacecolor="white", markersize=5, color="0.3")
+        axes[0].plot(*min(known, key=lambda point: point[1]), "o", markersize=8, color="0.3")
     axes[0].set_title("training loss since the checkpoint before", fontsize=9)
-    if np.isfinite(losses).any():
-        lowest = int(np.nanargmin(losses))
-        axes[0].plot(steps[lowest], losses[lowest], "o", markersize=8, color="0.3")
     for axis, name in zip(axes[1:], names, strict=True):
         there = [(c.step, c.title, comparison.numbers[c.title][name]) for c in checkpoints
                  if comparison.numbers.get(c.title, {}).get(name, {}).get("mean") is not None]  # fmt: skip
@@ -139,7 +136,7 @@ def _draw(checkpoints: list[Checkpoint], comparison: Comparison, path: Path) -> 
                       markerfacecolor="white", markersize=5, capsize=3, linewidth=1.5, color="tab:blue")  # fmt: skip
         for step, title, found in there:
             if title == comparison.best(name):
-                axis.plot(step, found["mean"], "o", markersize=8, color="tab:blue")
+                axis.plot(step, found["mean"], "o", markersize=8, color="tab:blue", zorder=5)
         grey = comparison.numbers.get("grey", {}).get(name, {}).get("mean")
         if grey is not None and METRICS[name].better != "truth":
             axis.axhline(grey, color="0.6", linestyle=":", linewidth=1.2)

@@ -61,7 +61,7 @@ def find_lr(config: TrainConfig, steps: int = 100, progress: Progress | None = N
     """Train from the start of a run while `optim.lr` grows exponentially, and record the loss.
 
     The steps are those of the run (batches, augmentation, clipping, `lr_ratio`), without schedule, warm-up and EMA.
-    They run in a temporary folder: nothing is read from the folder of the run, and only the curve is written there, as
+    They run in a temporary folder: no state of the run is read, and only the curve is written into its folder, as
     a PNG and for TensorBoard, in a subfolder. Raises what `Run` raises, and UserError if the loss diverges at once.
     """
     if join_processes().count > 1:
@@ -69,6 +69,8 @@ def find_lr(config: TrainConfig, steps: int = 100, progress: Progress | None = N
     progress, run_dir = progress or Progress(), Path(config.loop.run)
     config = replace(config, loop=replace(config.loop, fresh=False))
     check_run_dir(config, run_dir)
+    with user_path(run_dir, "choose another --run"):
+        mark_run_dir(run_dir)
     unused = {f"plateau_{name}": getattr(OptimConfig, f"plateau_{name}") for name in ("factor", "patience")}
     optim = replace(config.optim, schedule="constant", warmup=0.0, ema=0.0, **unused)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +79,6 @@ def find_lr(config: TrainConfig, steps: int = 100, progress: Progress | None = N
             optimizer, lrs, losses = _record(run, steps, progress)
     result = RangeTest(optimizer, lrs, losses, *_suggestions(lrs, losses, steps), steps)
     with user_path(run_dir, "choose another --run"):
-        mark_run_dir(run_dir)
         _write(result, run_dir / FOLDER)
     return result
 

@@ -38,7 +38,7 @@ def draw_curves(runs: dict[str, tuple[Path, int]], out: Path, groups: dict[str, 
             )
             axis.plot(x, y, label=label, color=colors[model], marker=marker, markersize=3, linewidth=1.4)
         if name == loss:
-            axis.set_yscale("log")
+            axis.set_yscale("log", subs=(2, 5))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("{x:g}")
             axis.set_title(f"training loss: {loss}", fontsize=9)

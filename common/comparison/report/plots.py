@@ -44,7 +44,7 @@ def save(figure: Figure, path: Path) -> None:
 def title_of(metric: str) -> str:
     """The name of a metric and which values are better."""
     better = METRICS[metric].better
-    return f"{metric} ({'closest to the original' if better == 'truth' else better} is best)"
+    return f"{metric} ({'closest to the original is best' if better == 'truth' else f'{better} is better'})"
 
 
 def reach(cell: dict) -> tuple[list[float], list[float]]:

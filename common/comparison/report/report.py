@@ -60,6 +60,7 @@ class ReportOptions:
         device: `auto`, or the name of a torch device.
         val_fraction: held-out share of `seen`.
         cache: folder of packs. None: the default cache folder.
+        bars: whether the headline metrics are also drawn as bars.
     """
 
     out: Path
@@ -70,6 +71,7 @@ class ReportOptions:
     device: str = "auto"
     val_fraction: float = 0.1
     cache: str | None = None
+    bars: bool = False
 
 
 class Written(NamedTuple):
@@ -127,8 +129,10 @@ def write_report(
                 for heading, columns in sections.items()
             }
             runs = _runs(rows)
-            drawn = ["bars.png"]
-            draw_bars(comparison, result.table.get("original", {}), out / "bars.png")
+            drawn = []
+            if options.bars:
+                drawn.append("bars.png")
+                draw_bars(comparison, result.table.get("original", {}), out / "bars.png")
             if by_number:
                 drawn.append("photographs.png")
                 draw_by_photographs(comparison, by_number, out / "photographs.png")

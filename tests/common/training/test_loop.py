@@ -357,3 +357,16 @@ def test_two_processes_take_the_same_timed_steps(tmp_path):
     assert two.returncode == 0, two.stderr.decode()[-3000:]
     saved = state(tmp_path / "two")
     assert saved["step"] == saved["last_step"] >= 1
+
+
+def test_a_hue_shift_changes_training_and_not_validation(tmp_path, capsys):
+    logs = []
+    for name, more in {"plain": [], "shifted": ["--augment.hue_shift=120"]}.items():
+        argv = arguments("resnet18", tmp_path / name, *more, "--log_every=1", steps=1)
+        assert main(argv) == 0
+        printed = capsys.readouterr().err
+        assert ("are turned by 120 degrees; those of the photographs for validation are not" in printed) == bool(more)
+        logs.append([read_metrics(tmp_path / name, kind)[0] for kind in ("val", "train")])
+    (val, train), (shifted_val, shifted_train) = logs
+    assert val == shifted_val
+    assert train["mse"] != pytest.approx(shifted_train["mse"], rel=1e-3)

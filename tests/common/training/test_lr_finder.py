@@ -131,7 +131,7 @@ def test_a_loss_that_diverges_at_once_is_one_sentence(monkeypatch):
 
 @pytest.mark.parametrize(
     ("more", "says"),
-    [(["--find_lr=true"], "find_lr"), (["--find_lrs"], "did you mean"), (["--run", "{file}"], "{file}")],
+    [(["--find_lr=true"], "find_lr"), (["--find_lrs"], "unknown option --find_lrs"), (["--run", "{file}"], "{file}")],
 )
 def test_bad_input(more, says, tmp_path, capsys):
     file = tmp_path / "file"
