@@ -220,6 +220,6 @@ def films_in_folders(inputs: Sequence[str], recursive: bool) -> list[str]:
     """The films in the folders of a command line, which stand for their pictures only."""
     from common.utils.files import walk
 
-    folders = [Path(name) for name in inputs if Path(name).is_dir()]
+    folders = [Path(name) for name in inputs if os.path.isdir(name)]
     entries = [e for folder in folders for e in walk(folder, lambda path, error: None, recursive=recursive)]
     return [entry.path for entry in entries if is_film(entry.name) and not Path(entry.name).stem.endswith(".color")]
