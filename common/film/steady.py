@@ -45,7 +45,7 @@ class _Frame(NamedTuple):
 class _Mean(NamedTuple):
     """Weighted mean of colors at each pixel."""
 
-    values: np.ndarray  # float32 [h, w, 3]: ab, and the weight, which is above 0
+    values: np.ndarray  # float32 [h, w, 3]: ab, and the weight, which may be 0
 
     @property
     def weight(self) -> np.ndarray:
@@ -55,13 +55,13 @@ class _Mean(NamedTuple):
     def carried(self, motion: Motion) -> _Mean:
         """The same colors in another frame. motion: from that frame to this one."""
         values = warp(self.values, motion.flow)
-        values[..., 2] = np.maximum(values[..., 2] * motion.visible, _NOTHING)
+        values[..., 2] = np.where(motion.visible, values[..., 2], np.minimum(values[..., 2], _NOTHING))
         return _Mean(values)
 
     def plus(self, other: _Mean) -> _Mean:
         """The mean of both."""
         weight = self.weight + other.weight
-        share = (other.weight / weight)[..., None]
+        share = (other.weight / np.maximum(weight, 1e-9))[..., None]
         return _Mean(np.dstack([self.values[..., :2] + (other.values - self.values)[..., :2] * share, weight]))
 
     def weighing(self, weight: np.ndarray) -> _Mean:
@@ -215,7 +215,7 @@ class FrameColorizer:
 
 
 def _mean(frame: _Frame) -> _Mean:
-    weight = np.full((*frame.ab.shape[:2], 1), max(frame.weight, _NOTHING), np.float32)
+    weight = np.full((*frame.ab.shape[:2], 1), frame.weight, np.float32)
     return _Mean(np.dstack([frame.ab.float().numpy(), weight]))
 
 
