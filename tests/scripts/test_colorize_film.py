@@ -1,6 +1,5 @@
 """The colorize command given films."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -97,10 +96,10 @@ def test_films_in_folders_are_named_and_left_out(weights, tmp_path, capsys):
 
 
 def test_without_the_extra_one_sentence_says_how_to_install(tmp_path, capsys, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "av" else find(name))
+    monkeypatch.setattr("common.utils.errors.find_spec", lambda name: None)
     assert colorize.main([str(tmp_path / "a.mp4")]) == 2
-    assert capsys.readouterr().err == "error: films need av: run pip install -e '.[video]' in the checkout\n"
+    sentence = "av is not installed: run pip install '.[video]' in the folder of Colorization Lab"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_a_preview(weights, tmp_path, capsys):
