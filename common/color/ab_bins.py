@@ -48,8 +48,8 @@ def _tables(grid: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=8)
-def _candidates(grid: int) -> Tensor:
-    """The bins that can be among the nearest of a color in each fine cell [m, m, C], padded with Q, on the CPU."""
+def _candidates(grid: int, device: torch.device) -> Tensor:
+    """The bins that can be among the nearest of a color in each fine cell [m, m, C], padded with Q."""
     bins, _ = _tables(grid)
     # Let d be the fifth smallest of the bins' largest distances to a fine cell. At least five bins are within d of each
     # point in the cell. So a bin whose smallest distance to the cell is above d cannot be among the five nearest.
@@ -66,7 +66,7 @@ def _candidates(grid: int) -> Tensor:
     first = each.flatten().cumsum(0) - each.flatten()  # where a fine cell's entries begin
     candidates = torch.full((count, count, int(each.max())), len(bins))
     candidates[row, column, torch.arange(len(index)) - first[row * count + column]] = index
-    return candidates
+    return candidates.to(device)
 
 
 class ABBins(nn.Module):
@@ -87,7 +87,6 @@ class ABBins(nn.Module):
         bins, cells = _tables(grid)
         self.register_buffer("ab_bins", bins.clone(), persistent=False)
         self.register_buffer("_cells", cells, persistent=False)
-        self.register_buffer("_candidates", None, persistent=False)
         self.register_buffer("_places", torch.cat([bins, torch.full((1, 2), 1e4)]), persistent=False)
 
     @property
@@ -120,11 +119,10 @@ class ABBins(nn.Module):
             return self._closest(ab.float().movedim(1, -1), NEAREST)
 
     def _closest(self, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        if self._candidates is None:
-            self._candidates = _candidates(self.grid).to(self._places.device)
-        middle = self._candidates.shape[0] // 2
+        table = _candidates(self.grid, self._places.device)
+        middle = table.shape[0] // 2
         at = (points / _FINE).round().long().add_(middle).clamp_(0, 2 * middle)
-        candidates = self._candidates[at[..., 0], at[..., 1]]
+        candidates = table[at[..., 0], at[..., 1]]
         squares = (self._places[candidates] - points[..., None, :]).square().sum(dim=-1)
         nearest, which = squares.topk(k, dim=-1, largest=False)
         return candidates.gather(-1, which), nearest.sqrt()

@@ -155,7 +155,7 @@ def test_the_classifier_reaches_every_position():
         ("classification", {"network": "fully_connected"}, 24, "is 24: expected 32 or 64"),
         ("baselines", {"network": "fully_connected", "dropout": 1.0}, 32, "model.dropout is 1.0: expected"),
         ("baselines", {"network": "fusion", "encoder_size": 8}, 32, "model.encoder_size is 8: expected 32"),
-        ("baselines", {"network": "fusion", "encoder": "resnet_18"}, 32, "model.encoder is resnet_18, which timm"),
+        ("baselines", {"network": "fusion", "encoder": "resnet_18"}, 32, "model.encoder is resnet_18: expected a name"),
         ("baselines", {"network": "fully_connected", "loss": "cross_entropy"}, 32, "--family classification"),
         ("baselines", {"target": "rgb", "loss": "perceptual"}, 32, "model.target is rgb: expected losses on pixels"),
     ],

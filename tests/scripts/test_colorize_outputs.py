@@ -137,7 +137,7 @@ def test_killed_in_a_folder(weights, tmp_path, capsys):
     count, folder, out = 60, tmp_path / "in", tmp_path / "out"
     for i in range(count):
         save_image(folder / f"{i:03d}.png", photo_array(i)[:16, :16])
-    argv = [str(folder), f"--model={weights}", f"--out={out}"]
+    argv = [str(folder), f"--model={weights}", "--anyway", f"--out={out}"]
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "scripts.colorize", *argv], stdout=subprocess.PIPE, cwd=ROOT
     ) as run:

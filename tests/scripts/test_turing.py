@@ -143,4 +143,4 @@ def test_help(command):
     argv = [sys.executable, "-m", "scripts.turing", *([command] if command else []), "--help"]
     shown = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
     assert shown.returncode == 0
-    assert f"python -m scripts.turing {command or 'sheet --models'}" in shown.stdout
+    assert f"python -m scripts.turing {command or 'sheet --model'}" in shown.stdout

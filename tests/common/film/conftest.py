@@ -18,10 +18,13 @@ def painter(tmp_path_factory):
 
 @pytest.fixture
 def colorize(painter):
-    """Colorize a film with the painter: (source, target, fields of FilmJob) -> FilmResult."""
+    """Colorize a film with the painter: (source, target, fields of FilmJob) -> FilmResult.
 
-    def run(source, target, **fields):
-        return colorize_film(painter, FilmJob(source, target, FilmConfig(32), **fields))
+    Without `steady`, the color of a frame is known as soon as the frame is read.
+    """
+
+    def run(source, target, steady=False, **fields):
+        return colorize_film(painter, FilmJob(source, target, FilmConfig(32, steady=steady), **fields))
 
     return run
 

@@ -79,6 +79,17 @@ def test_interrupted_at_a_frame(tmp_path, colorize, delayed, options):
         (tmp_path / "b.mp4").unlink()
 
 
+def test_interrupted_with_colors_filtered_over_time(tmp_path, colorize, short_segments):
+    source = make_film(tmp_path / "a.mp4", 24)
+    assert colorize(source, tmp_path / "whole.mp4", steady=True).frames == 24
+    for frame in (4, 11, 23):
+        with pytest.raises(Interrupted):
+            colorize(source, tmp_path / "b.mp4", steady=True, report=interrupt_at(frame))
+        colorize(source, tmp_path / "b.mp4", steady=True)
+        assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+        (tmp_path / "b.mp4").unlink()
+
+
 def test_interrupted_at_any_write(tmp_path, colorize, delayed, monkeypatch):
     """Before and after each file of the folder is replaced, and while the film itself is written."""
     source = make_film(tmp_path / "a.mkv", 14, audio="pcm_s16le")
@@ -127,7 +138,8 @@ from common.registry import load_colorizer
 c.SEGMENT_FRAMES = 4
 source, target, weights, frame = sys.argv[1:]
 kill = lambda done, *rest: done == int(frame) and os.kill(os.getpid(), signal.SIGKILL)
-c.colorize_film(load_colorizer(weights, "cpu"), c.FilmJob(Path(source), Path(target), FilmConfig(32), report=kill))
+config = FilmConfig(32, steady=False)
+c.colorize_film(load_colorizer(weights, "cpu"), c.FilmJob(Path(source), Path(target), config, report=kill))
 """
 
 

@@ -175,7 +175,7 @@ def test_missing_weights_are_one_sentence(monkeypatch):
         ),
         ("classification", {"network": "encoder_unet", "width": 9.0}, "model.width is 9.0"),
         ("classification", {"freeze": "none"}, "model.freeze is none, an option of encoder_unet"),
-        ("baselines", {"width": 0.5}, "model.width is 0.5, an option of encoder_unet, and model.network is cnn"),
+        ("baselines", {"width": 0.5}, "model.width is 0.5: the network cnn does not use it"),
         ("baselines", {"network": "resnet18", "encoder": "caffe"}, "with resnet18, expected timm, torchvision"),
     ],
 )

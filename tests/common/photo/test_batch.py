@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from common.imaging.write import encode_pages, save_image
-from common.photo import batch
+from common.photo import batch, pages
 from common.photo.batch import Task, colorize_files, find_pictures
 from common.photo.edit import Edit
 from common.photo.pages import BatchConfig
@@ -29,7 +29,8 @@ def tasks(tmp_path):
 @pytest.mark.parametrize("place", ["open_image", "colorize_photo", "write_pages"])
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), MemoryError(), KeyError("x\ny")], ids=repr)
 def test_no_error_of_one_file_stops_the_others(tasks, monkeypatch, place, error):
-    real, calls = getattr(batch, place), []
+    module = pages if place == "colorize_photo" else batch
+    real, calls = getattr(module, place), []
 
     def sometimes(*args, **kwargs):
         calls.append(args)
@@ -37,7 +38,7 @@ def test_no_error_of_one_file_stops_the_others(tasks, monkeypatch, place, error)
             raise error
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(batch, place, sometimes)
+    monkeypatch.setattr(module, place, sometimes)
     outcomes = list(colorize_files(Orange(), tasks, CONFIG))
     assert [outcome.input for outcome in outcomes] == [task.name for task in tasks]
     assert sorted(outcome.status for outcome in outcomes) == ["done", "done", "done", "refused"]
@@ -59,9 +60,9 @@ def test_a_photograph_of_a_camera_becomes_a_tiff(tmp_path):
 
 def test_pages_are_colorized_one_at_a_time(tmp_path, monkeypatch):
     """While a page is colorized, the next one may be decoded, and all before it are written."""
-    pages = [photo_array(i, 30, 40) for i in range(6)]
-    (tmp_path / "a.tif").write_bytes(encode_pages([(page, None) for page in pages], "TIFF"))
-    real_open, real_colorize, opened, colored = batch.open_image, batch.colorize_photo, [], []
+    expected = [photo_array(i, 30, 40) for i in range(6)]
+    (tmp_path / "a.tif").write_bytes(encode_pages([(page, None) for page in expected], "TIFF"))
+    real_open, real_colorize, opened, colored = batch.open_image, pages.colorize_photo, [], []
 
     def open_page(*args, page, **kwargs):
         opened.append(page)
@@ -69,12 +70,12 @@ def test_pages_are_colorized_one_at_a_time(tmp_path, monkeypatch):
 
     def colorize(colorizer, rgb, *args):
         colored.append(rgb)
-        assert np.array_equal(rgb, pages[len(colored) - 1])
+        assert np.array_equal(rgb, expected[len(colored) - 1])
         assert max(opened) <= len(colored)
         return real_colorize(colorizer, rgb, *args)
 
     monkeypatch.setattr(batch, "open_image", open_page)
-    monkeypatch.setattr(batch, "colorize_photo", colorize)
+    monkeypatch.setattr(pages, "colorize_photo", colorize)
     (outcome,) = colorize_files(Orange(), [Task(str(tmp_path / "a.tif"), tmp_path / "b.tif")], CONFIG)
     assert (outcome.status, outcome.pages) == ("done", 6)
     assert opened == list(range(6))

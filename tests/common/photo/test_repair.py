@@ -62,4 +62,5 @@ def test_the_command_shows_what_it_filled_in(tmp_path, capsys):
     assert (shown[:, 120:122] == (255, 0, 0)).all(axis=2).mean() > 0.9
     L = rgb8_to_L(torch.from_numpy(open_image(tmp_path / "a.color.png").rgb.copy()).permute(2, 0, 1))[0]
     assert L[:, 120:122].mean() < 90
-    assert colorize.main(argv) == 1  # both exist
+    assert colorize.main(argv) == 0  # both exist, from this model
+    assert "exists already, from an earlier run" in capsys.readouterr().err

@@ -77,7 +77,8 @@ def test_the_command_writes_them_beside_the_first(tmp_path, capsys):
     found = [rgb8_to_lab(torch.from_numpy(open_image(path).rgb.copy()).permute(2, 0, 1)) for path in paths]
     assert max(float((a - found[0])[1:].abs().max()) for a in found[1:]) > 1
     assert max(float((a - found[0])[0].abs().max()) for a in found) < 1.5
-    assert colorize.main(argv) == 1  # they exist already
+    assert colorize.main(argv) == 0  # they exist already, from this model
+    assert "exists already, from an earlier run" in capsys.readouterr().err
     assert colorize.main([str(tmp_path), f"--model={weights}", "--overwrite"]) == 0
     assert not list(tmp_path.glob("*.color*.color*"))
     capsys.readouterr()

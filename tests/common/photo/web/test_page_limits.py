@@ -104,8 +104,8 @@ def test_jobs_run_one_at_a_time_in_order(models, monkeypatch):
     app = create_app(models, Limits(max_jobs=4))
     jobs, order, go, most = app.state.endpoints.jobs, [], threading.Event(), []
 
-    def slow(opened, model, edit):
-        order.append(edit.hue)
+    def slow(opened, model, look):
+        order.append(look.edit.hue)
         most.append(len(order))
         go.wait(20)
         most.append(len(order))
