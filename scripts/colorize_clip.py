@@ -10,13 +10,16 @@ import os
 import sys
 from pathlib import Path
 
+from common.film.config import FilmConfig
+from common.film.source import read_info
 from common.utils.errors import UserError, entry_point
+from common.utils.limited import limit, limit_files
 from scripts.arguments import Parser, positive
 
 LONG_SIDE, SHORT_SIDE = 1920, 1080  # of the largest frames, in pixels
 _NICENESS = 10  # the server colors pictures at the same time
 _CPU_SECONDS, _CPU_SECONDS_PER_SECOND = 120.0, 180.0  # several times what a film of the largest frames needs
-_MEMORY = 6_000_000_000  # bytes of address space besides the model; threads reserve much more than they use
+_MEMORY = 6_000_000_000  # bytes of address space beyond those in use; threads reserve much more than they use
 _FILE_BYTES = 500_000_000  # of a written file
 
 
@@ -47,28 +50,26 @@ def main(argv: list[str] | None = None) -> int:
 def _colorize(clip: Path, out: Path, model: str, max_seconds: int) -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    import torch
-
-    from common.film.colorize import FilmJob, colorize_film
-    from common.film.config import FilmConfig
-    from common.film.source import read_info
-    from common.photo.batch import provenance_text
-    from common.registry import load_colorizer
-    from common.utils.limited import limit, limit_files
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    # on the CPU also where the server has a GPU: priorities hold for processors only
-    colorizer = load_colorizer(model, torch.device("cpu"))
-    limit(_CPU_SECONDS + _CPU_SECONDS_PER_SECOND * max_seconds, _MEMORY)
+    limit(_CPU_SECONDS, _MEMORY)
     limit_files(_FILE_BYTES)
-
-    info = read_info(clip)
+    info = read_info(clip)  # before torch is imported, which takes seconds
     too_long = UserError(f"{clip} is longer than {max_seconds} seconds: cut it first")
     if (info.seconds or 0) > max_seconds:
         raise too_long
     if max(info.width, info.height) > LONG_SIDE or min(info.width, info.height) > SHORT_SIDE:
         raise UserError(f"{clip} has frames of {info.width}x{info.height} pixels, above the limit of"
                         f" {LONG_SIDE}x{SHORT_SIDE}: make it smaller first")  # fmt: skip
+
+    import torch
+
+    from common.film.colorize import FilmJob, colorize_film
+    from common.photo.batch import provenance_text
+    from common.registry import load_colorizer
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    # on the CPU also where the server has a GPU: priorities hold for processors only
+    colorizer = load_colorizer(model, torch.device("cpu"))
+    limit(_CPU_SECONDS + _CPU_SECONDS_PER_SECOND * max_seconds, _MEMORY)
     most, done = max_seconds * info.rate + 1, 0  # a file may state a wrong length
 
     def report(frames: int, total: int, cuts: int) -> None:

@@ -74,7 +74,7 @@ class Endpoints:
 
     async def page(self, request: Request) -> Response:
         """The page, with the cookie that identifies the owner of uploads."""
-        films = self.clips.coloring if self.clips else None
+        films = None if self.clips is None else self.clips.coloring
         limits = {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS, "versions": sessions.VERSIONS}
         values = {
             "models": [{"name": model.name, "description": model.description} for model in self.models.values()],
@@ -219,6 +219,8 @@ class Endpoints:
             data = await self._receive(request, name, incoming)
         finally:
             self.uploads.end(incoming)
+        if not data:
+            raise UserError(f"{name} is empty (0 bytes): get a complete copy")
         clip = self.clips.add(owner, name, model.argument, data)
         return JSONResponse({"id": clip.id}, 201)
 
