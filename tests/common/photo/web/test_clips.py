@@ -119,6 +119,7 @@ def test_refused_in_one_sentence(painted, folders, tmp_path, film, sentence):
         assert client.get(f"{at}/film").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_damaged_film_is_colored_as_far_as_it_goes(painted, tmp_path):
     data = make_film(tmp_path / "a.mkv", 30, audio=None).read_bytes()
     with person(create_app(painted, LIMITS, coloring=clip_coloring(5))) as client:
