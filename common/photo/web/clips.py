@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.photo.web.uploads import EXPIRY_SECONDS, UploadNotFound
@@ -61,8 +62,8 @@ class Clip:
 
     @property
     def source(self) -> Path:
-        """The uploaded file. Its name is not the client's, only the suffix."""
-        return Path(self.folder.name) / f"clip{PurePath(self.name).suffix}"
+        """The uploaded file. Its content says what it is, so it needs no suffix."""
+        return Path(self.folder.name) / "clip"
 
     @property
     def film(self) -> Path:
@@ -71,7 +72,8 @@ class Clip:
 
     def said(self, sentence: str) -> str:
         """A sentence of the process with the client's names of the files."""
-        said = sentence.replace(str(self.source), self.name).replace(str(self.film), "an .mp4 file")
+        said = sentence.replace(str(self.source), self.name)
+        said = re.sub(rf"{re.escape(str(self.film))}(?=[ :])", "an .mp4 file", said)
         if self.folder.name not in said:
             return said
         reason = "its sound does not fit, or the server has no space"
@@ -107,6 +109,7 @@ class Clips:
             raise TooManyClips(f"the server has no space for {name}: try again later") from None
         self._clips[clip.id] = clip
         self._tasks[clip.id] = asyncio.create_task(self._keep(clip))
+        self._remove_if_expired(clip)
         return clip
 
     def get(self, owner: str, id: str) -> Clip:
@@ -131,17 +134,20 @@ class Clips:
                 "error": clip.error, "complete": clip.complete}  # fmt: skip
 
     async def _keep(self, clip: Clip) -> None:
-        """Color a clip, and delete it when it expires or when this task is cancelled."""
-        coloring = asyncio.create_task(self._color(clip))
+        """Color a clip, and delete its files when this task is cancelled."""
         try:
-            while (left := clip.last_used + self.expiry_seconds - self.clock()) > 0:
-                await asyncio.sleep(left)
+            await self._color(clip)
+            await asyncio.Event().wait()
         finally:
-            self._clips.pop(clip.id, None)
-            self._tasks.pop(clip.id, None)
-            coloring.cancel()
-            await asyncio.wait([coloring])
             clip.folder.cleanup()
+
+    def _remove_if_expired(self, clip: Clip) -> None:
+        """Remove a clip if it has expired, and look again when it can expire next."""
+        left = clip.last_used + self.expiry_seconds - self.clock()
+        if left <= 0:
+            self.remove(clip.owner, clip.id)
+        elif clip.id in self._clips:
+            asyncio.get_running_loop().call_later(left + 0.01, self._remove_if_expired, clip)
 
     async def _color(self, clip: Clip) -> None:
         try:

@@ -138,6 +138,30 @@ def test_a_process_that_dies_is_one_sentence_and_the_next_film_is_colored(painte
             assert about["error"].startswith(f"{name} is damaged, or needs too much time or memory: ")
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "sentence"),
+    [
+        ("_CPU_SECONDS", 0.01, "old.mp4 is damaged, or needs too much time or memory: "),
+        ("_MEMORY", 300_000_000, "old.mp4 is damaged, or needs too much time or memory: "),
+        (
+            "_FILE_BYTES",
+            500,
+            "old.mp4 cannot be written as .mp4 (its sound does not fit, or the server has no space): ",
+        ),
+    ],
+)
+def test_the_process_has_limits(painted, folders, tmp_path, limit, value, sentence):
+    def command(model, clip, out):
+        _, _, _, *rest = clip_coloring(5).command(model, clip, out)
+        run = f"import sys, scripts.colorize_clip as c; c.{limit} = {value}; sys.exit(c.main(sys.argv[1:]))"
+        return [sys.executable, "-c", run, *rest]
+
+    with person(create_app(painted, LIMITS, coloring=Coloring(command, "", ()))) as client:
+        about, _ = colored(client, make_film(tmp_path / "a.mp4", 3).read_bytes())
+        assert about["error"].startswith(sentence), about
+        assert not about["complete"]
+
+
 def test_a_file_that_is_empty_or_too_large_is_refused(endless):
     with person(endless) as client:
         assert give(client, b"").text == "old.mp4 is empty (0 bytes): get a complete copy"
