@@ -143,12 +143,9 @@ def test_a_process_that_dies_is_one_sentence_and_the_next_film_is_colored(painte
     [
         ("_CPU_SECONDS", 0.01, "old.mp4 is damaged, or needs too much time or memory: "),
         ("_MEMORY", 300_000_000, "old.mp4 is damaged, or needs too much time or memory: "),
-        (
-            "_FILE_BYTES",
-            500,
-            "old.mp4 cannot be written as .mp4 (its sound does not fit, or the server has no space): ",
-        ),
+        ("_FILE_BYTES", 500, "old.mp4 cannot be written as .mp4 (its sound does not fit, or the server has no space)"),
     ],
+    ids=["time", "memory", "disk"],
 )
 def test_the_process_has_limits(painted, folders, tmp_path, limit, value, sentence):
     def command(model, clip, out):
