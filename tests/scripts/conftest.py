@@ -3,11 +3,13 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from common.checkpoint import save_weights
 from common.registry import build_colorizer
+from tests.conftest import photo_array
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +70,13 @@ def visit(server, browser):
     for context in contexts:
         context.close()
     assert not failures
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A grey photograph of 240 x 180 pixels."""
+    from tests.common.photo.web.visits import encoded
+
+    path = tmp_path / "old.png"
+    path.write_bytes(encoded(photo_array(11, 180, 240).mean(axis=2).astype(np.uint8)))
+    return path

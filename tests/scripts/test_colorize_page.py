@@ -32,14 +32,6 @@ COLOR = """(image) => {
 }"""
 
 
-@pytest.fixture
-def old(tmp_path):
-    """A grey photograph of 240 x 180 pixels."""
-    path = tmp_path / "old.png"
-    path.write_bytes(encoded(photo_array(11, 180, 240).mean(axis=2).astype(np.uint8)))
-    return path
-
-
 def drop(page, data, name, kind):
     """Drop a file on the page, as a file manager does."""
     transfer = page.evaluate_handle(
