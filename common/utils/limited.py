@@ -100,6 +100,12 @@ def limit(seconds: float, memory: int) -> None:
         _set_limit(resource.RLIMIT_AS, int(_STATM.read_text().split()[0]) * resource.getpagesize() + memory)
 
 
+def limit_files(size: int) -> None:
+    """Limit the rest of the process: bytes of a file that it writes."""
+    if resource is not None:
+        _set_limit(resource.RLIMIT_FSIZE, size)
+
+
 def _set_limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -1,4 +1,4 @@
-"""The web page on which pictures are uploaded, colorized, edited and downloaded. Nothing is stored on disk."""
+"""The web page on which pictures are uploaded, colorized, edited and downloaded. Only films are stored on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
@@ -16,13 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.color.guided_upsampling import WORKING_SIDE
 from common.imaging.limited import Decoder, LargePicture
 from common.photo.web import session as sessions
+from common.photo.web.clips import Clip, Clips, Coloring, TooManyClips
 from common.photo.web.jobs import ClientLeft, JobQueue, QueueFull
 from common.photo.web.uploads import (
     EXPIRY_SECONDS,
@@ -56,12 +57,15 @@ class Limits:
 class Endpoints:
     """The endpoints. Slow work runs in three threads: one opens uploads, one renders, one works on large pictures."""
 
-    def __init__(self, models: Sequence[sessions.Model], limits: Limits, decoder: Decoder) -> None:
+    def __init__(
+        self, models: Sequence[sessions.Model], limits: Limits, decoder: Decoder, coloring: Coloring | None
+    ) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
         overhead = self._overhead(sessions.PREVIEW_SIDE**2, WORKING_SIDE**2)
         memory = limits.memory or _UPLOADS_IN_MEMORY * (limits.max_upload + overhead)
         self.uploads = Uploads(memory, limits.expiry_seconds)
+        self.clips = None if coloring is None else Clips(coloring, limits.expiry_seconds)
         self.decoder = decoder
         self.opening, self.jobs, self.large_jobs = (JobQueue(limits.max_jobs) for _ in range(3))
         self.expiry_timer: asyncio.TimerHandle | None = None
@@ -70,9 +74,12 @@ class Endpoints:
 
     async def page(self, request: Request) -> Response:
         """The page, with the cookie that identifies the owner of uploads."""
+        films = None if self.clips is None else self.clips.coloring
+        limits = {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS, "versions": sessions.VERSIONS}
         values = {
             "models": [{"name": model.name, "description": model.description} for model in self.models.values()],
-            "limits": {"bytes": self.limits.max_upload, "hints": sessions.MAX_HINTS, "versions": sessions.VERSIONS},
+            "limits": limits | {"films": films.suffixes if films else []},
+            "film_terms": films.terms if films else "",
             "megabytes": f"{self.limits.max_upload / 1e6:g}",
             "megapixels": f"{self.limits.max_pixels / 1e6:g}",
             "minutes": f"{max(1, round(self.limits.expiry_seconds / 60))}",
@@ -168,8 +175,7 @@ class Endpoints:
             upload.owner,
             lambda decode: sessions.render_file(upload.data, upload.session, model, look, form, decode),
         )
-        headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
-        return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=headers)
+        return Response(data, media_type=sessions.MEDIA_TYPES[form], headers=_attachment(name))
 
     async def remove(self, request: Request) -> Response:
         """Remove an upload. The page calls this when its tab is closed."""
@@ -195,10 +201,51 @@ class Endpoints:
     async def _read(self, request: Request) -> tuple[Upload, sessions.Model, sessions.Look, dict]:
         """Upload, model and look of a request, and its JSON body."""
         upload, body = self._upload(request), await json_object(request)
-        model = self.models.get(body.get("model")) if isinstance(body.get("model"), str) else None
-        if model is None:
+        return upload, self._model(body.get("model")), sessions.read_look(body, upload.session), body
+
+    def _model(self, name: object) -> sessions.Model:
+        if not isinstance(name, str) or name not in self.models:
             raise UserError(f"model is one of {', '.join(self.models)}")
-        return upload, model, sessions.read_look(body, upload.session), body
+        return self.models[name]
+
+    async def upload_clip(self, request: Request) -> Response:
+        """Take the film in the request's body, and color it when it is its turn."""
+        owner, name = _required_owner(request), _file_name(request.headers.get("x-name", ""))
+        if self.clips is None:
+            raise UserError(f"{name} is a film, and this server takes no films: choose a picture")
+        model = self._model(unquote(request.headers.get("x-model", "")))
+        incoming = self.uploads.begin(owner, asyncio.current_task().cancel)
+        try:
+            data = await self._receive(request, name, incoming)
+        finally:
+            self.uploads.end(incoming)
+        if not data:
+            raise UserError(f"{name} is empty (0 bytes): get a complete copy")
+        clip = self.clips.add(owner, name, model.argument, data)
+        return JSONResponse({"id": clip.id}, 201)
+
+    def _clip(self, request: Request) -> Clip:
+        if self.clips is None:
+            raise HTTPException(404, "this server takes no films: choose a picture")
+        return self.clips.get(_required_owner(request), request.path_params["id"])
+
+    async def clip(self, request: Request) -> Response:
+        """State of a clip, as JSON."""
+        return JSONResponse(self.clips.describe(self._clip(request)))
+
+    async def film(self, request: Request) -> Response:
+        """The colored film, as a file to download."""
+        clip = self._clip(request)
+        if not clip.complete:
+            raise HTTPException(404, f"{clip.name} is not colored yet: wait until it is")
+        headers = _attachment(f"{PurePath(clip.name).stem}.color.mp4")
+        return FileResponse(clip.film, media_type="video/mp4", headers=headers)
+
+    async def remove_clip(self, request: Request) -> Response:
+        """Remove a clip, and stop its coloring. The page calls this when its tab is closed."""
+        if self.clips is not None:
+            self.clips.remove(_owner(request), request.path_params["id"])
+        return Response(status_code=204)
 
     async def _run(self, jobs: JobQueue, request: Request, owner: str, work: Callable[[], T]) -> T:
         return await jobs.run(request, owner, request.headers.get("x-ticket", "")[:64], work)
@@ -240,7 +287,11 @@ def _file_name(quoted: str) -> str:
     return name.strip(". ") or "picture"
 
 
-_STATUS = {UploadNotFound: 404, MemoryFull: 503, QueueFull: 503, sessions.NoMemory: 503}
+def _attachment(name: str) -> dict[str, str]:
+    return {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+
+
+_STATUS = {TooManyClips: 503, UploadNotFound: 404, MemoryFull: 503, QueueFull: 503, sessions.NoMemory: 503}
 
 
 async def _user_error(request: Request, error: Exception) -> Response:
@@ -256,9 +307,10 @@ def create_app(
     limits: Limits | None = None,
     host: str = "127.0.0.1",
     decoder: Decoder | None = None,
+    coloring: Coloring | None = None,
 ) -> Starlette:
-    """Create the web application. host: the address that the server will be bound to."""
-    endpoints = Endpoints(models, limits or Limits(), decoder or Decoder())
+    """Create the web application. host: the address that the server will be bound to. coloring: None takes no films."""
+    endpoints = Endpoints(models, limits or Limits(), decoder or Decoder(), coloring)
     routes = [
         Route("/", endpoints.page),
         Route("/pictures", endpoints.upload, methods=["POST"]),
@@ -267,6 +319,10 @@ def create_app(
         Route("/pictures/{id}/paint", endpoints.paint, methods=["POST"], max_body_size=MAX_BODY),
         Route("/pictures/{id}/palette", endpoints.palette, methods=["POST"], max_body_size=MAX_BODY),
         Route("/pictures/{id}/result", endpoints.result, methods=["POST"], max_body_size=MAX_BODY),
+        Route("/clips", endpoints.upload_clip, methods=["POST"]),
+        Route("/clips/{id}", endpoints.clip),
+        Route("/clips/{id}", endpoints.remove_clip, methods=["DELETE"]),
+        Route("/clips/{id}/film", endpoints.film),
         Route("/queue/{ticket}", endpoints.position),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]

@@ -77,6 +77,7 @@ class Model:
     load: Callable[[], Colorizer]
     config: PredictorConfig
     description: str = ""
+    argument: str = ""  # what --model takes for it
 
     @cached_property
     def colorizer(self) -> Colorizer:
@@ -333,6 +334,6 @@ def load_installed_models(first: str, device: torch.device) -> list[Model]:
 def _models(names: Sequence[str], cards: Sequence[dict], loads: Sequence[Callable[[], Colorizer]]) -> list[Model]:
     own = [str(card.get("name") or PurePath(path).stem) for card, path in zip(cards, names, strict=True)]
     return [
-        Model(title, load, PredictorConfig(card["size"]), DESCRIPTIONS.get(path, card["family"]))
+        Model(title, load, PredictorConfig(card["size"]), DESCRIPTIONS.get(path, card["family"]), path)
         for title, load, card, path in zip(unique_titles(own), loads, cards, names, strict=True)
     ]

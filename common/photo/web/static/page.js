@@ -1,5 +1,6 @@
 // State of the page: the picture, the models, the settings.
 import { clearVersions, showPalette, showVersions } from "./choices.js";
+import { isFilm, openFilm } from "./clip.js";
 import { Panel, setDivider } from "./panel.js";
 import * as server from "./server.js";
 
@@ -97,6 +98,9 @@ async function open(chosen, count) {
     const megabytes = Number((limits.bytes / 1e6).toPrecision(4));
     return fail(new Error(`${chosen.name} is larger than ${megabytes} megabytes: make it smaller first`), chosen.name);
   }
+  if (isFilm(chosen, limits.films)) {
+    return openFilm(chosen, panels.keys().next().value).catch((error) => fail(error, chosen.name));
+  }
   const number = ++opened;
   showStatus(`Opening ${chosen.name}…`);
   try {
@@ -113,7 +117,7 @@ async function open(chosen, count) {
   if (picture.colored) notes.add("It is in color already: its own colors are replaced");
   $("condition").textContent = picture.faded ? "This print is faded." : "Stretch faded tones to full black and white.";
   document.body.classList.add("open");
-  $("choose").textContent = "Another picture";
+  $("choose").textContent = limits.films.length ? "Another picture or film" : "Another picture";
   $("invitation").textContent = "or drop or paste one.";
   $("work").hidden = false;
   offerFormats();

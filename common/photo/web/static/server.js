@@ -57,9 +57,14 @@ export function onQueueChange(callback) {
   notify = callback;
 }
 
+function sending(file, more = {}) {
+  const name = encodeURIComponent(file.name || "picture");
+  const headers = { "x-name": name, "content-type": "application/octet-stream", ...more };
+  return { method: "POST", headers, body: file };
+}
+
 export async function upload(file) {
-  const headers = { "x-name": encodeURIComponent(file.name || "picture"), "content-type": "application/octet-stream" };
-  return (await job("/pictures", { method: "POST", headers, body: file })).json();
+  return (await job("/pictures", sending(file))).json();
 }
 
 export const beforeUrl = (id) => `/pictures/${encodeURIComponent(id)}/before`;
@@ -81,4 +86,22 @@ export async function result(id, settings) {
 
 export function remove(id) {
   fetch(`/pictures/${encodeURIComponent(id)}`, { method: "DELETE", keepalive: true }).catch(() => {});
+}
+
+// Films
+
+const clipUrl = (id) => `/clips/${encodeURIComponent(id)}`;
+
+export const filmUrl = (id) => `${clipUrl(id)}/film`;
+
+export async function uploadClip(file, model) {
+  return (await request("/clips", sending(file, { "x-model": encodeURIComponent(model) }))).json();
+}
+
+export async function clip(id) {
+  return (await request(clipUrl(id))).json();
+}
+
+export function removeClip(id) {
+  fetch(clipUrl(id), { method: "DELETE", keepalive: true }).catch(() => {});
 }

@@ -76,7 +76,8 @@ def test_any_file(client, secrets, form, data):
 @few
 @given(
     st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"]),
-    st.lists(st.sampled_from(["pictures", "queue", "static", "paint", "result", "before", "..", "%2e%2e", "x", ""])
+    st.lists(st.sampled_from(["pictures", "clips", "film", "queue", "static", "paint", "result", "before",
+                              "..", "%2e%2e", "x", ""])
              | st.text("abc%/.\0é", max_size=4), max_size=4),
     st.dictionaries(st.sampled_from(["x-name", "x-ticket", "cookie", "content-length", "range", "accept"]),
                     st.text("ab=;%0123456789-", max_size=12), max_size=3),
