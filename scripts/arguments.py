@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -69,10 +70,14 @@ def set_temperature(colorizer: Colorizer, args: argparse.Namespace) -> None:
 
 
 def network_size(colorizer: Colorizer, args: argparse.Namespace) -> int:
-    """--size of `colorize`, or the model's own size. Raises UserError if it is out of range."""
+    """--size of `colorize`, or the model's own size, with a note if they differ. Raises UserError if out of range."""
+    trained = colorizer.card["size"]
     if args.size is not None and not 16 <= args.size <= 2048:
         raise UserError(f"--size is {args.size}: expected 16 to 2048 pixels")
-    return args.size or colorizer.card["size"]
+    if args.size not in (None, trained):
+        print(f"note: --size is {args.size}, and the model was trained at {trained} px: its colors are usually better"
+              " at that size", file=sys.stderr)  # fmt: skip
+    return args.size or trained
 
 
 def measure_options(args: argparse.Namespace) -> MeasureOptions:

@@ -68,7 +68,7 @@ def open_container(path: Path) -> InputContainer:
     """Open a film. Only this file is read, whatever it says. Raises FilmError."""
     try:
         if path.is_dir():
-            raise FilmError(f"{path} is a folder, not a film")
+            raise FilmError(f"{path} is a folder: expected a film")
         with path.open("rb") as file:
             if not file.read(1):
                 raise FilmError(f"{path} is empty (0 bytes): get a complete copy")
@@ -78,6 +78,8 @@ def open_container(path: Path) -> InputContainer:
             container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
             metadata_errors="replace",
         )
+    except FilmError:
+        raise
     except FileNotFoundError:
         raise FilmError(f"{path} does not exist: check the path") from None
     except av.error.FFmpegError as error:

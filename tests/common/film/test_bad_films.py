@@ -40,8 +40,8 @@ BAD = {
     "text.mp4": (lambda path: path.write_text("not a film at all\n" * 50), "is not a film in a supported format"),
     "photo.mp4": (lambda path: save_image(path.with_suffix(".png"), photo_array(0)) or os.rename(
         path.with_suffix(".png"), path), "is not a film in a supported format"),
-    "empty.mp4": (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
-    "folder.mp4": (lambda path: path.mkdir(), "is a folder, not a film"),
+    "empty.mp4": (lambda path: path.write_bytes(b""), r"empty.mp4 is empty \(0 bytes\): get a complete copy$"),
+    "folder.mp4": (lambda path: path.mkdir(), "is a folder: expected a film"),
     "missing.mp4": (lambda path: None, "does not exist"),
     "sound.mp4": (silent_film, "has no video"),
     "none.mkv": (film_without_frames, "holds no frames|is not a film|has no video"),
