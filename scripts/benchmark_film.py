@@ -43,7 +43,7 @@ def benchmark_films(argv: list[str]) -> int:
     parser.add_argument("--seed", type=natural, default=0, help="seed of the first constructed film")
     parser.add_argument("--cache", help="folder for packs (default: ~/.cache/colorization-lab)")
     parser.add_argument("--strip", type=Path,
-                        help="write a picture with every second one of 16 successive frames of each film here")  # fmt: skip
+                        help="picture to write, with eight of 16 successive frames of each film")  # fmt: skip
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
     for path in filter(None, (args.strip, args.json)):
