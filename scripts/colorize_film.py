@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.film.config import SUFFIXES, FilmError, Span
+from common.utils.clock import parse_time
 from common.utils.errors import Stopped, UserError, require
 from scripts.arguments import Parser, network_size, positive, set_temperature
 
@@ -67,12 +67,9 @@ def check_options(parser: Parser, args: argparse.Namespace, film: str | None) ->
 
 def seconds(text: str) -> float:
     """Type of an argument: seconds, mm:ss or hh:mm:ss."""
-    if not re.fullmatch(r"(\d{1,6}:){0,2}\d{1,9}(\.\d{1,9})?", text):
+    if (time := parse_time(text)) is None:
         raise argparse.ArgumentTypeError(f"must be seconds, mm:ss or hh:mm:ss, got {text}")
-    total = 0.0
-    for part in text.split(":"):
-        total = 60 * total + float(part)
-    return total
+    return time
 
 
 def _reference(text: str) -> tuple[Path, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.color.lab import rgb8_to_lab
 from common.film.motion import Motion, MotionEstimator, global_shift, warp
 from common.film.shots import same_scene
 from common.predictor import working_lightness
+from common.utils.clock import parse_time
 from common.utils.errors import UserError
 
 # (working L [1, 1, h, w], L [1, 1, h', w'] on the grid of the filter) -> predicted ab, float32 [h', w', 2]
@@ -49,13 +49,11 @@ def parse_reference(text: str) -> tuple[Path, float]:
 
     Raises UserError if the text has another form. The file is not opened.
     """
-    match = re.fullmatch(r"(.+)@((?:\d{1,6}:){0,2}\d{1,9}(?:\.\d{1,9})?)", text, re.DOTALL)
-    if not match:
+    path, _, time = text.rpartition("@")
+    seconds = parse_time(time)
+    if not path or seconds is None:
         raise UserError(f"reference '{text}' is not of the form PICTURE@TIME: write for example colored.png@12.5")
-    seconds = 0.0
-    for part in match[2].split(":"):
-        seconds = seconds * 60 + float(part)
-    return Path(match[1]), seconds
+    return Path(path), seconds
 
 
 class _Prepared(NamedTuple):
