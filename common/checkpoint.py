@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,3 +141,11 @@ def published_parameter_count(colorizer: Colorizer) -> int:
 def parameter_count(network: nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for p in network.parameters())
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of the names and values of a module's parameters and persistent buffers, as hexadecimal digits."""
+    content = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        content.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.checkpoint import weights_digest
 from common.colorizer import Batch, Colorizer, predict_ab
 from common.data.color_prior import Prior
 from common.data.degradations import damage, index_noise
@@ -112,15 +113,12 @@ def _at_temperature(colorizer: Colorizer, temperature: float | None) -> Iterator
 
 def _colorizer_key(colorizer: Colorizer, temperature: float | None) -> str:
     """A digest of a colorizer's tensors, its options, and the code of all families that it consists of."""
-    content = hashlib.sha256()
-    for name, tensor in colorizer.state_dict().items():
-        content.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     parts = [part for part in colorizer.modules() if isinstance(part, Colorizer)]
     with _at_temperature(colorizer, temperature):
         temperatures = [part.temperature for part in parts]
     types = [kind for part in parts for kind in type(part).__mro__ if issubclass(kind, Colorizer)]
     return digest(
-        content.hexdigest(), temperatures, (colorizer.card or {}).get("model"),
+        weights_digest(colorizer), temperatures, (colorizer.card or {}).get("model"),
         [f"{kind.__module__}.{kind.__qualname__}" for kind in types], code_digest(*types),
     )  # fmt: skip
 

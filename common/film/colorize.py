@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.checkpoint import weights_digest
 from common.colorizer import Colorizer
 from common.film.config import FilmConfig, FilmError, Span
 from common.film.decode import FilmReader, Frame, Place
@@ -210,7 +212,7 @@ def _identity(colorizer: Colorizer, job: FilmJob) -> dict:
     references = [[r.frame, hashlib.sha256(r.rgb.tobytes()).hexdigest()] for r in job.references]
     return {
         "film": identity(job.source),
-        "model": _weights(colorizer),
+        "model": _model(colorizer),
         "prediction": asdict(job.config),
         "references": references,
         "edit": job.transform_key,
@@ -221,9 +223,9 @@ def _identity(colorizer: Colorizer, job: FilmJob) -> dict:
     }
 
 
-def _weights(colorizer: Colorizer) -> str:
-    digest = hashlib.sha256(repr(colorizer.temperature).encode())
-    for name, tensor in sorted(colorizer.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return digest.hexdigest()
+def _model(colorizer: Colorizer) -> str:
+    """A digest of all that determines what a colorizer predicts."""
+    temperatures = [part.temperature for part in colorizer.modules() if isinstance(part, Colorizer)]
+    options = (colorizer.card or {}).get("model")
+    values = [weights_digest(colorizer), temperatures, options]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

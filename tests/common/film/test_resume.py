@@ -215,6 +215,16 @@ def test_another_job_is_refused_until_it_is_asked_for(tmp_path, colorize, short_
         colorize(source, target)
 
 
+def test_the_same_weights_with_other_options_are_another_job(tmp_path, colorize, painter, short_segments, monkeypatch):
+    """Published models can differ in their options alone, such as the shift of the logits."""
+    source, target = make_film(tmp_path / "a.mp4", 12), tmp_path / "b.mp4"
+    with pytest.raises(Interrupted):
+        colorize(source, target, report=interrupt_at(9))
+    monkeypatch.setitem(painter.card["model"], "shift", 0.5)
+    with pytest.raises(FilmError, match=r"another job \(model was"):
+        colorize(source, target)
+
+
 def test_another_film_under_the_same_name_is_another_job(tmp_path, colorize, short_segments):
     source, target = make_film(tmp_path / "a.mp4", 12), tmp_path / "b.mp4"
     with pytest.raises(Interrupted):
